@@ -1,0 +1,457 @@
+"""Train the road-scene U-Net on a folder in the CamVid layout, mixed with procedural drives.
+
+    python examples/train_road_unet.py DATA --out runs/road
+
+DATA holds train/, val/ and test/, each with images/ (JPEG or PNG) and labels/ (PNG, one byte per pixel, the
+same file names, ids 0..10 and 11 for "unlabelled"). The run is deterministic for one seed, thread count and
+device. It writes OUT/last.pt after every epoch (continue with --resume) and OUT/road-unet.safetensors: the
+averaged weights that did best on the validation split, or the last ones where that split is trained on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.progress import track
+from rich.table import Table
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from pixelrt.metrics import ConfusionMatrix
+from pixelrt.terminal import console
+from pixelrt.video.drive import scene
+from pixelrt_export.models.road_unet import STRIDE, RoadUNet
+
+NAMES = (
+    *("sky", "building", "pole", "road", "pavement", "tree"),
+    *("sign", "fence", "car", "pedestrian", "bicyclist"),
+)
+IGNORED = len(NAMES)
+MEAN = (0.485, 0.456, 0.406)  # of 0..1 RGB pixels; the values most vision networks are trained with
+STD = (0.229, 0.224, 0.225)
+
+Image = NDArray[np.uint8]
+Labels = NDArray[np.uint8]
+Pair = tuple[Image, Labels]
+
+
+def main() -> None:
+    """Train, then evaluate on the test split."""
+    options = parse_arguments()
+    torch.manual_seed(options.seed)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    cv2.setNumThreads(1)
+    options.out.mkdir(parents=True, exist_ok=True)
+    weights = train(options)
+    model = RoadUNet(width=options.width)
+    model.load_state_dict(load_file(weights))
+    test = load_split(options.data / "test")
+    report(evaluate(model, test, options.size, options.device), options.out / "test.json")
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Command line of the script."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("data", type=Path, help="folder in the CamVid layout")
+    parser.add_argument("--out", type=Path, default=Path("runs/road-unet"), help="folder for the results")
+    parser.add_argument("--splits", nargs="+", default=["train"], help="splits to train on")
+    parser.add_argument("--drive", type=float, default=0.1, help="share of procedural scenes, 0..1")
+    parser.add_argument("--epochs", type=int, default=300)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--lr", type=float, default=2e-3, help="largest learning rate")
+    parser.add_argument("--weight-decay", type=float, default=0.02)
+    parser.add_argument("--width", type=int, default=32, help="channels of the network at half resolution")
+    parser.add_argument(
+        "--size", type=int, nargs=2, default=(352, 480), metavar=("H", "W"), help="network input"
+    )
+    parser.add_argument("--crop", type=int, nargs=2, default=(288, 384), metavar=("H", "W"))
+    parser.add_argument("--scale", type=float, nargs=2, default=(0.5, 1.8), metavar=("MIN", "MAX"))
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--init", type=Path, help="start from these weights (.safetensors)")
+    parser.add_argument("--resume", action="store_true", help="continue from OUT/last.pt")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads (0: PyTorch's choice)")
+    return parser.parse_args()
+
+
+# --- data ---------------------------------------------------------------------------------------------------
+
+
+def load_split(folder: Path) -> list[Pair]:
+    """Every (image, labels) pair of one split, in memory."""
+    images = sorted(path for path in (folder / "images").glob("*") if path.suffix in {".jpg", ".png"})
+    if not images:
+        raise SystemExit(f"{folder / 'images'} holds no .jpg or .png; expected the CamVid layout, see --help")
+    return [load_pair(path, folder / "labels" / f"{path.stem}.png") for path in images]
+
+
+def load_pair(image_path: Path, labels_path: Path) -> Pair:
+    """One picture, uint8[H, W, 3] RGB, and its class ids, uint8[H, W]."""
+    image = cv2.imread(str(image_path), cv2.IMREAD_COLOR)
+    labels = cv2.imread(str(labels_path), cv2.IMREAD_GRAYSCALE)
+    if image is None or labels is None or image.shape[:2] != labels.shape:
+        raise SystemExit(f"{image_path} and {labels_path}: one is missing, damaged, or of another size")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.minimum(labels, IGNORED).astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class Batches:
+    """Augmented batches of one epoch, prepared ahead in a thread.
+
+    Every sample draws from a generator of its own, seeded by (seed, epoch, position): the order in which
+    threads finish cannot change what is learnt.
+    """
+
+    pairs: list[Pair]
+    options: argparse.Namespace
+    epoch: int
+
+    def __len__(self) -> int:
+        return len(self.pairs) // self.options.batch
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        order = np.random.default_rng((self.options.seed, self.epoch)).permutation(len(self.pairs))
+        with ThreadPoolExecutor(max_workers=1) as pool:
+            ahead = pool.submit(self._batch, order, 0)
+            for index in range(len(self)):
+                ready = ahead.result()
+                if index + 1 < len(self):
+                    ahead = pool.submit(self._batch, order, index + 1)
+                yield ready
+
+    def _batch(self, order: NDArray[np.int64], index: int) -> tuple[Tensor, Tensor]:
+        size = self.options.batch
+        samples = [self._sample(int(order[at]), at) for at in range(index * size, (index + 1) * size)]
+        images = np.stack([image for image, _ in samples])
+        labels = np.stack([labels for _, labels in samples])
+        return normalise(torch.from_numpy(images)), torch.from_numpy(labels).long()
+
+    def _sample(self, which: int, position: int) -> Pair:
+        rng = np.random.default_rng((self.options.seed, self.epoch, position))
+        if rng.random() < self.options.drive:
+            pair = scene(int(rng.integers(2**31)), (360, 480))
+        else:
+            pair = self.pairs[which]
+        return augment(pair, tuple(self.options.crop), tuple(self.options.scale), rng)
+
+
+def normalise(images: Tensor) -> Tensor:
+    """float[N, 3, H, W] in the network's range from uint8[N, H, W, 3] RGB."""
+    pixels = images.permute(0, 3, 1, 2).float() / 255
+    return (pixels - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
+
+
+def augment(pair: Pair, crop: tuple[int, int], scale: tuple[float, float], rng: np.random.Generator) -> Pair:
+    """A random crop, flip, scale, tilt, colour and blur of one pair."""
+    image, labels = pair
+    matrix = random_view(labels, crop, scale, rng)
+    size = (crop[1], crop[0])
+    image = cv2.warpAffine(image, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+    labels = cv2.warpAffine(
+        labels, matrix, size, flags=cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT, borderValue=IGNORED
+    )
+    return random_look(image.astype(np.uint8), rng), labels.astype(np.uint8)
+
+
+def random_view(
+    labels: Labels, crop: tuple[int, int], scale: tuple[float, float], rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """Affine map from the picture to a crop: flip, scale, aspect and tilt about a chosen centre.
+
+    Half of the crops are centred on a pixel of a random class, so that rare classes are seen often.
+    """
+    factor = math.exp(rng.uniform(math.log(scale[0]), math.log(scale[1])))
+    aspect = math.exp(rng.uniform(-0.1, 0.1))
+    angle = math.radians(rng.normal(0, 2))
+    row, column = focus(labels, rng)
+    flip = -1.0 if rng.random() < 0.5 else 1.0
+    stretch_y, stretch_x = factor * aspect, factor / aspect * flip
+    linear = np.array(
+        [
+            [stretch_x * math.cos(angle), -stretch_y * math.sin(angle)],
+            [stretch_x * math.sin(angle), stretch_y * math.cos(angle)],
+        ]
+    )
+    row = keep_inside(row, labels.shape[0], crop[0] / abs(stretch_y), rng)
+    column = keep_inside(column, labels.shape[1], crop[1] / abs(stretch_x), rng)
+    shift = np.array([crop[1] / 2, crop[0] / 2]) - linear @ np.array([column, row])
+    return np.column_stack([linear, shift])
+
+
+def focus(labels: Labels, rng: np.random.Generator) -> tuple[float, float]:
+    """A (row, column) to look at: anywhere, or on a pixel of a random class of the picture."""
+    height, width = labels.shape
+    if rng.random() < 0.5:
+        return rng.uniform(0, height), rng.uniform(0, width)
+    sparse = labels[::4, ::4]
+    present = [class_id for class_id in np.unique(sparse) if class_id != IGNORED]
+    if not present:
+        return height / 2, width / 2
+    rows, columns = np.nonzero(sparse == rng.choice(present))
+    pick = int(rng.integers(len(rows)))
+    return 4.0 * rows[pick] + 2, 4.0 * columns[pick] + 2
+
+
+def keep_inside(centre: float, length: int, window: float, rng: np.random.Generator) -> float:
+    """Move a window's centre so that the window lies inside the picture, or the picture inside the window."""
+    centre += rng.uniform(-0.25, 0.25) * window
+    low, high = sorted((window / 2, length - window / 2))
+    return min(max(centre, low), high)
+
+
+def random_look(image: Image, rng: np.random.Generator) -> Image:
+    """Other light, colour, sharpness and noise."""
+    levels = np.arange(256, dtype=np.float32) / 255
+    gain = math.exp(rng.normal(0, 0.2))
+    gamma = math.exp(rng.normal(0, 0.25))
+    tint = np.exp(rng.normal(0, 0.06, 3))
+    table = np.stack([np.clip(gain * shade * levels**gamma, 0, 1) for shade in tint], axis=-1)
+    image = cv2.LUT(image, (table * 255).astype(np.uint8)[None])
+    if rng.random() < 0.8:
+        grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+        saturation = math.exp(rng.normal(0, 0.35))
+        image = cv2.addWeighted(image, saturation, grey, 1 - saturation, 0)
+    if rng.random() < 0.2:
+        image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.4, 1.5))
+    if rng.random() < 0.2:
+        noise = rng.normal(0, rng.uniform(2, 10), image.shape[:2]).astype(np.float32)
+        image = np.clip(image + noise[..., None], 0, 255).astype(np.uint8)
+    return image.astype(np.uint8)
+
+
+# --- training -----------------------------------------------------------------------------------------------
+
+
+class Supervised(nn.Module):
+    """The network with auxiliary classifiers at 1/8 and 1/16, which exist only while training.
+
+    Deep supervision as in Zhao et al., "Pyramid Scene Parsing Network", 2017.
+    """
+
+    def __init__(self, network: RoadUNet) -> None:
+        super().__init__()
+        self.network = network
+        width = network.classify.in_channels
+        self.at8 = nn.Conv2d(4 * width, len(NAMES), 1)
+        self.at16 = nn.Conv2d(6 * width, len(NAMES), 1)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits at full size, at 1/8 and at 1/16 of it."""
+        features = self.network.encode(images)
+        return self.network.decode(features), self.at8(features[2]), self.at16(features[3])
+
+
+def train(options: argparse.Namespace) -> Path:
+    """Run the schedule and return the path of the weights to ship."""
+    pairs = [pair for split in options.splits for pair in load_split(options.data / split)]
+    held_out = [] if "val" in options.splits else load_split(options.data / "val")
+    run = Run(options, pairs)
+    best = options.out / "road-unet.safetensors"
+    for epoch in range(run.start, options.epochs):
+        began = time.monotonic()
+        loss = run.epoch(pairs, epoch)
+        line = f"epoch {epoch + 1}/{options.epochs} loss {loss:.4f} {time.monotonic() - began:.0f} s"
+        if held_out and ((epoch + 1) % 5 == 0 or epoch + 1 == options.epochs):
+            miou = evaluate(run.averaged_network, held_out, options.size, options.device).miou()
+            line += f" validation mIoU {100 * miou:.2f} %"
+            if miou > run.best:
+                run.best = miou
+                save_weights(run.averaged_network, best)
+        run.save(epoch)
+        console.print(line)
+    if not held_out:
+        save_weights(run.averaged_network, best)
+    return best
+
+
+class Run:
+    """Everything that changes while training, so that it can be saved and resumed."""
+
+    def __init__(self, options: argparse.Namespace, pairs: list[Pair]) -> None:
+        self.options = options
+        network = RoadUNet(width=options.width)
+        if options.init:
+            network.load_state_dict(load_file(options.init))
+        self.model = Supervised(network).to(options.device, memory_format=torch.channels_last)
+        self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(0.998), use_buffers=True)
+        self.optimizer = torch.optim.AdamW(self.parameter_groups(), lr=options.lr, betas=(0.9, 0.98))
+        steps = options.epochs * (len(pairs) // options.batch)
+        self.schedule = torch.optim.lr_scheduler.OneCycleLR(
+            self.optimizer, options.lr, total_steps=steps, pct_start=0.06, cycle_momentum=False
+        )
+        self.loss = SegmentationLoss(class_weights(pairs)).to(options.device)
+        self.start, self.best = 0, 0.0
+        if options.resume:
+            self.restore()
+
+    @property
+    def averaged_network(self) -> RoadUNet:
+        """The network with averaged weights, for evaluation and shipping."""
+        network: RoadUNet = self.average.module.network
+        return network
+
+    def parameter_groups(self) -> list[dict[str, object]]:
+        """Weight decay on convolution weights alone."""
+        decayed = [p for p in self.model.parameters() if p.ndim > 1]
+        plain = [p for p in self.model.parameters() if p.ndim <= 1]
+        return [
+            {"params": decayed, "weight_decay": self.options.weight_decay},
+            {"params": plain, "weight_decay": 0.0},
+        ]
+
+    def epoch(self, pairs: list[Pair], epoch: int) -> float:
+        """Train on every picture once and return the mean loss."""
+        self.model.train()
+        batches = Batches(pairs, self.options, epoch)
+        total = 0.0
+        for images, labels in track(
+            batches, f"epoch {epoch + 1}", len(batches), console=console, transient=True
+        ):
+            total += self.step(images.to(self.options.device), labels.to(self.options.device))
+        return total / max(1, len(batches))
+
+    def step(self, images: Tensor, labels: Tensor) -> float:
+        """One gradient step."""
+        images = images.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(self.options.device, torch.bfloat16):
+            full, at8, at16 = self.model(images)
+        loss = (
+            self.loss(full, labels)
+            + 0.4 * self.loss.coarse(at8, labels)
+            + 0.2 * self.loss.coarse(at16, labels)
+        )
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), 5.0)
+        self.optimizer.step()
+        self.schedule.step()
+        self.average.update_parameters(self.model)
+        return float(loss.detach())
+
+    def save(self, epoch: int) -> None:
+        """Write OUT/last.pt, whole or not at all."""
+        state = {
+            "epoch": epoch + 1,
+            "best": self.best,
+            "model": self.model.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+        }
+        temporary = self.options.out / "last.pt.tmp"
+        torch.save(state, temporary)
+        temporary.replace(self.options.out / "last.pt")
+
+    def restore(self) -> None:
+        """Continue from OUT/last.pt."""
+        state = torch.load(self.options.out / "last.pt", map_location=self.options.device, weights_only=True)
+        self.start, self.best = state["epoch"], state["best"]
+        for name in ("model", "average", "optimizer", "schedule"):
+            getattr(self, name).load_state_dict(state[name])
+
+
+class SegmentationLoss(nn.Module):
+    """Class-weighted cross entropy plus soft Jaccard loss, on every second row and column.
+
+    The rows and columns are drawn anew for each batch: an unbiased estimate of the loss on all pixels at a
+    quarter of its cost. Soft Jaccard: Rahman and Wang, "Optimizing Intersection-Over-Union in Deep Neural
+    Networks for Image Segmentation", 2016.
+    """
+
+    weights: Tensor
+
+    def __init__(self, weights: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("weights", weights)
+
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Loss of float[N, C, H, W] logits against int64[N, H, W] labels."""
+        row, column = torch.randint(0, 2, (2,)).tolist()
+        logits = logits[:, :, row::2, column::2].float()
+        labels = labels[:, row::2, column::2]
+        return self.cross_entropy(logits, labels) + 0.5 * soft_jaccard_loss(logits, labels)
+
+    def coarse(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Cross entropy of logits that are smaller than the labels."""
+        nearest = functional.interpolate(labels[:, None].float(), size=logits.shape[2:], mode="nearest-exact")
+        return self.cross_entropy(logits.float(), nearest[:, 0].long())
+
+    def cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Class-weighted cross entropy of labelled pixels."""
+        return functional.cross_entropy(logits, labels, self.weights, ignore_index=IGNORED)
+
+
+def soft_jaccard_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """One minus the mean soft intersection over union of the classes in the batch."""
+    labelled = (labels != IGNORED)[:, None]
+    probability = logits.softmax(1) * labelled
+    truth = functional.one_hot(labels, IGNORED + 1)[..., :IGNORED].permute(0, 3, 1, 2)
+    hits = (probability * truth).sum((0, 2, 3))
+    union = probability.sum((0, 2, 3)) + truth.sum((0, 2, 3)) - hits
+    present = truth.sum((0, 2, 3)) > 0
+    return 1 - (hits[present] / union[present]).mean()
+
+
+def class_weights(pairs: list[Pair]) -> Tensor:
+    """Square root of median frequency balancing (Eigen and Fergus, 2015), which alone is too strong."""
+    counts = sum(np.bincount(labels.ravel(), minlength=IGNORED + 1)[:IGNORED] for _, labels in pairs)
+    share = np.asarray(counts) / np.sum(counts)
+    return torch.tensor(np.sqrt(np.median(share) / share), dtype=torch.float32)
+
+
+def save_weights(network: RoadUNet, path: Path) -> None:
+    """Write the network's tensors, contiguous and on the CPU."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    temporary = path.with_suffix(".tmp")
+    save_file(tensors, temporary)
+    temporary.replace(path)
+
+
+# --- evaluation ---------------------------------------------------------------------------------------------
+
+
+@torch.inference_mode()
+def evaluate(network: RoadUNet, pairs: list[Pair], size: tuple[int, int], device: str) -> ConfusionMatrix:
+    """Confusion over a split: the network sees `size`, its logits are judged at each picture's own size."""
+    if size[0] % STRIDE or size[1] % STRIDE:
+        raise SystemExit(f"--size {size[0]} {size[1]}: expected multiples of {STRIDE}")
+    network = network.to(device).eval()
+    confusion = ConfusionMatrix(len(NAMES))
+    for image, labels in track(pairs, "evaluate", console=console, transient=True):
+        resized = cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
+        logits = network(normalise(torch.from_numpy(resized[None])).to(device))
+        logits = functional.interpolate(logits.float(), labels.shape, mode="bilinear", align_corners=False)
+        confusion.add(labels, logits.argmax(1)[0].byte().cpu().numpy())
+    return confusion
+
+
+def report(confusion: ConfusionMatrix, path: Path) -> None:
+    """Print IoU per class and write it as JSON."""
+    scores = dict(zip(NAMES, (round(100 * float(value), 2) for value in confusion.iou()), strict=True))
+    scores["mIoU"] = round(100 * confusion.miou(), 2)
+    path.write_text(json.dumps(scores, indent=2) + "\n")
+    table = Table("class", "IoU %", title="test split")
+    for name, value in scores.items():
+        table.add_row(name, f"{value:.2f}")
+    console.print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,8 @@
+"""Networks that PixelRT trains and ships. Any other `nn.Module` exports just as well."""
+
+from __future__ import annotations
+
+from pixelrt_export.models.road_unet import RoadUNet
+from pixelrt_export.models.unet import UNet, classic_unet
+
+__all__ = ["RoadUNet", "UNet", "classic_unet"]

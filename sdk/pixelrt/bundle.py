@@ -1,0 +1,183 @@
+"""A bundle: a folder with a manifest, the portable ONNX and engines."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import hashlib
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from pixelrt.errors import BundleError
+from pixelrt.manifest import Artifact, Manifest
+
+MANIFEST = "manifest.json"
+MODEL = "model.onnx"
+
+
+class Bundle:
+    """An opened bundle.
+
+    Attributes:
+        path: The folder.
+        manifest: What it says about itself.
+    """
+
+    def __init__(self, path: Path, manifest: Manifest) -> None:
+        self.path = path
+        self.manifest = manifest
+
+    def __repr__(self) -> str:
+        return f"Bundle({str(self.path)!r}, name={self.manifest.name!r}, task={self.manifest.task!r})"
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> Bundle:
+        """Read the manifest of a bundle; artifacts are checked when they are used.
+
+        Raises:
+            BundleError: If there is no bundle at `path`.
+            ManifestError: If its manifest cannot be understood.
+        """
+        folder = Path(path)
+        file = folder / MANIFEST
+        if not file.is_file():
+            found = "no such folder" if not folder.exists() else f"no {MANIFEST} in it"
+            raise BundleError(
+                f"{folder} is not a bundle: {found}; expected the folder that `pixelrt export` writes"
+            )
+        try:
+            text = file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as problem:
+            raise BundleError(f"{file} cannot be read: {problem}") from problem
+        return cls(folder, Manifest.from_json(text))
+
+    @property
+    def model(self) -> Artifact:
+        """The portable ONNX.
+
+        Raises:
+            BundleError: If the manifest lists none.
+        """
+        for artifact in self.manifest.artifacts:
+            if artifact.kind == "onnx":
+                return artifact
+        raise BundleError(f"{self.path} lists no ONNX file among its artifacts; export it again")
+
+    def read(self, artifact: Artifact) -> bytes:
+        """The bytes of an artifact, after its size and SHA-256 were found as the manifest says.
+
+        Raises:
+            BundleError: If the file is missing, unreadable, cut short or changed.
+        """
+        file = self.path / artifact.file
+        if file.resolve().parent != self.path.resolve():
+            raise BundleError(
+                f"{self.path}: artifact {artifact.file!r} lies outside the bundle; do not use it"
+            )
+        try:
+            content = file.read_bytes()
+        except OSError as problem:
+            raise BundleError(
+                f"{file} cannot be read ({problem.strerror}); export or copy the bundle again"
+            ) from problem
+        if len(content) != artifact.size_bytes:
+            raise BundleError(
+                f"{file} has {len(content)} bytes, the manifest says {artifact.size_bytes}: "
+                "it was cut short or changed; export or copy the bundle again"
+            )
+        if (found := sha256(content)) != artifact.sha256:
+            raise BundleError(
+                f"{file} has SHA-256 {found[:12]}..., the manifest says {artifact.sha256[:12]}...: "
+                "it was changed or damaged; do not use it, export or copy the bundle again"
+            )
+        return content
+
+    def add_engine(self, content: bytes, artifact: Artifact) -> Bundle:
+        """Put an engine into the bundle, in the place of one of the same file name.
+
+        Safe against a crash (file first, manifest last, each replaced whole) and against another process that
+        adds an engine at the same time.
+
+        Args:
+            content: The engine exactly as the builder returned it.
+            artifact: Its entry; `sha256` and `size_bytes` are filled in here.
+
+        Returns:
+            The bundle as it now is.
+        """
+        entry = dataclasses.replace(artifact, sha256=sha256(content), size_bytes=len(content))
+        with locked(self.path):
+            manifest = Bundle.open(self.path).manifest
+            others = tuple(other for other in manifest.artifacts if other.file != entry.file)
+            manifest = dataclasses.replace(manifest, artifacts=(*others, entry))
+            write_file(self.path / entry.file, content)
+            write_file(self.path / MANIFEST, manifest.to_json().encode())
+        return Bundle(self.path, manifest)
+
+
+def sha256(content: bytes) -> str:
+    """Hexadecimal SHA-256 of bytes."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all: under a temporary name, flushed to disk, then renamed.
+
+    Raises:
+        BundleError: If it cannot be written (a full disk, no permission); nothing is left behind.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        with temporary.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except OSError as problem:
+        raise BundleError(f"{path} cannot be written ({problem.strerror}); nothing was changed") from problem
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
+    """Write a folder whole or not at all.
+
+    `fill` gets a temporary sibling, which then takes the place of `path`.
+    Whatever was at `path` is replaced only after `fill` returned.
+
+    Raises:
+        BundleError: If the folder cannot be written, or `path` holds something that is not a bundle.
+    """
+    if path.exists() and not (path / MANIFEST).is_file() and (not path.is_dir() or any(path.iterdir())):
+        raise BundleError(f"{path} exists and is not a bundle; choose another folder, or remove it first")
+    token = secrets.token_hex(4)
+    temporary = path.with_name(f".{path.name}.{token}.tmp")
+    retired = path.with_name(f".{path.name}.{token}.old")
+    try:
+        temporary.mkdir(parents=True)
+        fill(temporary)
+        if path.exists():
+            path.rename(retired)
+        temporary.rename(path)
+    except OSError as problem:
+        if retired.exists() and not path.exists():
+            retired.rename(path)
+        raise BundleError(f"{path} cannot be written ({problem.strerror}); nothing was changed") from problem
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(retired, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a folder for this process (advisory lock; released when the process ends, however it ends)."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

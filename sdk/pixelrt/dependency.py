@@ -1,0 +1,34 @@
+"""Optional libraries: imported where they are used, with an error that names what to install."""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+from pixelrt.errors import MissingDependency
+
+
+def require(module: str, extra: str, purpose: str) -> ModuleType:
+    """Import an optional library.
+
+    Args:
+        module: Its import name, `cv2`.
+        extra: The extra of `pixelrt` that installs it, `video`.
+        purpose: What needs it, for the message: "reading video".
+
+    Raises:
+        MissingDependency: If it is not installed, or is installed and cannot be loaded.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as problem:
+        if problem.name is None or problem.name.split(".")[0] != module.split(".")[0]:
+            raise
+        raise MissingDependency(
+            f"{purpose} needs the library {module.split('.')[0]!r}, which is not installed; "
+            f"install it with: pip install 'pixelrt[{extra}]'"
+        ) from None
+    except ImportError as problem:
+        raise MissingDependency(
+            f"{purpose} needs the library {module!r}, which is installed and cannot be loaded: {problem}"
+        ) from problem

@@ -1,0 +1,227 @@
+"""What a bundle says about itself: `manifest.json`, read strictly and written as a whole."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from typing import Literal
+
+from pixelrt.errors import ManifestError
+from pixelrt.strict import SurpriseError, decode
+
+SCHEMA = 1
+"""Number of the manifest's format. It is part of every cache key; another number is refused."""
+
+Task = Literal["segmentation", "generation"]
+Emit = Literal["mask", "confidence", "grid", "logits"]
+Activation = Literal["softmax", "sigmoid", "none"]
+PrecisionType = Literal["fp32", "fp16", "bf16"]
+ColorOrder = Literal["rgb", "bgr"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Axis:
+    """The range of a dynamic axis: what the engine must accept, and what it is tuned for."""
+
+    min: int
+    opt: int
+    max: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.min <= self.opt <= self.max:
+            raise ValueError(
+                f"min {self.min}, opt {self.opt}, max {self.max}: expected 1 <= min <= opt <= max"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tensor:
+    """An input or output of `model.onnx` and of every engine built from it."""
+
+    name: str
+    dtype: str
+    """NumPy's name: uint8, float32, ..."""
+    shape: tuple[int | str, ...]
+    """Numbers, and names of `Manifest.axes` where the size is dynamic."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preprocess:
+    """What the graph does to a frame before the network sees it; for people, and for resizing on the CPU."""
+
+    size: tuple[int, int]
+    """Height and width of the network's input."""
+    channels: int
+    mean: tuple[float, ...]
+    """Per channel, of 0..1 pixels."""
+    std: tuple[float, ...]
+    color: ColorOrder
+    """Order of the frame's first three channels."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassInfo:
+    """One class of a mask. The id is its position in the list."""
+
+    name: str
+    color: tuple[int, int, int]
+    """RGB, 0..255, for drawing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """One network output that matters, and the graph outputs made from it."""
+
+    name: str
+    classes: tuple[ClassInfo, ...]
+    activation: Activation
+    outputs: dict[str, str]
+    """From an `Emit` kind to the name of the graph output that carries it."""
+    grid: tuple[int, int] | None = None
+    """Rows and columns of the grid, where one is emitted."""
+    threshold: float = 0.5
+    """Probability from which a pixel of a sigmoid head belongs to class 1 (it is part of the graph)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Island:
+    """A layer that stays in FP32 in a network of lower precision."""
+
+    layer: str
+    max_abs: float
+    """Largest magnitude seen on the calibration images."""
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Precision:
+    """What was asked for and what the ONNX holds."""
+
+    requested: PrecisionType
+    layers: dict[str, int]
+    """Number of network layers per type, read from the ONNX."""
+    islands: tuple[Island, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Artifact:
+    """A file of the bundle. Its SHA-256 is checked before it is used: an engine is native code."""
+
+    file: str
+    kind: Literal["onnx", "engine"]
+    sha256: str
+    size_bytes: int
+    flavour: str = ""
+    """`tensorrt` or `tensorrt_rtx`; empty for ONNX."""
+    version: str = ""
+    """Version of TensorRT that built it."""
+    targets: tuple[str, ...] = ()
+    """Compute capabilities it runs on: sm86, ..."""
+    options: dict[str, str | int | float | bool] = field(default_factory=dict)
+    build_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateCheck:
+    """One contender measured against PyTorch in FP32 on the gate's images."""
+
+    backend: str
+    """openvino, onnxruntime, tensorrt, ..."""
+    device: str
+    precision: str
+    """How the backend computed: float32, bfloat16, float16."""
+    passed: bool
+    head: str
+    agreement: float
+    """Share of pixels with the same class, 0..1."""
+    miou_drop: float | None
+    """mIoU of PyTorch minus mIoU of the contender against the labels, where there are labels."""
+    miou: float | None
+    """mIoU of the contender against the labels, 0..1."""
+    max_logit_difference: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gate:
+    """What was demanded of the export and what was measured."""
+
+    skipped: bool
+    """True after `--no-gate`: nothing below was demanded."""
+    agreement: float
+    """Least share of pixels with the same class."""
+    miou_drop: float
+    """Largest loss of mIoU."""
+    images: str
+    """Where the images came from."""
+    num_images: int
+    checks: tuple[GateCheck, ...] = ()
+
+    def passed(self, backend: str, precision: str) -> bool | None:
+        """Whether every head passed on this backend in this precision; None where it was not measured."""
+        verdicts = [
+            check.passed for check in self.checks if (check.backend, check.precision) == (backend, precision)
+        ]
+        return all(verdicts) if verdicts else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """Where the network came from."""
+
+    model: str
+    """Entry point, file name or class name."""
+    checkpoint_sha256: str = ""
+    recipe: str = ""
+    """The recipe's text, for exports from a recipe."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """Everything that a runtime needs to know about a bundle."""
+
+    schema: int
+    name: str
+    task: Task
+    created: str
+    """UTC, ISO 8601."""
+    tools: dict[str, str]
+    """Versions of what wrote the bundle: pixelrt, torch, onnx, ..."""
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    axes: dict[str, Axis]
+    preprocess: Preprocess
+    heads: tuple[Head, ...]
+    precision: Precision
+    artifacts: tuple[Artifact, ...]
+    gate: Gate
+    source: Source
+
+    @classmethod
+    def from_json(cls, text: str) -> Manifest:
+        """Read a manifest.
+
+        Raises:
+            ManifestError: If the text is no JSON, has another schema number, an unknown or missing key, or a
+                value of another type; the message names the key.
+        """
+        try:
+            data = json.loads(text)
+        except ValueError as problem:
+            raise ManifestError(
+                f"manifest.json is not JSON ({problem}); export the bundle again"
+            ) from problem
+        found = data.get("schema") if isinstance(data, dict) else None
+        if found != SCHEMA:
+            raise ManifestError(
+                f"manifest.json has schema {found!r}, this PixelRT reads schema {SCHEMA}; "
+                "export the bundle again, or use the PixelRT that wrote it"
+            )
+        try:
+            return decode(cls, data)
+        except SurpriseError as problem:
+            raise ManifestError(f"manifest.json: {problem}; export the bundle again") from problem
+
+    def to_json(self) -> str:
+        """The text of manifest.json."""
+        return json.dumps(dataclasses.asdict(self), indent=2, allow_nan=False) + "\n"
