@@ -261,6 +261,10 @@ class Supervised(nn.Module):
 def train(options: argparse.Namespace) -> Path:
     """Run the schedule and return the path of the weights to ship."""
     pairs = [pair for split in options.splits for pair in load_split(options.data / split)]
+    if len(pairs) < options.batch:
+        raise SystemExit(
+            f"{len(pairs)} pictures to train on, expected at least one batch (--batch {options.batch})"
+        )
     held_out = [] if "val" in options.splits else load_split(options.data / "val")
     run = Run(options, pairs)
     best = options.out / "road-unet.safetensors"
