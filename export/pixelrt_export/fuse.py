@@ -1,0 +1,441 @@
+"""Builds the deployed graph around a network: bytes of a frame in, bytes of a mask out, ONNX operators only.
+
+    frame uint8[batch, height, width, C] -> float -> NCHW -> resize -> normalise -> network
+        -> per head: logits at the network's input size -> mask, confidence, grid, logits
+
+Everything around the network computes in float32. uint8 meets a Cast first and leaves through a Cast last,
+because TensorRT knows it at the border only.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+
+from pixelrt.errors import ExportError
+from pixelrt.manifest import Activation, Axis, ColorOrder, Emit, Tensor
+from pixelrt_export.graph import (
+    Nodes,
+    attribute_of,
+    checked,
+    copy_of,
+    drop_unused,
+    opset_of,
+    rename_tensors,
+    replace_nodes,
+    value_types,
+)
+
+FRAME = "frame"
+IMAGE = "image"
+MAX_CLASSES = 256
+"""A mask is made of bytes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeadSpec:
+    """What to make of the network output `head_<name>`."""
+
+    name: str
+    activation: Activation = "softmax"
+    """`softmax` (two classes or more), `sigmoid` (one channel), or `none` (already probabilities)."""
+    emit: tuple[Emit, ...] = ("mask",)
+    grid: tuple[int, int] | None = None
+    """Rows and columns, where a grid is emitted."""
+    threshold: float = 0.5
+    """Probability from which a pixel of a one-channel head is class 1."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FuseSpec:
+    """How frames become the network's input, and what comes out."""
+
+    heads: tuple[HeadSpec, ...]
+    mean: tuple[float, ...]
+    """Per channel in the network's order, of 0..1 pixels."""
+    std: tuple[float, ...]
+    """Per channel in the network's order, of 0..1 pixels."""
+    network_color: ColorOrder = "rgb"
+    """Order in which the network was trained to see the first three channels."""
+    frame_color: ColorOrder = "rgb"
+    """Order in which frames arrive."""
+    axes: dict[str, Axis] = field(
+        default_factory=lambda: {
+            "batch": Axis(min=1, opt=1, max=4),
+            "height": Axis(min=16, opt=720, max=2160),
+            "width": Axis(min=16, opt=1280, max=3840),
+        }
+    )
+    """Ranges of the dynamic axes `batch`, `height` and `width`."""
+
+
+def output_name(head: str, kind: Emit, *, num_heads: int) -> str:
+    """Name of a graph output: the kind alone with one head, `<head>.<kind>` with several."""
+    return kind if num_heads == 1 else f"{head}.{kind}"
+
+
+def fuse(
+    model: ModelProto, spec: FuseSpec
+) -> tuple[ModelProto, tuple[Tensor, ...], tuple[Tensor, ...], dict[str, Axis]]:
+    """Build the deployed graph.
+
+    The grid is the adaptive average pooling of the probabilities, as PyTorch defines it: cell (i, j) averages
+    the rows from floor(i*h/rows) up to ceil((i+1)*h/rows) at the network's input size, columns alike. Cells
+    overlap by a row or a column where rows and cols do not divide h and w. Confidence is the probability of
+    the class in the mask.
+
+    Args:
+        model: Network with the input `image` float32[batch, C, h, w] (h, w fixed) and outputs `head_<name>`
+            float32[batch, K, h', w'] with h' <= h and w' <= w; inside, any precision.
+        spec: What to build.
+
+    Returns:
+        The graph, its inputs, its outputs in the order of heads and kinds, the ranges of its dynamic axes.
+
+    Raises:
+        ExportError: If the specification does not fit the network; the message says how.
+    """
+    network = _Shape.of(model, spec)
+    plan = {head.name: _names(head, spec) for head in spec.heads}
+    inner = _without_clashes(model, {FRAME, *(name for names in plan.values() for name in names.values())})
+    swap = spec.network_color != spec.frame_color
+    inner, folded = fold_color_swap(inner) if swap else (inner, False)
+
+    before = Nodes(opset_of(model))
+    _prepare(before, network, spec, swap=swap, folded=folded)
+    after = Nodes(opset_of(model))
+    outputs: list[Tensor] = []
+    for head in spec.heads:
+        _Head(after, network, head, plan[head.name]).build(outputs)
+
+    fused = _assemble(inner, before, after, network, outputs)
+    frame = Tensor(name=FRAME, dtype="uint8", shape=("batch", "height", "width", network.channels))
+    return fused, (frame,), tuple(outputs), dict(spec.axes)
+
+
+# --- checking ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    channels: int
+    size: tuple[int, int]
+    heads: dict[str, tuple[int, int, int]]
+    """Channels, height and width of each head."""
+
+    @classmethod
+    def of(cls, model: ModelProto, spec: FuseSpec) -> _Shape:
+        types = value_types(checked(model))
+        inputs = [value.name for value in model.graph.input]
+        if inputs != [IMAGE]:
+            raise ExportError(
+                f"the network has the inputs {inputs}, ['{IMAGE}'] was expected; export it with that name"
+            )
+        channels, *size = _fixed(types[IMAGE].dims, IMAGE)
+        found = {value.name for value in model.graph.output}
+        heads: dict[str, tuple[int, int, int]] = {}
+        for head in spec.heads:
+            if f"head_{head.name}" not in found:
+                raise ExportError(
+                    f"head {head.name!r} needs the network output 'head_{head.name}', "
+                    f"the network has {sorted(found)}"
+                )
+            heads[head.name] = _fixed(types[f"head_{head.name}"].dims, f"head_{head.name}")
+        shape = cls(channels, (size[0], size[1]), heads)
+        _check_input(shape, spec)
+        for head in spec.heads:
+            _check_head(shape, head)
+        return shape
+
+
+def _fixed(dims: tuple[int | str | None, ...] | None, name: str) -> tuple[int, int, int]:
+    if dims is not None and len(dims) == 4:
+        channels, height, width = dims[1:]
+        if isinstance(channels, int) and isinstance(height, int) and isinstance(width, int):
+            return channels, height, width
+    raise ExportError(
+        f"{name!r} has the shape {dims}, [batch, channels, height, width] with only batch dynamic was "
+        "expected; export the network at a fixed height and width"
+    )
+
+
+def _check_input(shape: _Shape, spec: FuseSpec) -> None:
+    if len(spec.mean) != shape.channels or len(spec.std) != shape.channels:
+        raise ExportError(
+            f"mean has {len(spec.mean)} values and std {len(spec.std)}, the network's input has "
+            f"{shape.channels} channels; give one value per channel"
+        )
+    if not all(math.isfinite(mean) for mean in spec.mean) or not all(0 < std < math.inf for std in spec.std):
+        raise ExportError(
+            f"mean {spec.mean} and std {spec.std}: finite numbers with std above 0 were expected"
+        )
+    if spec.network_color != spec.frame_color and shape.channels < 3:
+        raise ExportError(
+            f"{shape.channels} channels have no colour order to change; use one colour order for both"
+        )
+    if set(spec.axes) != {"batch", "height", "width"}:
+        raise ExportError(f"axes {sorted(spec.axes)}: ranges for batch, height and width were expected")
+    names = [head.name for head in spec.heads]
+    if not names or len(set(names)) < len(names):
+        raise ExportError(f"heads {names}: one or more, each with a name of its own, were expected")
+
+
+def _check_head(shape: _Shape, head: HeadSpec) -> None:
+    channels, height, width = shape.heads[head.name]
+    if head.activation == "softmax" and channels < 2:
+        raise ExportError(
+            f"head {head.name!r} has 1 channel; softmax needs 2 or more: use activation 'sigmoid'"
+        )
+    if head.activation == "sigmoid" and channels != 1:
+        raise ExportError(
+            f"head {head.name!r} has {channels} channels; sigmoid takes 1: use activation 'softmax', "
+            "or one head per channel"
+        )
+    if channels > MAX_CLASSES and {"mask", "confidence"} & set(head.emit):
+        raise ExportError(
+            f"head {head.name!r} has {channels} classes, a mask of bytes holds {MAX_CLASSES}; "
+            "emit 'logits' or 'grid'"
+        )
+    if height > shape.size[0] or width > shape.size[1]:
+        raise ExportError(
+            f"head {head.name!r} is {height}x{width}, larger than the network's input "
+            f"{shape.size[0]}x{shape.size[1]}; at most that size was expected"
+        )
+    if not head.emit or len(set(head.emit)) < len(head.emit):
+        raise ExportError(
+            f"head {head.name!r} emits {list(head.emit)}; one or more different kinds were expected"
+        )
+    if not 0 < head.threshold < 1:
+        raise ExportError(
+            f"head {head.name!r} has the threshold {head.threshold}; between 0 and 1 was expected"
+        )
+    if "grid" in head.emit:
+        _check_grid(shape, head)
+
+
+def _check_grid(shape: _Shape, head: HeadSpec) -> None:
+    rows, cols = head.grid or (0, 0)
+    if not (1 <= rows <= shape.size[0] and 1 <= cols <= shape.size[1]):
+        raise ExportError(
+            f"head {head.name!r} emits a grid of {head.grid}; rows and columns from 1x1 to "
+            f"{shape.size[0]}x{shape.size[1]} were expected"
+        )
+
+
+def _names(head: HeadSpec, spec: FuseSpec) -> dict[Emit, str]:
+    return {kind: output_name(head.name, kind, num_heads=len(spec.heads)) for kind in head.emit}
+
+
+def _without_clashes(model: ModelProto, taken: set[str]) -> ModelProto:
+    """Give another name to tensors of the network that are called like an input or output of the whole."""
+    ours = {name for node in model.graph.node for name in (*node.input, *node.output)}
+    renamed, _ = rename_tensors(model, {name: f"network/{name}" for name in taken & ours})
+    return renamed
+
+
+# --- before the network ------------------------------------------------------------------------------
+
+
+def fold_color_swap(model: ModelProto) -> tuple[ModelProto, bool]:
+    """Make a network read its first and third channel exchanged, by exchanging weights of its first layers.
+
+    Nothing changes if anything but an ordinary convolution with constant weights reads the image.
+    """
+    nodes = list(model.graph.node)
+    aliases = {IMAGE} | {
+        node.output[0] for node in nodes if node.op_type == "Cast" and node.input[0] == IMAGE
+    }
+    readers = [node for node in nodes if aliases & set(node.input) and node.output[0] not in aliases]
+    weights = {tensor.name: tensor for tensor in model.graph.initializer}
+    if not readers or not all(_is_plain_conv(node, weights) for node in readers):
+        return model, False
+    swapped = copy_of(model)
+    for index, node in enumerate(nodes):
+        if node in readers:
+            name = f"{node.input[1]}/swapped"
+            swapped.graph.node[index].input[1] = name
+            if name not in {tensor.name for tensor in swapped.graph.initializer}:
+                swapped.graph.initializer.append(_swap_inputs(weights[node.input[1]], name))
+    pruned, _ = drop_unused(swapped)
+    return pruned, True
+
+
+def _is_plain_conv(node: NodeProto, weights: dict[str, TensorProto]) -> bool:
+    return node.op_type == "Conv" and attribute_of(node, "group", 1) == 1 and node.input[1] in weights
+
+
+def _swap_inputs(tensor: TensorProto, name: str) -> TensorProto:
+    weight = numpy_helper.to_array(tensor)
+    order = np.arange(weight.shape[1])
+    order[[0, 2]] = 2, 0
+    return numpy_helper.from_array(np.ascontiguousarray(weight[:, order]), name)
+
+
+def _prepare(build: Nodes, network: _Shape, spec: FuseSpec, *, swap: bool, folded: bool) -> None:
+    """From `frame` to `image`: cast, layout, resize, normalise."""
+    pixels = build.cast(FRAME, TensorProto.FLOAT, "frame/to_float")
+    pixels = build.add("Transpose", [pixels], "frame/to_nchw", perm=[0, 3, 1, 2])
+    pixels = _resize(build, pixels, (network.channels, *network.size), "frame/resize")
+    if swap and not folded:
+        order = np.arange(network.channels, dtype=np.int64)
+        order[[0, 2]] = 2, 0
+        pixels = build.add(
+            "Gather", [pixels, build.constant("frame/order", order)], "frame/swap_color", axis=1
+        )
+    mean, std = np.array(spec.mean, dtype=np.float64), np.array(spec.std, dtype=np.float64)
+    if folded:
+        mean[[0, 2]], std[[0, 2]] = mean[[2, 0]], std[[2, 0]]
+    scale = build.constant("frame/scale", _per_channel(1 / (255 * std)))
+    shift = build.constant("frame/shift", _per_channel(-mean / std))
+    pixels = build.add("Mul", [pixels, scale], "frame/times_scale")
+    build.add("Add", [pixels, shift], "frame/plus_shift", IMAGE)
+
+
+def _per_channel(values: NDArray[np.float64]) -> NDArray[np.float32]:
+    return values.astype(np.float32).reshape(1, -1, 1, 1)
+
+
+def _resize(build: Nodes, tensor: str, shape: tuple[int, int, int], name: str) -> str:
+    """Bilinear, half-pixel centres, no antialiasing: what PyTorch calls `bilinear`, `align_corners=False`."""
+    frame_shape = build.add("Shape", [FRAME], f"{name}/frame_shape")
+    first = build.constant("index_0", np.array([0], dtype=np.int64))
+    batch = build.add("Gather", [frame_shape, first], f"{name}/batch", axis=0)
+    sizes = build.constant(f"{name}/chw", np.array(shape, dtype=np.int64))
+    sizes = build.add("Concat", [batch, sizes], f"{name}/sizes", axis=0)
+    return build.add(
+        "Resize", [tensor, "", "", sizes], name, mode="linear", coordinate_transformation_mode="half_pixel"
+    )
+
+
+# --- after the network -------------------------------------------------------------------------------
+
+
+def averaging_matrix(size: int, cells: int) -> NDArray[np.float32]:
+    """The matrix [cells, size] whose product with a signal is its adaptive average pooling."""
+    matrix = np.zeros((cells, size), dtype=np.float32)
+    for cell in range(cells):
+        start, stop = cell * size // cells, -(-(cell + 1) * size // cells)
+        matrix[cell, start:stop] = 1 / (stop - start)
+    return matrix
+
+
+@dataclass(slots=True)
+class _Head:
+    """Builds the outputs of one head."""
+
+    build_on: Nodes
+    network: _Shape
+    spec: HeadSpec
+    names: dict[Emit, str]
+
+    def build(self, outputs: list[Tensor]) -> None:
+        """Add the nodes of every emitted output, and describe the outputs."""
+        channels, *size = self.network.heads[self.spec.name]
+        logits = f"head_{self.spec.name}"
+        if tuple(size) != self.network.size:
+            logits = _resize(self.build_on, logits, (channels, *self.network.size), self._name("upsample"))
+        if channels == 1:
+            self._binary(logits)
+        else:
+            self._multiclass(logits)
+        if "logits" in self.names:
+            self.build_on.add("Identity", [logits], self._name("logits"), self.names["logits"])
+        height, width = self.network.size
+        rows, cols = self.spec.grid or (0, 0)
+        shapes: dict[Emit, tuple[str, tuple[int | str, ...]]] = {
+            "mask": ("uint8", ("batch", height, width)),
+            "confidence": ("uint8", ("batch", height, width)),
+            "grid": ("float32", ("batch", channels, rows, cols)),
+            "logits": ("float32", ("batch", channels, height, width)),
+        }
+        outputs.extend(
+            Tensor(name=name, dtype=shapes[kind][0], shape=shapes[kind][1]) for kind, name in self._items()
+        )
+
+    def _items(self) -> Iterable[tuple[Emit, str]]:
+        return self.names.items()
+
+    def _name(self, step: str) -> str:
+        return f"head_{self.spec.name}/{step}"
+
+    def _multiclass(self, logits: str) -> None:
+        build, wanted = self.build_on, self.names
+        if "mask" in wanted:
+            # through float: TensorRT documents conversions to uint8 from floating types only
+            ids = build.add("ArgMax", [logits], self._name("argmax"), axis=1, keepdims=0)
+            ids = build.cast(ids, TensorProto.FLOAT, self._name("mask_to_float"))
+            build.cast(ids, TensorProto.UINT8, self._name("mask_to_uint8"), wanted["mask"])
+        probabilities = logits
+        if self.spec.activation == "softmax" and {"grid", "confidence"} & set(wanted):
+            probabilities = build.add("Softmax", [logits], self._name("softmax"), axis=1)
+        if "grid" in wanted:
+            self._grid(probabilities)
+        if "confidence" in wanted:
+            # measured in OpenVINO: one Softmax and its maximum take less time than 1 / sum(exp(x - max))
+            self._to_bytes(build.largest(probabilities, 1, self._name("winner")))
+
+    def _binary(self, logits: str) -> None:
+        build, wanted = self.build_on, self.names
+        probability = logits
+        if self.spec.activation == "sigmoid" and {"grid", "confidence"} & set(wanted):
+            probability = build.add("Sigmoid", [logits], self._name("sigmoid"))
+        if "grid" in wanted:
+            self._grid(probability)
+        if not {"mask", "confidence"} & set(wanted):
+            return
+        limit = self.spec.threshold
+        if self.spec.activation == "sigmoid":
+            limit = math.log(limit / (1 - limit))
+        axis = build.constant("axis_1", np.array([1], dtype=np.int64))
+        plane = build.add("Squeeze", [logits, axis], self._name("squeeze"))
+        bound = build.constant(self._name("limit"), np.array(limit, dtype=np.float32))
+        above = build.add("GreaterOrEqual", [plane, bound], self._name("from_threshold"))
+        if "mask" in wanted:
+            ids = build.cast(above, TensorProto.FLOAT, self._name("mask_to_float"))
+            build.cast(ids, TensorProto.UINT8, self._name("mask_to_uint8"), wanted["mask"])
+        if "confidence" in wanted:
+            one = build.constant("one", np.array(1, dtype=np.float32))
+            plane = build.add("Squeeze", [probability, axis], self._name("squeeze_probability"))
+            other = build.add("Sub", [one, plane], self._name("other_probability"))
+            self._to_bytes(build.add("Where", [above, plane, other], self._name("winner")))
+
+    def _to_bytes(self, probability: str) -> None:
+        build = self.build_on
+        most = build.constant("byte_max", np.array(255, dtype=np.float32))
+        scaled = build.add("Mul", [probability, most], self._name("confidence_times_255"))
+        scaled = build.add("Round", [scaled], self._name("confidence_rounded"))
+        build.cast(scaled, TensorProto.UINT8, self._name("confidence_to_uint8"), self.names["confidence"])
+
+    def _grid(self, probabilities: str) -> None:
+        """Average over cells, as two small matrix products: columns first, then rows."""
+        build, (rows, cols) = self.build_on, self.spec.grid or (0, 0)
+        across = np.ascontiguousarray(averaging_matrix(self.network.size[1], cols).T)
+        right = build.constant(self._name("average_columns/matrix"), across)
+        left = build.constant(self._name("average_rows/matrix"), averaging_matrix(self.network.size[0], rows))
+        narrow = build.add("MatMul", [probabilities, right], self._name("average_columns"))
+        build.add("MatMul", [left, narrow], self._name("average_rows"), self.names["grid"])
+
+
+# --- the whole ---------------------------------------------------------------------------------------
+
+
+def _assemble(
+    inner: ModelProto, before: Nodes, after: Nodes, network: _Shape, outputs: list[Tensor]
+) -> ModelProto:
+    fused = copy_of(inner)
+    graph = fused.graph
+    replace_nodes(fused, [*before.nodes, *inner.graph.node, *after.nodes])
+    graph.initializer.extend({**before.constants, **after.constants}.values())
+    del graph.input[:], graph.output[:], graph.value_info[:]
+    shape: list[str | int | None] = ["batch", "height", "width", network.channels]
+    graph.input.append(helper.make_tensor_value_info(FRAME, TensorProto.UINT8, shape))
+    for tensor in outputs:
+        elem_type = TensorProto.UINT8 if tensor.dtype == "uint8" else TensorProto.FLOAT
+        graph.output.append(helper.make_tensor_value_info(tensor.name, elem_type, list(tensor.shape)))
+    fused, _ = drop_unused(fused)
+    return checked(fused)
