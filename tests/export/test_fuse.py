@@ -141,6 +141,7 @@ def test_all_outputs_of_two_heads(network: ModelProto, size: tuple[int, int], ba
 @pytest.mark.parametrize("precision", ["f32", "bf16"])
 def test_openvino_at_the_networks_size(network: ModelProto, precision: str) -> None:
     import openvino
+
     fused, _, outputs, _ = fuse(network, spec(SCENE, LANE))
     core = openvino.Core()
     model = core.read_model(fused.SerializeToString())
@@ -310,6 +311,7 @@ def test_specifications_that_do_not_fit(network: ModelProto, change: dict[str, o
 
 def test_tensorrt_parses_the_fused_half_graph(network: ModelProto) -> None:
     import tensorrt_rtx as trt
+
     half, _ = to_precision(network, [np.ones((1, 3, *SIZE), np.float32)], "fp16")
     fused, _, outputs, _ = fuse(half, spec(SCENE, LANE))
     builder = trt.Builder(trt.Logger(trt.Logger.ERROR))
