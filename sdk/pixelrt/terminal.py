@@ -1,8 +1,90 @@
-"""The terminal that progress, tables and warnings go to."""
+"""The terminal: lines of results on standard output, progress and warnings on standard error."""
 
 from __future__ import annotations
 
-from rich.console import Console
+import os
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-console = Console(stderr=True)
-"""Standard error, so that standard output stays machine-readable."""
+from pixelrt.dependency import require
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    console: Console
+    """Standard error with rich's progress bars and tables, so that standard output stays machine-readable."""
+
+_STYLES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33"}
+
+
+def __getattr__(name: str) -> object:
+    """Make `console` when it is first asked for: plain text must work without rich."""
+    if name != "console":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    made = require("rich.console", "cli", "showing progress bars and tables").Console(stderr=True)
+    globals()["console"] = made
+    return made
+
+
+def say(text: str = "") -> None:
+    """Write a line of the result to standard output."""
+    sys.stdout.write(f"{text}\n")
+
+
+def complain(text: str) -> None:
+    """Write a line for the person in front of the screen to standard error."""
+    sys.stdout.flush()
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
+
+
+def styled(text: str, style: str) -> str:
+    """Text in `bold`, `dim`, `red`, `green` or `yellow`, where standard output is a terminal with colours."""
+    wanted = sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return f"\x1b[{_STYLES[style]}m{text}\x1b[0m" if wanted and text else text
+
+
+def heading(text: str) -> None:
+    """Write a heading with an empty line before it."""
+    say()
+    say(styled(text, "bold"))
+
+
+def say_pairs(pairs: Sequence[tuple[str, str]]) -> None:
+    """Write names and values as two columns."""
+    width = max((len(name) for name, _ in pairs), default=0)
+    for name, value in pairs:
+        say(f"  {styled(name.ljust(width), 'dim')}  {value}".rstrip())
+
+
+def say_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Write a table as plain text.
+
+    Args:
+        columns: The headings; `>` in front of one aligns its column to the right.
+        rows: The cells.
+    """
+    names = [column.removeprefix(">") for column in columns]
+    widths = [max(len(row[i]) for row in (names, *rows)) for i in range(len(names))]
+
+    def line(cells: Sequence[str]) -> str:
+        aligned = (
+            cell.rjust(width) if column.startswith(">") else cell.ljust(width)
+            for column, cell, width in zip(columns, cells, widths, strict=True)
+        )
+        return "  " + "  ".join(aligned).rstrip()
+
+    say(styled(line(names), "dim"))
+    for row in rows:
+        say(line(row))
+
+
+def size_text(num_bytes: int) -> str:
+    """A number of bytes for people: `4.1 MB`."""
+    amount = float(num_bytes)
+    for unit in ("B", "kB", "MB"):
+        if amount < 1000:
+            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
+        amount /= 1000
+    return f"{amount:.1f} GB"

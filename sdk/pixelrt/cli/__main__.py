@@ -1,0 +1,9 @@
+"""`python -m pixelrt.cli`."""
+
+from __future__ import annotations
+
+import sys
+
+from pixelrt.cli import main
+
+sys.exit(main())
