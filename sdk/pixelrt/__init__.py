@@ -1,5 +1,53 @@
-"""PixelRT: your own trained U-Net or image generator, on robots and vehicles."""
+"""PixelRT: your own trained U-Net or image generator, on robots and vehicles.
+
+import pixelrt
+segmenter = pixelrt.load("engines/road-unet/bundle")
+result = segmenter(frame)                     # uint8[H, W, 3] in, a Segmentation out
+"""
 
 from __future__ import annotations
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pixelrt.bundle import Bundle
+    from pixelrt.errors import PixelRTError
+    from pixelrt.segmentation import Latency, Segmentation, Segmenter, load
+    from pixelrt.session import Choice, Session, SessionInfo, SessionOptions, choices, open_session
+
 __version__ = "0.1.0.dev0"
+
+_HOMES = {
+    "pixelrt.bundle": ("Bundle",),
+    "pixelrt.errors": ("PixelRTError",),
+    "pixelrt.segmentation": ("Latency", "Segmentation", "Segmenter", "load"),
+    "pixelrt.session": ("Choice", "Session", "SessionInfo", "SessionOptions", "choices", "open_session"),
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "Bundle",
+    "Choice",
+    "Latency",
+    "PixelRTError",
+    "Segmentation",
+    "Segmenter",
+    "Session",
+    "SessionInfo",
+    "SessionOptions",
+    "choices",
+    "load",
+    "open_session",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name at its first use: `import pixelrt` itself imports nothing (PEP 562)."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'pixelrt' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

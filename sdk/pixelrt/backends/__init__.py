@@ -1,0 +1,32 @@
+"""The libraries that run networks, one file each."""
+
+from __future__ import annotations
+
+from pixelrt.backends.base import (
+    Backend,
+    Device,
+    OpenOptions,
+    Precision,
+    Session,
+    SessionInfo,
+    TensorSpec,
+)
+from pixelrt.backends.onnxruntime import ONNXRuntimeBackend
+from pixelrt.backends.openvino import OpenVINOBackend
+from pixelrt.backends.tensorrt import TensorRTBackend
+
+BACKENDS: dict[str, Backend] = {
+    backend.name: backend for backend in (TensorRTBackend(), ONNXRuntimeBackend(), OpenVINOBackend())
+}
+"""By name. None of them imports its library before it is asked to work."""
+
+__all__ = [
+    "BACKENDS",
+    "Backend",
+    "Device",
+    "OpenOptions",
+    "Precision",
+    "Session",
+    "SessionInfo",
+    "TensorSpec",
+]

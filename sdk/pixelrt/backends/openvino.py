@@ -1,0 +1,123 @@
+"""OpenVINO on the CPU: the default where there is no GPU."""
+
+from __future__ import annotations
+
+import functools
+import io
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pixelrt.backends.base import Device, LocalSession, OpenOptions, Precision, Session, SessionInfo
+from pixelrt.dependency import require
+from pixelrt.errors import DeviceError, MissingDependency
+from pixelrt.manifest import Manifest
+
+_HINTS: dict[Precision, str] = {"float32": "f32", "bfloat16": "bf16"}
+
+
+class OpenVINOBackend:
+    """Float32 everywhere, bfloat16 where the CPU has it; the precision is never left to OpenVINO."""
+
+    name = "openvino"
+
+    def unusable(self, device: Device) -> str:
+        """Why it cannot run on this device; see `Backend`."""
+        if device != "cpu":
+            return "OpenVINO runs on the CPU"
+        try:
+            _library()
+        except MissingDependency as problem:
+            return str(problem)
+        return ""
+
+    def precisions(self, device: Device, manifest: Manifest | None) -> tuple[Precision, ...]:
+        """Bfloat16 first where the CPU computes it natively; see `Backend`."""
+        return ("bfloat16", "float32") if _has_bfloat16() else ("float32",)
+
+    def open(self, model: bytes, manifest: Manifest, options: OpenOptions) -> Session:
+        """Compile for frames at the network's size, one at a time; see `Backend`."""
+        return OpenVINOSession(model, manifest, options)
+
+
+class OpenVINOSession(LocalSession):
+    """A compiled graph with one inference request.
+
+    The graph is compiled for one frame of the network's size: its own Resize then disappears, and OpenVINO
+    plans memory once. A batch runs frame by frame, which costs no throughput, because one frame already keeps
+    all cores busy.
+    """
+
+    def __init__(self, model: bytes, manifest: Manifest, options: OpenOptions) -> None:
+        library = _library()
+        info = SessionInfo(
+            backend="openvino",
+            device="cpu",
+            precision=options.precision,
+            version=str(library.__version__).split("-")[0],
+            why=options.why,
+        )
+        super().__init__(manifest, info, manifest.preprocess.size)
+        self._request: Any = self._compile(library, model, options).create_infer_request()
+        self._names = [spec.name for spec in self.outputs]
+
+    def _compile(self, library: ModuleType, model: bytes, options: OpenOptions) -> Any:
+        settings: dict[str, Any] = {
+            "INFERENCE_PRECISION_HINT": _HINTS[options.precision],
+            "PERFORMANCE_HINT": "LATENCY",
+            "NUM_STREAMS": 1,
+        }
+        if options.threads is not None:
+            settings["INFERENCE_NUM_THREADS"] = options.threads
+        try:
+            network = _core().read_model(io.BytesIO(model))
+            network.reshape({spec.name: self._one_frame(spec.shape) for spec in self.inputs})
+            return _core().compile_model(network, "CPU", settings)
+        except RuntimeError as problem:
+            raise DeviceError(
+                f"OpenVINO {library.__version__} cannot compile the model: {str(problem).strip()}; "
+                "try backend='onnxruntime', and please report this"
+            ) from problem
+
+    def _one_frame(self, shape: tuple[int | str, ...]) -> list[int]:
+        height, width = self.frame_size or (-1, -1)
+        sizes = {"batch": 1, "height": height, "width": width}
+        return [sizes[dim] if isinstance(dim, str) else dim for dim in shape]
+
+    def _run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        batch = len(next(iter(feeds.values())))
+        runs = [
+            self._infer({name: value[index : index + 1] for name, value in feeds.items()})
+            for index in range(batch)
+        ]
+        if batch == 1:
+            return runs[0]
+        return {name: np.concatenate([run[name] for run in runs]) for name in self._names}
+
+    def _infer(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        contiguous = {name: np.ascontiguousarray(value) for name, value in feeds.items()}
+        try:
+            self._request.infer(contiguous, share_inputs=True, share_outputs=True)
+        except RuntimeError as problem:
+            raise DeviceError(f"OpenVINO failed while running: {str(problem).strip()}") from problem
+        return {name: self._request.get_tensor(name).data.copy() for name in self._names}
+
+    def _free(self) -> None:
+        self._request = None
+
+
+@functools.cache
+def _core() -> Any:
+    return _library().Core()
+
+
+def _library() -> ModuleType:
+    return require("openvino", "cpu", "running bundles on the CPU")
+
+
+@functools.cache
+def _has_bfloat16() -> bool:
+    return "BF16" in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")

@@ -1,0 +1,193 @@
+"""Chooses what runs a bundle on this machine, and opens it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from pixelrt.backends import (
+    BACKENDS,
+    Backend,
+    Device,
+    OpenOptions,
+    Precision,
+    Session,
+    SessionInfo,
+    TensorSpec,
+)
+from pixelrt.bundle import Bundle
+from pixelrt.errors import DeviceError, InputError
+from pixelrt.manifest import Gate, Manifest
+from pixelrt.strict import suggestion
+
+__all__ = [
+    "Choice",
+    "Precision",
+    "Session",
+    "SessionInfo",
+    "SessionOptions",
+    "TensorSpec",
+    "choices",
+    "open_model",
+    "open_session",
+]
+
+_PREFERENCE: tuple[tuple[str, Device], ...] = (
+    ("tensorrt", "cuda"),
+    ("onnxruntime", "cuda"),
+    ("openvino", "cpu"),
+    ("onnxruntime", "cpu"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionOptions:
+    """What may run a bundle. The defaults take the best that this machine has.
+
+    Raises:
+        InputError: If a value is unknown.
+    """
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """`cuda` and `cpu` forbid to use the other."""
+    backend: str | None = None
+    """`tensorrt`, `onnxruntime` or `openvino`; None for the best."""
+    precision: Precision | None = None
+    """None takes the fastest whose gate passed at the export."""
+    threads: int | None = None
+    """CPU threads; None for one per core."""
+
+    def __post_init__(self) -> None:
+        _check_choice("device", self.device, ("auto", "cpu", "cuda"))
+        _check_choice("backend", self.backend, (None, *BACKENDS))
+        _check_choice("precision", self.precision, (None, *get_args(Precision)))
+        if self.threads is not None and self.threads < 1:
+            raise InputError(f"threads is {self.threads}, expected 1 or more, or None for one per core")
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A way to run a bundle here, and the reason for or against it."""
+
+    backend: str
+    device: Device
+    usable: bool
+    reason: str
+
+
+def choices(bundle: Bundle | None = None, options: SessionOptions | None = None) -> tuple[Choice, ...]:
+    """Every way to run a bundle, the preferred first. The first usable one is what `open_session` takes.
+
+    Args:
+        bundle: Its gate decides about precisions; without one only the machine is judged.
+        options: What is allowed.
+    """
+    options = options or SessionOptions()
+    return tuple(_judge(name, device, bundle, options) for name, device in _PREFERENCE)
+
+
+def open_session(bundle: Bundle, options: SessionOptions | None = None) -> Session:
+    """Open a bundle with the best that this machine has and `options` allow.
+
+    Raises:
+        DeviceError: If nothing may run it; the message gives the reason for each way.
+        BundleError: If its model is missing, cut short or changed.
+    """
+    options = options or SessionOptions()
+    judged = choices(bundle, options)
+    chosen = next((choice for choice in judged if choice.usable), None)
+    if chosen is None:
+        reasons = "; ".join(f"{choice.backend} on {choice.device}: {choice.reason}" for choice in judged)
+        raise DeviceError(f"nothing here may run {bundle.path}. {reasons}")
+    backend = BACKENDS[chosen.backend]
+    precision, why = _precision(backend, chosen.device, bundle.manifest, options)
+    if precision is None:
+        raise DeviceError(f"{bundle.path}: {why}")
+    opening = OpenOptions(device=chosen.device, precision=precision, threads=options.threads, why=why)
+    return backend.open(bundle.read(bundle.model), bundle.manifest, opening)
+
+
+def open_model(
+    content: bytes,
+    manifest: Manifest,
+    *,
+    backend: str,
+    precision: Precision,
+    device: Device = "cpu",
+    threads: int | None = None,
+) -> Session:
+    """Open a deployed graph that is in no bundle yet, exactly as asked: this is how the export measures it.
+
+    Args:
+        content: The ONNX.
+        manifest: What will be its manifest; gate and artifacts are not looked at.
+        backend: Name of the backend.
+        precision: How it shall compute.
+        device: Where.
+        threads: CPU threads; None for one per core.
+
+    Raises:
+        DeviceError: If this backend or this precision does not exist here.
+    """
+    _check_choice("backend", backend, tuple(BACKENDS))
+    chosen = BACKENDS[backend]
+    if problem := chosen.unusable(device):
+        raise DeviceError(f"{backend} on {device}: {problem}")
+    if precision not in chosen.precisions(device, manifest):
+        raise DeviceError(_lacks(chosen, device, manifest, precision))
+    options = OpenOptions(device=device, precision=precision, threads=threads, why="asked for")
+    return chosen.open(content, manifest, options)
+
+
+def _judge(name: str, device: Device, bundle: Bundle | None, options: SessionOptions) -> Choice:
+    backend = BACKENDS[name]
+    if options.backend not in (None, name):
+        return Choice(name, device, False, f"backend {options.backend!r} was asked for")
+    if options.device not in ("auto", device):
+        return Choice(name, device, False, f"device {options.device!r} was asked for")
+    if problem := backend.unusable(device):
+        return Choice(name, device, False, problem)
+    if bundle is None:
+        return Choice(name, device, True, f"can compute in {', '.join(backend.precisions(device, None))}")
+    precision, why = _precision(backend, device, bundle.manifest, options)
+    return Choice(name, device, precision is not None, why)
+
+
+def _precision(
+    backend: Backend, device: Device, manifest: Manifest, options: SessionOptions
+) -> tuple[Precision | None, str]:
+    """The precision to use and why, or None and why there is none."""
+    available = backend.precisions(device, manifest)
+    if options.precision is not None:
+        if options.precision in available:
+            return options.precision, f"{options.precision} was asked for"
+        return None, _lacks(backend, device, manifest, options.precision)
+    for precision in available:
+        if manifest.gate.passed(backend.name, precision):
+            return precision, f"{precision} is the fastest precision here whose gate passed"
+    return _without_gate(backend, available[-1], manifest.gate)
+
+
+def _without_gate(backend: Backend, precision: Precision, gate: Gate) -> tuple[Precision | None, str]:
+    """The most exact precision, where no gate says that one passed."""
+    if gate.passed(backend.name, precision) is False:
+        return (
+            None,
+            f"no precision of {backend.name} passed the gate; name one with precision=..., or export again",
+        )
+    reason = (
+        "the gate was skipped at the export" if gate.skipped else f"the gate did not measure {backend.name}"
+    )
+    return precision, f"{precision} is the most exact precision here ({reason})"
+
+
+def _lacks(backend: Backend, device: Device, manifest: Manifest, asked: Precision) -> str:
+    available = ", ".join(backend.precisions(device, manifest))
+    return f"{backend.name} on {device} cannot compute this bundle in {asked}, it can in {available}"
+
+
+def _check_choice(what: str, value: object, known: tuple[object, ...]) -> None:
+    if value not in known:
+        names = [str(name) for name in known if name is not None]
+        hint = suggestion(str(value), names)
+        raise InputError(f"{what} is {value!r}, expected one of {', '.join(names)}{hint}")

@@ -1,0 +1,139 @@
+"""Bundles for tests: real ones, of a network whose answer is known without running it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from pixelrt.bundle import MANIFEST, MODEL, Bundle, sha256, write_folder
+from pixelrt.manifest import (
+    SCHEMA,
+    Artifact,
+    ClassInfo,
+    Gate,
+    GateCheck,
+    Head,
+    Manifest,
+    Precision,
+    PrecisionType,
+    Preprocess,
+    Source,
+)
+from pixelrt_export.fuse import FuseSpec, HeadSpec, fuse
+from pixelrt_export.precision import to_precision
+
+COLORS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
+SIZE = (32, 48)
+
+MakeBundle = Callable[..., Bundle]
+
+
+def color_network() -> onnx.ModelProto:
+    """The class of a pixel is its strongest colour; `lane` is the red channel's logit alone."""
+    pick = np.eye(3, dtype=np.float32).reshape(3, 3, 1, 1) * 20
+    image = helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", 3, *SIZE])
+    scene = helper.make_tensor_value_info("head_scene", TensorProto.FLOAT, ["batch", 3, *SIZE])
+    lane = helper.make_tensor_value_info("head_lane", TensorProto.FLOAT, ["batch", 1, *SIZE])
+    nodes = [
+        helper.make_node("Conv", ["image", "pick"], ["head_scene"], name="pick"),
+        helper.make_node("Conv", ["image", "red"], ["head_lane"], name="red"),
+    ]
+    constants = [numpy_helper.from_array(pick, "pick"), numpy_helper.from_array(pick[:1], "red")]
+    graph = helper.make_graph(nodes, "colors", [image], [scene, lane], constants)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+
+
+@pytest.fixture(scope="session")
+def make_bundle(tmp_path_factory: pytest.TempPathFactory) -> MakeBundle:
+    """Return a factory of bundles that tell red, green and blue apart at 32x48."""
+
+    def make(
+        heads: tuple[str, ...] = ("scene",),
+        emit: tuple[str, ...] = ("mask", "confidence", "grid", "logits"),
+        precision: PrecisionType = "fp32",
+        passed: dict[tuple[str, str], bool] | None = None,
+    ) -> Bundle:
+        folder = tmp_path_factory.mktemp("bundle") / "colors"
+        activations = {"scene": "softmax", "lane": "sigmoid"}
+        specs = tuple(
+            HeadSpec(name=name, activation=activations[name], emit=emit, grid=(2, 3))  # type: ignore[arg-type]
+            for name in heads
+        )
+        calibration = [np.ones((1, 3, *SIZE), np.float32)]
+        typed, _ = to_precision(color_network(), calibration, precision)
+        model, inputs, outputs, axes = fuse(
+            typed, FuseSpec(heads=specs, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+        )
+        content = model.SerializeToString()
+        classes = {
+            "scene": tuple(ClassInfo(name=name, color=color) for name, color in COLORS.items()),
+            "lane": (ClassInfo(name="none", color=(0, 0, 0)), ClassInfo(name="lane", color=(255, 0, 0))),
+        }
+        names = iter(outputs)
+        manifest = Manifest(
+            schema=SCHEMA,
+            name="colors",
+            task="segmentation",
+            created="2026-01-01T00:00:00Z",
+            tools={"pixelrt": "0"},
+            inputs=inputs,
+            outputs=outputs,
+            axes=axes,
+            preprocess=Preprocess(
+                size=SIZE, channels=3, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), color="rgb"
+            ),
+            heads=tuple(
+                Head(
+                    name=name,
+                    classes=classes[name],
+                    activation=activations[name],  # type: ignore[arg-type]
+                    outputs={kind: next(names).name for kind in emit},
+                    grid=(2, 3),
+                )
+                for name in heads
+            ),
+            precision=Precision(requested=precision, layers={precision: 2}),
+            artifacts=(Artifact(file=MODEL, kind="onnx", sha256=sha256(content), size_bytes=len(content)),),
+            gate=gate(passed),
+            source=Source(model="colors"),
+        )
+
+        def fill(path: Path) -> None:
+            (path / MODEL).write_bytes(content)
+            (path / MANIFEST).write_text(manifest.to_json())
+
+        write_folder(folder, fill)
+        return Bundle.open(folder)
+
+    return make
+
+
+def gate(passed: dict[tuple[str, str], bool] | None) -> Gate:
+    """A gate with the given verdicts per (backend, precision); None for one that was skipped."""
+    checks = tuple(
+        GateCheck(
+            backend=backend,
+            device="cpu",
+            precision=precision,
+            passed=verdict,
+            head="scene",
+            agreement=1.0 if verdict else 0.5,
+            miou_drop=None,
+            miou=None,
+            max_logit_difference=0.0,
+        )
+        for (backend, precision), verdict in (passed or {}).items()
+    )
+    return Gate(
+        skipped=passed is None,
+        agreement=0.999,
+        miou_drop=0.002,
+        images="",
+        num_images=len(checks),
+        checks=checks,
+    )
