@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Sequence
 
 from pixelrt import __version__
-from pixelrt.cli.parser import USAGE, Parser
+from pixelrt.cli.parser import COMMAND, USAGE, Parser
 from pixelrt.errors import PixelRTError
 from pixelrt.terminal import complain
 
@@ -67,14 +67,14 @@ def build_parser(only: str | None = None) -> tuple[Parser, dict[str, Parser]]:
     """The parser of the command line.
 
     Args:
-        only: The command whose file is imported; all of them if left out.
+        only: The command whose file is imported, the others get an empty parser; None for all of them.
 
     Returns:
         The parser and, by name, those of its commands.
     """
     parser = Parser(prog="pixelrt", description=_DESCRIPTION, epilog=_EPILOG)
     parser.add_argument("--version", action="version", version=f"pixelrt {__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+    commands = parser.add_subparsers(dest="command", metavar=COMMAND, title="commands")
     for name in COMMANDS:
         if only in (None, name):
             importlib.import_module(f"pixelrt.cli.{name}").add_parser(commands)
@@ -85,7 +85,7 @@ def build_parser(only: str | None = None) -> tuple[Parser, dict[str, Parser]]:
 
 def _dispatch(words: list[str]) -> int:
     asked = next((word for word in words if not word.startswith("-")), None)
-    parser, commands = build_parser(only=asked if asked in COMMANDS else None)
+    parser, commands = build_parser(only=asked)
     try:
         arguments, unknown = parser.parse_known_args(words)
         if arguments.command is None:

@@ -12,6 +12,9 @@ from pixelrt.strict import suggestion
 USAGE = 2
 """Exit code after wrong arguments."""
 
+COMMAND = "COMMAND"
+"""How help and errors show the place of a command's name."""
+
 
 class Parser(argparse.ArgumentParser):
     """argparse's parser with this house's habits; subparsers are of the same class.
@@ -52,4 +55,5 @@ class Parser(argparse.ArgumentParser):
             return message
         name, word, listed = match.groups()
         choices = [choice.strip(" '") for choice in listed.split(",")]
-        return f"{name} {word!r} is unknown{suggestion(word, choices)}; choose from {', '.join(choices)}"
+        unfit = f"unknown command {word!r}" if name == COMMAND else f"{name} cannot be {word!r}"
+        return f"{unfit}{suggestion(word, choices)}; choose from {', '.join(choices)}"

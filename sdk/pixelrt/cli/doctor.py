@@ -1,0 +1,148 @@
+"""`pixelrt doctor`: what this machine has, what would run a bundle here, and why nothing else would."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from typing import Any
+
+from pixelrt.bundle import Bundle
+from pixelrt.errors import PixelRTError
+from pixelrt.machine import Installed, Load, Machine, describe, load
+from pixelrt.session import Choice, choices
+from pixelrt.terminal import heading, say, say_pairs, say_table, size_text, styled
+
+_EPILOG = """\
+examples:
+  pixelrt doctor                              what would run here
+  pixelrt doctor engines/road-unet/bundle     what would run this bundle, given its gate
+  pixelrt doctor --json | jq .choices
+
+exits with 1 if nothing here can run a bundle, or this one
+"""
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the command to the parser of `pixelrt`."""
+    parser = subparsers.add_parser(
+        "doctor",
+        help="what this machine can run, and why",
+        description="Show this machine's CPU, GPU, driver and libraries,\n"
+        "which backend would be used, and why not the others.",
+        epilog=_EPILOG,
+    )
+    parser.add_argument("bundle", metavar="BUNDLE", nargs="?", help="judge this bundle, not only the machine")
+    parser.add_argument("--json", action="store_true", help="print everything as JSON")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the examination.
+
+    Returns:
+        0 if something can run, 1 if not.
+    """
+    bundle = Bundle.open(arguments.bundle) if arguments.bundle else None
+    machine, now, judged = describe(), load(), choices(bundle)
+    if arguments.json:
+        say(json.dumps(_plain(machine, now, judged, bundle), indent=2))
+    else:
+        _show_machine(machine, now)
+        _show_libraries(machine.libraries)
+        _show_choices(judged, bundle)
+    return 0 if any(choice.usable for choice in judged) else PixelRTError.exit_code
+
+
+def _plain(
+    machine: Machine, now: Load, judged: tuple[Choice, ...], bundle: Bundle | None
+) -> dict[str, object]:
+    """Everything as plain data."""
+    return {
+        "machine": dataclasses.asdict(machine),
+        "load": dataclasses.asdict(now),
+        "bundle": str(bundle.path) if bundle else None,
+        "choices": [dataclasses.asdict(choice) for choice in judged],
+        "chosen": next((dataclasses.asdict(choice) for choice in judged if choice.usable), None),
+    }
+
+
+def _show_machine(machine: Machine, now: Load) -> None:
+    cpu, memory, graphics = machine.processor, machine.memory, machine.graphics
+    quota = f", of which its container grants {cpu.quota:g}" if cpu.quota else ""
+    say(styled("This machine", "bold"))
+    say_pairs(
+        [
+            ("PixelRT", machine.pixelrt),
+            ("Python", machine.python),
+            ("System", machine.system),
+            ("CPU", f"{cpu.model} ({cpu.architecture}), {cpu.cores} cores{quota}"),
+            ("", " ".join(cpu.flags) or "no instruction sets of interest"),
+            ("bfloat16", "in hardware" if cpu.bfloat16 else "not in hardware"),
+            ("Memory", _memory_text(machine)) if memory else ("Memory", "unknown"),
+            ("Load", _load_text(now)),
+            *[("GPU", _gpu_text(machine, index)) for index in range(len(graphics.gpus))],
+            *([] if graphics.gpus else [("GPU", f"no NVIDIA GPU found ({graphics.found_by})")]),
+            ("Driver", graphics.driver or "no NVIDIA driver loaded"),
+            ("JetPack", graphics.jetpack or "none (this is no Jetson)"),
+            ("TensorRT", _tensorrt_text(machine.libraries)),
+        ]
+    )
+
+
+def _show_libraries(libraries: tuple[Installed, ...]) -> None:
+    heading("Libraries")
+    say_table(
+        ("extra", "library", "version", "for"),
+        [
+            (item.library.extra or "always", item.library.module, item.version or "-", item.library.purpose)
+            for item in libraries
+        ],
+    )
+    say(styled("  An extra is installed with, say: pip install 'pixelrt[cpu,video]'", "dim"))
+
+
+def _show_choices(judged: tuple[Choice, ...], bundle: Bundle | None) -> None:
+    heading(f"What would run {bundle.path if bundle else 'a bundle here'}")
+    chosen = next((choice for choice in judged if choice.usable), None)
+    for choice in judged:
+        verdict = "used" if choice is chosen else "could" if choice.usable else "no"
+        style = {"used": "green", "could": "yellow", "no": "red"}[verdict]
+        where = f"{choice.backend} on {choice.device}"
+        say(f"  {styled(verdict.ljust(5), style)}  {where.ljust(20)}  {choice.reason}")
+    if chosen is None:
+        say()
+        say(
+            styled("Nothing here can run it.", "red")
+            + " On a CPU, this is the shortest way: pip install 'pixelrt[cpu]'"
+        )
+
+
+def _memory_text(machine: Machine) -> str:
+    memory = machine.memory
+    assert memory is not None
+    return f"{size_text(memory.total_bytes)}, {size_text(memory.available_bytes)} available"
+
+
+def _load_text(now: Load) -> str:
+    parts = [
+        f"{now.busy_share:.0%} of all cores in use" if now.busy_share is not None else "use unknown",
+        f"load average {now.average_1min}" if now.average_1min is not None else "",
+        f"governor {now.governor}" if now.governor else "",
+        f"{now.frequency_mhz:.0f} MHz" if now.frequency_mhz else "",
+    ]
+    return ", ".join(part for part in parts if part)
+
+
+def _gpu_text(machine: Machine, index: int) -> str:
+    gpu = machine.graphics.gpus[index]
+    memory = f", {gpu.memory_mib} MiB" if gpu.memory_mib else ""
+    return f"{index}: {gpu.name}{memory}{f', {gpu.target}' if gpu.target else ''}"
+
+
+def _tensorrt_text(libraries: tuple[Installed, ...]) -> str:
+    found = [
+        f"{item.library.module} {item.version}"
+        for item in libraries
+        if item.version and item.library.module in ("tensorrt", "tensorrt_rtx")
+    ]
+    return ", ".join(found) or "none"

@@ -1,0 +1,291 @@
+"""`pixelrt inspect`: what a bundle, an engine or an ONNX file is and holds."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import importlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pixelrt.bundle import MANIFEST, Bundle
+from pixelrt.errors import BundleError, InputError, PixelRTError
+from pixelrt.manifest import GateCheck, Manifest
+from pixelrt.onnx_file import OnnxTensor, read_onnx
+from pixelrt.terminal import heading, say, say_pairs, say_table, size_text, styled
+
+_EPILOG = """\
+examples:
+  pixelrt inspect engines/road-unet/bundle
+  pixelrt inspect engines/road-unet/bundle/model.onnx
+  pixelrt inspect engines/road-unet/bundle --json | jq .manifest.gate
+
+exits with 1 if a file of the bundle is missing, damaged or changed
+"""
+
+_ENGINE_SUFFIXES = (".engine", ".plan", ".trt")
+_ENGINE_STARTS = (b"ptrt", b"ftrt", b"vtrt")
+_OTHER_STARTS = {
+    b"version https://git-lfs": "a Git LFS pointer, not the file itself; fetch it with: git lfs pull",
+    b"<": "a web page or XML, not a model; download the file itself again",
+    b"PK": "a PyTorch checkpoint, TorchScript or .pt2 file; make a bundle of it with: pixelrt export",
+    b"\x80": "a Python pickle, such as an old PyTorch checkpoint; make a bundle of it with: pixelrt export",
+    b"{": "a JSON file; give the bundle's folder instead",
+}
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the command to the parser of `pixelrt`."""
+    parser = subparsers.add_parser(
+        "inspect",
+        help="show what a bundle, an engine or an ONNX file is and holds",
+        description="Show what a bundle, an engine or an ONNX file is and holds; check a bundle's files.",
+        epilog=_EPILOG,
+    )
+    parser.add_argument("path", metavar="PATH", help="folder of a bundle, engine file or ONNX file")
+    parser.add_argument("--json", action="store_true", help="print everything as JSON")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print what it is.
+
+    Returns:
+        0, or 1 if a file of the bundle is not what its manifest says.
+    """
+    path = Path(arguments.path)
+    kind = _kind(path)
+    if kind == "bundle":
+        return _bundle(Bundle.open(path), as_json=arguments.json)
+    if kind == "engine":
+        return _engine(path, as_json=arguments.json)
+    return _onnx(path, as_json=arguments.json)
+
+
+def _kind(path: Path) -> str:
+    """`bundle`, `engine` or `onnx`; everything else is explained.
+
+    Raises:
+        InputError: If it is something else.
+    """
+    if not path.exists():
+        raise InputError(f"{path} does not exist; expected a bundle, an engine or an ONNX file")
+    if path.is_dir():
+        return "bundle"
+    try:
+        with path.open("rb") as stream:
+            start = stream.read(64)
+    except OSError as problem:
+        raise InputError(f"{path} cannot be read ({problem.strerror})") from problem
+    if not start:
+        raise InputError(f"{path} is empty; export, build or copy it again")
+    for mark, explanation in _OTHER_STARTS.items():
+        if start.lower().startswith(mark):
+            raise InputError(f"{path} is {explanation}")
+    if path.suffix in _ENGINE_SUFFIXES or start[:4] in _ENGINE_STARTS:
+        return "engine"
+    if path.suffix == ".onnx" or start[0] == 0x08:  # an ONNX file begins with the field of its IR version
+        return "onnx"
+    raise InputError(f"{path} is neither a bundle, an engine nor an ONNX file; expected one of these")
+
+
+def _bundle(bundle: Bundle, *, as_json: bool) -> int:
+    problems = {artifact.file: _problem(bundle, index) for index, artifact in _numbered(bundle)}
+    if as_json:
+        plain = {
+            "kind": "bundle",
+            "path": str(bundle.path),
+            "intact": not any(problems.values()),
+            "problems": {file: problem for file, problem in problems.items() if problem},
+            "manifest": dataclasses.asdict(bundle.manifest),
+        }
+        say(json.dumps(plain, indent=2))
+    else:
+        _show_bundle(bundle, problems)
+    return PixelRTError.exit_code if any(problems.values()) else 0
+
+
+def _numbered(bundle: Bundle) -> Sequence[tuple[int, Any]]:
+    return list(enumerate(bundle.manifest.artifacts))
+
+
+def _problem(bundle: Bundle, index: int) -> str:
+    """What is wrong with an artifact, empty if it is as the manifest says."""
+    try:
+        bundle.read(bundle.manifest.artifacts[index])
+    except BundleError as problem:
+        return str(problem)
+    return ""
+
+
+def _show_bundle(bundle: Bundle, problems: dict[str, str]) -> None:
+    manifest = bundle.manifest
+    say(styled(f"Bundle {bundle.path}", "bold"))
+    say_pairs(
+        [
+            ("name", manifest.name),
+            ("task", manifest.task),
+            ("created", manifest.created),
+            ("network", manifest.source.model),
+            ("checkpoint", manifest.source.checkpoint_sha256[:12] or "not recorded"),
+            ("written by", ", ".join(f"{name} {version}" for name, version in manifest.tools.items())),
+            ("frame", _frame_text(manifest)),
+            ("precision", _precision_text(manifest)),
+        ]
+    )
+    _show_tensors(
+        [OnnxTensor(tensor.name, tensor.dtype, tensor.shape) for tensor in manifest.inputs],
+        [OnnxTensor(tensor.name, tensor.dtype, tensor.shape) for tensor in manifest.outputs],
+    )
+    _show_axes(manifest)
+    _show_heads(manifest)
+    _show_islands(manifest)
+    _show_gate(manifest)
+    _show_artifacts(manifest, problems)
+
+
+def _frame_text(manifest: Manifest) -> str:
+    given = manifest.preprocess
+    height, width = given.size
+    mean = ", ".join(f"{value:g}" for value in given.mean)
+    std = ", ".join(f"{value:g}" for value in given.std)
+    return f"{height}x{width} (HxW), {given.channels} channels, {given.color}, mean {mean}, std {std}"
+
+
+def _precision_text(manifest: Manifest) -> str:
+    layers = ", ".join(f"{number} in {kind}" for kind, number in manifest.precision.layers.items())
+    return f"{manifest.precision.requested} asked for; layers: {layers or 'not recorded'}"
+
+
+def _show_tensors(inputs: Sequence[OnnxTensor], outputs: Sequence[OnnxTensor]) -> None:
+    heading("Inputs and outputs")
+    rows = [
+        (way, tensor.name, tensor.dtype, f"[{', '.join(map(str, tensor.shape))}]")
+        for way, tensors in (("in", inputs), ("out", outputs))
+        for tensor in tensors
+    ]
+    say_table(("", "name", "dtype", "shape"), rows)
+
+
+def _show_axes(manifest: Manifest) -> None:
+    if not manifest.axes:
+        return
+    heading("Dynamic axes")
+    rows = [(name, str(axis.min), str(axis.opt), str(axis.max)) for name, axis in manifest.axes.items()]
+    say_table(("axis", ">min", ">opt", ">max"), rows)
+
+
+def _show_heads(manifest: Manifest) -> None:
+    for head in manifest.heads:
+        heading(f"Head {head.name}")
+        emitted = ", ".join(f"{kind} as {output}" for kind, output in head.outputs.items())
+        grid = [("grid", f"{head.grid[0]} rows, {head.grid[1]} columns")] if head.grid else []
+        threshold = [("threshold", f"{head.threshold:g}")] if head.activation == "sigmoid" else []
+        say_pairs([("activation", head.activation), ("outputs", emitted), *grid, *threshold])
+        rows = [
+            (str(index), info.name, "#{:02x}{:02x}{:02x}".format(*info.color))
+            for index, info in enumerate(head.classes)
+        ]
+        say_table((">id", "class", "colour"), rows)
+
+
+def _show_islands(manifest: Manifest) -> None:
+    if not manifest.precision.islands:
+        return
+    heading("Layers that stay in FP32")
+    rows = [(island.layer, f"{island.max_abs:.3g}", island.reason) for island in manifest.precision.islands]
+    say_table(("layer", ">max |x|", "why"), rows)
+
+
+def _show_gate(manifest: Manifest) -> None:
+    gate = manifest.gate
+    heading("Gate")
+    if gate.skipped:
+        say("  " + styled("skipped at the export: nothing was demanded of this bundle", "yellow"))
+    else:
+        demanded = f"agreement >= {gate.agreement:g}, mIoU drop <= {gate.miou_drop:g}"
+        say(f"  {demanded}, measured on {gate.num_images} images from {gate.images}")
+    if gate.checks:
+        say_table(
+            (
+                "backend",
+                "device",
+                "precision",
+                "head",
+                ">agreement",
+                ">mIoU",
+                ">drop",
+                ">max diff",
+                "verdict",
+            ),
+            [_check_row(check) for check in gate.checks],
+        )
+
+
+def _check_row(check: GateCheck) -> tuple[str, ...]:
+    return (
+        check.backend,
+        check.device,
+        check.precision,
+        check.head,
+        f"{check.agreement:.5f}",
+        _or_dash(check.miou, ".4f"),
+        _or_dash(check.miou_drop, "+.4f"),
+        _or_dash(check.max_logit_difference, ".3g"),
+        "passed" if check.passed else "FAILED",
+    )
+
+
+def _or_dash(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
+
+
+def _show_artifacts(manifest: Manifest, problems: dict[str, str]) -> None:
+    heading("Files")
+    rows = [
+        (
+            artifact.file,
+            " ".join(part for part in (artifact.kind, artifact.flavour, artifact.version) if part),
+            " ".join(artifact.targets) or "-",
+            size_text(artifact.size_bytes),
+            "DAMAGED" if problems[artifact.file] else "intact",
+        )
+        for artifact in manifest.artifacts
+    ]
+    say_table(("file", "kind", "targets", ">size", "sha256"), rows)
+    for problem in filter(None, problems.values()):
+        say("  " + styled(problem, "red"))
+
+
+def _onnx(path: Path, *, as_json: bool) -> int:
+    facts = read_onnx(path)
+    if as_json:
+        plain = {"kind": "onnx", "path": str(path), "size_bytes": path.stat().st_size}
+        say(json.dumps({**plain, **dataclasses.asdict(facts)}, indent=2))
+        return 0
+    say(styled(f"ONNX file {path}", "bold"))
+    inside = f"model of a bundle: try pixelrt inspect {path.parent}"
+    say_pairs(
+        [
+            ("size", size_text(path.stat().st_size)),
+            ("producer", facts.producer or "not recorded"),
+            ("read with", facts.read_with),
+            *[(f"{name} said", reason) for name, reason in facts.refused_by.items()],
+            *[("see also", inside)] * (path.parent / MANIFEST).is_file(),
+            *sorted(facts.metadata.items()),
+        ]
+    )
+    _show_tensors(facts.inputs, facts.outputs)
+    return 0
+
+
+def _engine(path: Path, *, as_json: bool) -> int:
+    facts = importlib.import_module("pixelrt.trt").inspect_engine(path)
+    plain = {"kind": "engine", "path": str(path), **dataclasses.asdict(facts)}
+    if as_json:
+        say(json.dumps(plain, indent=2, default=str))
+        return 0
+    say(styled(f"Engine {path}", "bold"))
+    say_pairs([(name, str(value)) for name, value in plain.items() if name not in ("kind", "path")])
+    return 0
