@@ -1,30 +1,49 @@
 # Two commands do everything on a machine that has Python >= 3.10 and nothing else:
-#   make test     the tests          make check    lint, types, architecture
+#   make demo     exports road-unet behind its gate, builds its engines, segments a drive
+#   make test     runs the tests          make check    lint, types, architecture
 PYTHON ?= python3
 BIN := .venv/bin
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
 
-.PHONY: help test check format clean
+BUNDLE := engines/road-unet/bundle
+DEMO := runs/demo
+FRAMES ?= 150
+DRIVE := test://drive?frames=$(FRAMES)&size=720x1280&seed=7
+
+.PHONY: help demo test check format clean
 help:
-	@sed -n '1,2p' Makefile
+	@sed -n '1,3p' Makefile
 
-.venv/ready: pyproject.toml constraints.txt
+.venv/demo: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "PixelRT needs Python 3.10 or newer, this is " + sys.version)'
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(PIP) '.[cpu,video,export,rtx,cli]'
 	touch $@
 
-test: .venv/ready
+.venv/dev: .venv/demo
+	$(PIP) '.[dev]'
+	touch $@
+
+demo: .venv/demo
+	mkdir -p $(DEMO)
+	$(BIN)/pixelrt export engines/road-unet/recipe.toml -o $(BUNDLE)
+	$(BIN)/pixelrt build $(BUNDLE)
+	$(BIN)/pixelrt run $(BUNDLE) '$(DRIVE)' --out $(DEMO)/drive.mp4 --sheet $(DEMO)/drive.png --json $(DEMO)/drive.json
+	@printf '\noverlay video   %s\ncontact sheet   %s\nfigures         %s\nexport report   %s\n' \
+		$(DEMO)/drive.mp4 $(DEMO)/drive.png $(DEMO)/drive.json $(BUNDLE)/report.html
+
+test: .venv/dev
 	$(BIN)/pytest
 
-check: .venv/ready
+check: .venv/dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-format: .venv/ready
+format: .venv/dev
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
 clean:
-	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv build dist runs .mypy_cache .pytest_cache .ruff_cache

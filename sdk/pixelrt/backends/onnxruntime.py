@@ -55,7 +55,7 @@ class ONNXRuntimeSession(LocalSession):
             version=library.__version__,
             why=options.why,
         )
-        # At the network's size the graph's own Resize copies; OpenCV resizes bytes in a tenth of the time.
+        # Frames at the network's size: converting a whole 720p frame to float in the graph takes longer.
         super().__init__(manifest, info, manifest.preprocess.size)
         self._session: Any = _open(library, model, options)
         self._names = [spec.name for spec in self.outputs]
