@@ -8,4 +8,19 @@ from __future__ import annotations
 
 from pixelrt.video.drive.film import Drive, DriveOptions, scene
 
-__all__ = ["Drive", "DriveOptions", "scene"]
+__all__ = ["CLASSES", "Drive", "DriveOptions", "scene"]
+
+CLASSES = (
+    "sky",
+    "building",
+    "pole",
+    "road",
+    "pavement",
+    "tree",
+    "sign",
+    "fence",
+    "car",
+    "pedestrian",
+    "bicyclist",
+)
+"""Names of the labels 0 to 10; 11 is unlabelled and counts nowhere."""

@@ -1,0 +1,324 @@
+"""`pixelrt run`: segments a video, images, a camera or a drawn drive."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from pixelrt.dependency import require
+from pixelrt.errors import SourceError
+from pixelrt.terminal import complain, heading, say, say_table
+
+if TYPE_CHECKING:
+    from pixelrt.segmentation import Segmenter
+    from pixelrt.video.report import RunReport
+    from pixelrt.video.run import Progress, Run
+    from pixelrt.video.sinks import Sink
+    from pixelrt.video.sources import Source
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_EXIT_BASE = 128
+_LINE_EVERY_S = 5.0
+
+_EPILOG = """\
+SOURCE:
+  drive.mp4            a video file (MP4, MKV, AVI, MPEG-TS, ...)
+  photo.png            an image
+  photos/              a folder of images; with images/ and labels/ in it (CamVid layout) mIoU is measured
+  0, /dev/video0       a camera
+  test://drive?frames=300&size=720x1280&seed=7
+                       a drawn drive with exact ground truth (size is height x width)
+
+OUT (may be repeated):
+  out.mp4              the frames with the classes drawn over them (.mp4, .mov, .mkv)
+  masks/               a PNG of class ids per frame, at the frame's size; mind the slash
+  out.png              the overlay of a single frame
+  null:                nothing, for measuring
+
+examples:
+  pixelrt run engines/road-unet/bundle drive.mp4 --out overlay.mp4 --out masks/
+  pixelrt run engines/road-unet/bundle 'test://drive?frames=300' --out drive.mp4 --sheet sheet.png
+  pixelrt run engines/road-unet/bundle camvid/test --json figures.json
+  pixelrt run engines/road-unet/bundle photo.jpg --out overlay.png
+
+Ctrl-C ends the run after the current frame: the files are complete up to there, the table is shown,
+and the exit code is 130. A source that breaks does the same with exit code 1.
+"""
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the command to the parser of `pixelrt`."""
+    parser = subparsers.add_parser(
+        "run",
+        help="segment a video, images, a camera or a drawn drive",
+        description="Run a segmentation bundle on every frame of a source; write overlays and masks, and\n"
+        "show where the time goes. With ground truth, measure mIoU.",
+        epilog=_EPILOG,
+    )
+    parser.add_argument("bundle", metavar="BUNDLE", help="the folder that `pixelrt export` wrote")
+    parser.add_argument("source", metavar="SOURCE", help="where frames come from (below)")
+    _add_outputs(parser)
+    _add_machine(parser)
+
+
+def _add_outputs(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("frames and results")
+    group.add_argument(
+        "--out", metavar="OUT", action="append", default=[], help="where results go (below); repeatable"
+    )
+    group.add_argument("--sheet", metavar="FILE", help="write a contact sheet of overlays, such as sheet.png")
+    group.add_argument(
+        "--json", metavar="FILE", help="write all figures as JSON; `-` for standard output, without tables"
+    )
+    group.add_argument("--limit", metavar="N", type=int, help="stop after N frames")
+    group.add_argument("--labels", metavar="DIR", help="folder of label PNGs for a folder of images")
+    group.add_argument("--head", metavar="NAME", help="head to draw, write and score (default: the first)")
+    group.add_argument(
+        "--alpha", type=float, default=0.5, help="weight of the classes' colours, 0..1 (default: 0.5)"
+    )
+    group.add_argument("--no-legend", action="store_true", help="draw no class names into overlays")
+    group.add_argument(
+        "--fps",
+        type=float,
+        help="frames a second of a folder, or of a source that does not say (default: 25)",
+    )
+
+
+def _add_machine(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("how it runs (the defaults take the best; see `pixelrt doctor BUNDLE`)")
+    group.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: auto")
+    group.add_argument("--backend", metavar="NAME", help="openvino, onnxruntime, tensorrt")
+    group.add_argument("--precision", metavar="TYPE", help="float32, bfloat16 or float16")
+    group.add_argument("--threads", metavar="N", type=int, help="CPU threads (default: one per core)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run, and show the figures.
+
+    Returns:
+        0; 130 after Ctrl-C, 143 after SIGTERM.
+
+    Raises:
+        PixelRTError: If something cannot be opened, read or written.
+    """
+    from pixelrt.segmentation import load
+    from pixelrt.video.run import Run, RunOptions
+    from pixelrt.video.sources import DEFAULT_FPS, open_source
+
+    options = RunOptions(
+        alpha=arguments.alpha,
+        legend=not arguments.no_legend,
+        limit=arguments.limit,
+        head=arguments.head,
+    )
+    _check_json(arguments.json)
+    fps = DEFAULT_FPS if arguments.fps is None else arguments.fps
+    with open_source(arguments.source, labels=arguments.labels, fps=fps) as source:
+        segmenter = load(
+            arguments.bundle,
+            device=arguments.device,
+            backend=arguments.backend,
+            precision=arguments.precision,
+            threads=arguments.threads,
+            color="rgb",
+        )
+        with segmenter, _open_sinks(arguments, segmenter, source) as sinks, _stopping() as stop:
+            _announce(segmenter, source)
+            with _showing_progress() as progress:
+                job = Run(segmenter, source, sinks, options=options, progress=progress, stop=stop)
+                failure = _execute(job)
+            report = job.report()
+            _show(report, arguments.json)
+            if failure is not None:
+                raise failure
+            return _EXIT_BASE + stop.signal if stop.signal else 0
+
+
+def _execute(job: Run) -> SourceError | None:
+    """Run; a source that breaks is returned, so that the figures are shown first."""
+    try:
+        job.execute()
+    except SourceError as problem:
+        return problem
+    return None
+
+
+@contextlib.contextmanager
+def _open_sinks(arguments: argparse.Namespace, segmenter: Segmenter, source: Source) -> Iterator[list[Sink]]:
+    """Open all sinks; whatever is not finished at the end is given up."""
+    from pixelrt.video.run import pick_head
+    from pixelrt.video.sinks import ContactSheet, open_sinks, refuse_source
+
+    sinks: list[Sink] = []
+    try:
+        if arguments.sheet is not None:
+            refuse_source(Path(arguments.sheet), source)
+            head = pick_head(segmenter, arguments.head)
+            title = f"{segmenter.bundle.manifest.name} on {source.name}"
+            sinks.append(
+                ContactSheet(Path(arguments.sheet), head.classes, alpha=arguments.alpha, title=title)
+            )
+        sinks[:0] = open_sinks(arguments.out, source, num_frames=arguments.limit)
+        yield sinks
+    finally:
+        for sink in sinks:
+            sink.abort()
+
+
+class _Stop:
+    """Whether a signal asked the run to end."""
+
+    def __init__(self) -> None:
+        self.signal = 0
+
+    def __call__(self) -> bool:
+        return self.signal != 0
+
+    def handle(self, number: int, _frame: FrameType | None) -> None:
+        """The first signal ends the run after the current frame, the second one at once."""
+        if self.signal:
+            raise KeyboardInterrupt
+        self.signal = number
+
+
+@contextlib.contextmanager
+def _stopping() -> Iterator[_Stop]:
+    stop = _Stop()
+    before = [signal.signal(number, stop.handle) for number in _SIGNALS]
+    try:
+        yield stop
+    finally:
+        for number, handler in zip(_SIGNALS, before, strict=True):
+            signal.signal(number, handler)
+
+
+def _announce(segmenter: Segmenter, source: Source) -> None:
+    info, (rows, cols) = segmenter.session.info, source.size
+    frames = "" if source.num_frames is None else f", {source.num_frames} frames"
+    name = segmenter.bundle.manifest.name
+    complain(f"{name} on {info.backend} {info.version} ({info.device}, {info.precision}: {info.why})")
+    complain(f"{source.name}: {rows}x{cols}{frames}, {source.fps:.6g} frames/s")
+
+
+@contextlib.contextmanager
+def _showing_progress() -> Iterator[Callable[[Progress], None]]:
+    """A bar on a terminal; elsewhere (a log) a line now and then."""
+    if not sys.stderr.isatty():
+        yield _Lines()
+        return
+    from pixelrt.terminal import console
+
+    rich = require("rich.progress", "cli", "showing a progress bar")
+    columns = (
+        rich.BarColumn(bar_width=40),
+        rich.TextColumn("{task.completed:.0f}{task.fields[of]}"),
+        rich.TextColumn("{task.fields[rate]}"),
+        rich.TimeRemainingColumn(),
+    )
+    with rich.Progress(*columns, console=console, transient=True, refresh_per_second=8) as bar:
+        task = bar.add_task("", total=None, of="", rate="")
+
+        def update(now: Progress) -> None:
+            of = "" if now.total is None else f"/{now.total}"
+            bar.update(task, completed=now.frames, total=now.total, of=of, rate=_rate(now))
+
+        yield update
+
+
+class _Lines:
+    def __init__(self) -> None:
+        self._last_s = time.monotonic()
+
+    def __call__(self, now: Progress) -> None:
+        if time.monotonic() - self._last_s >= _LINE_EVERY_S:
+            self._last_s = time.monotonic()
+            of = "" if now.total is None else f"/{now.total}"
+            complain(f"  {now.frames}{of} frames, {_rate(now)}")
+
+
+def _rate(now: Progress) -> str:
+    return f"{now.fps:.1f} frames/s, p50 {now.p50_ms:.1f} ms"
+
+
+def _check_json(file: str | None) -> None:
+    """Find out before the run, not after it."""
+    from pixelrt.video.sinks.base import temporary_for
+
+    if file not in (None, "-"):
+        temporary_for(Path(file))
+
+
+def _show(report: RunReport, json_file: str | None) -> None:
+    from pixelrt.video.sinks.base import write_whole
+
+    if json_file == "-":
+        sys.stdout.write(report.to_json())
+        return
+    if json_file is not None:
+        write_whole(Path(json_file), report.to_json().encode())
+    _show_times(report)
+    _show_classes(report)
+    _show_files([*report.outputs, *([json_file] if json_file else [])])
+
+
+def _show_times(report: RunReport) -> None:
+    rows, cols = report.frame_size
+    ended = ", then interrupted" if report.interrupted else ""
+    say(
+        f"{report.frames} frames of {rows}x{cols} in {report.seconds:.1f} s: "
+        f"{report.fps:.1f} frames/s with everything in it{ended}"
+    )
+    if not report.stages:
+        return
+    heading("Milliseconds per frame")
+    say_table(
+        ("stage", ">p50", ">p95", ">p99", ">mean", ">max"),
+        [
+            (
+                name,
+                *(
+                    f"{value:.1f}"
+                    for value in (times.p50_ms, times.p95_ms, times.p99_ms, times.mean_ms, times.max_ms)
+                ),
+            )
+            for name, times in report.stages.items()
+        ],
+    )
+
+
+def _show_classes(report: RunReport) -> None:
+    if not report.frames:
+        return
+    heading(f"Classes of head {report.head}")
+    if report.accuracy is None:
+        say_table(("class", ">share"), [(name, f"{share:.1%}") for name, share in report.coverage.items()])
+        if report.no_accuracy:
+            say(f"no mIoU: {report.no_accuracy}")
+        return
+    iou = report.accuracy.iou
+    say_table(
+        ("class", ">share", ">IoU"),
+        [(name, f"{share:.1%}", _share_text(iou[name])) for name, share in report.coverage.items()],
+    )
+    say(
+        f"mIoU {_share_text(report.accuracy.miou)}, "
+        f"right pixels {_share_text(report.accuracy.pixel_accuracy)} (of those with a label)"
+    )
+
+
+def _share_text(share: float | None) -> str:
+    return "-" if share is None else f"{share:.1%}"
+
+
+def _show_files(files: list[str]) -> None:
+    if files:
+        heading("Written")
+        for file in files:
+            say(f"  {file}")

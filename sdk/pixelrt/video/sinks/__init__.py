@@ -1,0 +1,19 @@
+"""Where results go.
+
+| URI | what |
+|---|---|
+| `out.mp4`, `.mov`, `.mkv` | a video of the overlays (H.264, or MPEG-4 where FFmpeg lacks it) |
+| `masks/` | a folder with a PNG of class ids per frame, at the frame's size, named after the frame |
+| `out.png`, `.jpg`, ... | the overlay of a single frame |
+| `null:` | nothing, for measuring |
+
+Files are replaced if they exist, and appear under their names only when they are whole.
+"""
+
+from __future__ import annotations
+
+from pixelrt.video.sinks.base import Sink
+from pixelrt.video.sinks.opening import open_sink, open_sinks, refuse_source
+from pixelrt.video.sinks.sheet import ContactSheet
+
+__all__ = ["ContactSheet", "Sink", "open_sink", "open_sinks", "refuse_source"]

@@ -1,0 +1,107 @@
+"""Images: the overlay of one frame, or a folder with the mask of every frame."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pixelrt.errors import SinkError
+from pixelrt.segmentation import Segmentation
+from pixelrt.video.drawing import frame_mask
+from pixelrt.video.sinks.base import (
+    BaseSink,
+    Bytes,
+    encode_image,
+    explained,
+    temporary_for,
+    write_whole,
+)
+from pixelrt.video.sources import Frame
+
+
+class PictureSink(BaseSink):
+    """The overlay of a single frame as an image file, which appears when the sink is closed.
+
+    Raises:
+        SinkError: If there is no folder to write into.
+    """
+
+    wants_overlay = True
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        temporary_for(path)
+        self._content: bytes | None = None
+        self._closed = False
+
+    def __enter__(self) -> PictureSink:
+        return self
+
+    def write(self, frame: Frame, result: Segmentation, overlay: Bytes | None) -> None:
+        """Keep the frame's overlay.
+
+        Raises:
+            SinkError: If this is the second frame, or there is no overlay.
+        """
+        if overlay is None:
+            raise SinkError(f"{self.path} shows the overlay, and none was given")
+        if self._content is not None:
+            raise SinkError(
+                f"{self.path} holds one image, and a second frame came ({frame.name}); "
+                "write a video (.mp4) or a folder of masks (masks/), or stop with --limit 1"
+            )
+        self._content = encode_image(self.path, overlay)
+
+    def close(self) -> tuple[Path, ...]:
+        """Write the file."""
+        if self._content is None:
+            return ()
+        if not self._closed:
+            write_whole(self.path, self._content)
+            self._closed = True
+        return (self.path,)
+
+
+class MaskFolder(BaseSink):
+    """A grey PNG of class ids per frame, at the frame's size, named after the frame.
+
+    Each file is whole as soon as it has its name; `abort` keeps those, and removes the folder if it is new
+    and empty.
+
+    Raises:
+        SinkError: If the folder cannot be made.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._new = not path.is_dir()
+        self._names: set[str] = set()
+        if self._new:
+            if not path.parent.is_dir():
+                raise SinkError(f"{path}/ cannot be made: there is no folder {path.parent}; make it first")
+            with explained(path, "made"):
+                path.mkdir()
+
+    def __enter__(self) -> MaskFolder:
+        return self
+
+    def write(self, frame: Frame, result: Segmentation, overlay: Bytes | None) -> None:
+        """Write the mask of a frame.
+
+        Raises:
+            SinkError: If it cannot be written, or another frame had the same name.
+            InputError: If the bundle emits no mask.
+        """
+        file = self.path / f"{frame.name}.png"
+        if frame.name in self._names:
+            raise SinkError(f"{file} was written already in this run: two frames are called {frame.name!r}")
+        self._names.add(frame.name)
+        write_whole(file, encode_image(file, frame_mask(result, frame.image.shape[:2])))
+
+    def close(self) -> tuple[Path, ...]:
+        """Nothing is left to do."""
+        return (self.path,)
+
+    def abort(self) -> None:
+        """Remove the folder if it is new and empty."""
+        if self._new and self.path.is_dir() and not any(self.path.iterdir()):
+            self.path.rmdir()

@@ -1,0 +1,93 @@
+"""The procedural drive as a source: `test://drive?frames=300&size=720x1280&seed=7`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+from urllib.parse import parse_qsl
+
+from pixelrt.errors import SourceError
+from pixelrt.strict import suggestion
+from pixelrt.video.drive import CLASSES, Drive, DriveOptions
+from pixelrt.video.sources.base import BaseSource, Frame
+
+EXAMPLE = "test://drive?frames=300&size=720x1280&seed=7"
+
+
+class DriveSource(BaseSource):
+    """Frames of `pixelrt.video.drive` with their ground truth.
+
+    Raises:
+        SourceError: If the query has an unknown key or a value that cannot be used.
+    """
+
+    def __init__(self, query: str) -> None:
+        options = parse(query)
+        self._drive = Drive(options)
+        self.name = "drive"
+        self.size, self.fps, self.num_frames = options.size, options.fps, options.frames
+        self.truth_classes = CLASSES
+
+    def __enter__(self) -> DriveSource:
+        return self
+
+    def __iter__(self) -> Iterator[Frame]:
+        for index, (image, labels) in enumerate(self._drive):
+            yield Frame(
+                image=image,
+                index=index,
+                time_s=index / self.fps,
+                name=f"{self.name}-{index:06d}",
+                truth=labels,
+            )
+
+
+def parse(query: str) -> DriveOptions:
+    """The options in a query such as `frames=300&size=720x1280&seed=7`.
+
+    Raises:
+        SourceError: If the query has an unknown or repeated key, or a value that cannot be used.
+    """
+    values: dict[str, Any] = {}
+    try:
+        pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query))
+    except ValueError as problem:
+        raise SourceError(f"{query!r} is not a list of key=value ({problem}); try {EXAMPLE}") from problem
+    for key, text in pairs:
+        if key not in _READERS:
+            hint = suggestion(key, list(_READERS))
+            raise SourceError(f"test://drive has no option {key!r}{hint}; known: {', '.join(_READERS)}")
+        if key in values:
+            raise SourceError(f"test://drive got {key} twice; give it once")
+        values[key] = _READERS[key](key, text)
+    return DriveOptions(**values)
+
+
+def _whole(key: str, text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise SourceError(f"test://drive got {key}={text}, expected a whole number; try {EXAMPLE}") from None
+
+
+def _number(key: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise SourceError(f"test://drive got {key}={text}, expected a number such as 25") from None
+
+
+def _size(key: str, text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d+)x(\d+)", text)
+    if match is None:
+        raise SourceError(f"test://drive got {key}={text}, expected height x width such as 720x1280")
+    return int(match[1]), int(match[2])
+
+
+_READERS: dict[str, Callable[[str, str], Any]] = {
+    "frames": _whole,
+    "size": _size,
+    "seed": _whole,
+    "fps": _number,
+}

@@ -1,0 +1,138 @@
+"""One image, or a folder of images with or without labels."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pixelrt.dependency import require
+from pixelrt.errors import SourceError
+from pixelrt.video.sources.base import BaseSource, Bytes, Frame, natural
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
+_PURPOSE = "reading images"
+
+
+class Pictures(BaseSource):
+    """Images as frames, naturally sorted.
+
+    A folder `images` with a folder `labels` beside it (the CamVid layout) has ground truth; so has a folder
+    that holds these two. Labels are PNGs of one byte a pixel with the names of their images.
+
+    Args:
+        path: An image or a folder.
+        labels: Folder of labels, where it is elsewhere.
+        fps: Frames a second that the folder stands for.
+
+    Raises:
+        SourceError: If there is no image, the first cannot be read, or a label is missing.
+    """
+
+    def __init__(self, path: Path, *, labels: Path | None, fps: float) -> None:
+        self._files, found = _list(path)
+        folder = labels or found
+        self._labels = None if folder is None else [_label_of(file, folder) for file in self._files]
+        self.name = path.resolve().name
+        self.fps, self.num_frames = fps, len(self._files)
+        self.paths = tuple(str(item) for item in (path, self._files[0].parent, folder) if item is not None)
+        self.size = (0, 0)
+        self.size = read_image(self._files[0]).shape[:2]
+
+    def __enter__(self) -> Pictures:
+        return self
+
+    def __iter__(self) -> Iterator[Frame]:
+        stems = Counter(file.stem for file in self._files)
+        for index, file in enumerate(self._files):
+            yield Frame(
+                image=read_image(file),
+                index=index,
+                time_s=index / self.fps,
+                name=file.stem if stems[file.stem] == 1 else file.name,
+                truth=None if self._labels is None else read_labels(self._labels[index]),
+            )
+
+
+def read_image(file: Path) -> Bytes:
+    """An image as uint8[H, W, 3] RGB, turned as its EXIF data says.
+
+    Raises:
+        SourceError: If the file is no image that OpenCV reads.
+    """
+    cv2 = require("cv2", "video", _PURPOSE)
+    image = _decode(cv2, file, cv2.IMREAD_COLOR)
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def read_labels(file: Path) -> Bytes:
+    """Class ids uint8[H, W] from a PNG of one byte a pixel.
+
+    Raises:
+        SourceError: If the file holds colours, or more than a byte a pixel.
+    """
+    cv2 = require("cv2", "video", _PURPOSE)
+    labels = np.asarray(_decode(cv2, file, cv2.IMREAD_UNCHANGED))
+    if labels.ndim != 2 or labels.dtype != np.uint8:
+        raise SourceError(
+            f"{file} holds {labels.dtype}{list(labels.shape)}, expected labels of one byte a pixel "
+            "(a grey PNG whose values are class ids); convert its colours to ids"
+        )
+    return labels
+
+
+def _decode(cv2: Any, file: Path, mode: int) -> Any:
+    try:
+        content = np.fromfile(file, np.uint8)
+    except OSError as problem:
+        raise SourceError(f"{file} cannot be read ({problem.strerror})") from problem
+    try:
+        image = cv2.imdecode(content, mode) if content.size else None
+    except cv2.error as problem:
+        raise SourceError(f"{file} cannot be decoded as an image ({problem.err})") from problem
+    if image is None:
+        raise SourceError(
+            f"{file} ({content.size} bytes) cannot be decoded as an image; "
+            f"expected one of {', '.join(SUFFIXES)}"
+        )
+    return image
+
+
+def _list(path: Path) -> tuple[list[Path], Path | None]:
+    """The images of a path, and the folder with their labels where the layout says so."""
+    if path.is_file():
+        return [path], None
+    if not _images_in(path) and (path / "images").is_dir():
+        path = path / "images"
+    files = sorted(_images_in(path), key=lambda file: natural(file.name))
+    if not files:
+        others = sorted(file.name for file in path.iterdir())
+        found = (
+            f"it holds {', '.join(others[:4])}{', ...' if len(others) > 4 else ''}"
+            if others
+            else "it is empty"
+        )
+        raise SourceError(f"{path} has no images: {found}; expected files ending in {', '.join(SUFFIXES)}")
+    labels = path.parent / "labels"
+    return files, labels if path.name == "images" and labels.is_dir() else None
+
+
+def _images_in(folder: Path) -> list[Path]:
+    return [
+        file
+        for file in folder.iterdir()
+        if file.suffix.lower() in SUFFIXES and not file.name.startswith(".") and file.is_file()
+    ]
+
+
+def _label_of(image: Path, folder: Path) -> Path:
+    file = folder / f"{image.stem}.png"
+    if not file.is_file():
+        reason = "no such folder" if not folder.is_dir() else f"no {file.name} in it"
+        raise SourceError(
+            f"no label for {image} in {folder}: {reason}; labels carry the names of their images"
+        )
+    return file
