@@ -25,7 +25,7 @@ was lost, builds TensorRT engines and runs it on video.
 
 _EPILOG = """\
 examples:
-  pixelrt export engines/road-unet/road-unet.toml       a trained network becomes a verified bundle
+  pixelrt export engines/road-unet/recipe.toml          a trained network becomes a verified bundle
   pixelrt build engines/road-unet/bundle --target sm86  an engine for another GPU, built here
   pixelrt run engines/road-unet/bundle drive.mp4 --out overlay.mp4
   pixelrt doctor                                        what this machine can run, and why

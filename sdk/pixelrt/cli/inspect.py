@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import importlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,9 +11,10 @@ from typing import Any
 
 from pixelrt.bundle import MANIFEST, Bundle
 from pixelrt.errors import BundleError, InputError, PixelRTError
-from pixelrt.manifest import GateCheck, Manifest
+from pixelrt.manifest import Artifact, GateCheck, Manifest
 from pixelrt.onnx_file import OnnxTensor, read_onnx
 from pixelrt.terminal import heading, say, say_pairs, say_table, size_text, styled
+from pixelrt.trt import FLAVOURS, inspect_engine
 
 _EPILOG = """\
 examples:
@@ -26,7 +26,7 @@ exits with 1 if a file of the bundle is missing, damaged or changed
 """
 
 _ENGINE_SUFFIXES = (".engine", ".plan", ".trt")
-_ENGINE_STARTS = (b"ptrt", b"ftrt", b"vtrt")
+_ENGINE_STARTS = (b"ftrt", b"vtrt")
 _OTHER_STARTS = {
     b"version https://git-lfs": "a Git LFS pointer, not the file itself; fetch it with: git lfs pull",
     b"<": "a web page or XML, not a model; download the file itself again",
@@ -81,7 +81,7 @@ def _kind(path: Path) -> str:
     if not start:
         raise InputError(f"{path} is empty; export, build or copy it again")
     for mark, explanation in _OTHER_STARTS.items():
-        if start.lower().startswith(mark):
+        if start.lower().startswith(mark.lower()):
             raise InputError(f"{path} is {explanation}")
     if path.suffix in _ENGINE_SUFFIXES or start[:4] in _ENGINE_STARTS:
         return "engine"
@@ -91,7 +91,7 @@ def _kind(path: Path) -> str:
 
 
 def _bundle(bundle: Bundle, *, as_json: bool) -> int:
-    problems = {artifact.file: _problem(bundle, index) for index, artifact in _numbered(bundle)}
+    problems = {artifact.file: _problem(bundle, artifact) for artifact in bundle.manifest.artifacts}
     if as_json:
         plain = {
             "kind": "bundle",
@@ -106,14 +106,10 @@ def _bundle(bundle: Bundle, *, as_json: bool) -> int:
     return PixelRTError.exit_code if any(problems.values()) else 0
 
 
-def _numbered(bundle: Bundle) -> Sequence[tuple[int, Any]]:
-    return list(enumerate(bundle.manifest.artifacts))
-
-
-def _problem(bundle: Bundle, index: int) -> str:
+def _problem(bundle: Bundle, artifact: Artifact) -> str:
     """What is wrong with an artifact, empty if it is as the manifest says."""
     try:
-        bundle.read(bundle.manifest.artifacts[index])
+        bundle.read(artifact)
     except BundleError as problem:
         return str(problem)
     return ""
@@ -130,7 +126,7 @@ def _show_bundle(bundle: Bundle, problems: dict[str, str]) -> None:
             ("network", manifest.source.model),
             ("checkpoint", manifest.source.checkpoint_sha256[:12] or "not recorded"),
             ("written by", ", ".join(f"{name} {version}" for name, version in manifest.tools.items())),
-            ("frame", _frame_text(manifest)),
+            ("input", _frame_text(manifest)),
             ("precision", _precision_text(manifest)),
         ]
     )
@@ -281,11 +277,47 @@ def _onnx(path: Path, *, as_json: bool) -> int:
 
 
 def _engine(path: Path, *, as_json: bool) -> int:
-    facts = importlib.import_module("pixelrt.trt").inspect_engine(path)
-    plain = {"kind": "engine", "path": str(path), **dataclasses.asdict(facts)}
+    header = inspect_engine(path)
+    known, problem = _entry(path)
     if as_json:
-        say(json.dumps(plain, indent=2, default=str))
-        return 0
-    say(styled(f"Engine {path}", "bold"))
-    say_pairs([(name, str(value)) for name, value in plain.items() if name not in ("kind", "path")])
-    return 0
+        plain = {
+            "kind": "engine",
+            "path": str(path),
+            **dataclasses.asdict(header),
+            "manifest": dataclasses.asdict(known) if known else None,
+            "problem": problem,
+        }
+        say(json.dumps(plain, indent=2))
+    else:
+        say(styled(f"Engine {path}", "bold"))
+        say_pairs(
+            [
+                ("built by", f"{FLAVOURS[header.flavour]} {header.version}, which alone can load it"),
+                (
+                    "runs on",
+                    " ".join(header.targets) or "the kind of GPU it was built on; it does not say which",
+                ),
+                ("size", size_text(header.size_bytes)),
+                *(_entry_pairs(known, problem) if known else [("bundle", "in none that knows it")]),
+            ]
+        )
+    return PixelRTError.exit_code if problem else 0
+
+
+def _entry(path: Path) -> tuple[Artifact | None, str]:
+    """What the bundle around an engine says of it, and what is wrong with it."""
+    if not (path.parent / MANIFEST).is_file():
+        return None, ""
+    bundle = Bundle.open(path.parent)
+    found = next((entry for entry in bundle.manifest.artifacts if entry.file == path.name), None)
+    return found, _problem(bundle, found) if found else ""
+
+
+def _entry_pairs(known: Artifact, problem: str) -> list[tuple[str, str]]:
+    options = ", ".join(f"{name} {value}" for name, value in known.options.items())
+    return [
+        ("targets", " ".join(known.targets) or "not recorded"),
+        ("options", options or "none"),
+        ("build time", f"{known.build_seconds:.1f} s"),
+        ("sha256", problem or "as the bundle's manifest says"),
+    ]

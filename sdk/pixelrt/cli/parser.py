@@ -16,6 +16,17 @@ COMMAND = "COMMAND"
 """How help and errors show the place of a command's name."""
 
 
+_LEAST_COLUMN = 14
+
+
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """Keeps line breaks, and leaves room for the longest command, which argparse forgets to indent."""
+
+    def __init__(self, prog: str, **options: Any) -> None:
+        super().__init__(prog, **{"max_help_position": 30, **options})
+        self._action_max_length = _LEAST_COLUMN
+
+
 class Parser(argparse.ArgumentParser):
     """argparse's parser with this house's habits; subparsers are of the same class.
 
@@ -24,7 +35,7 @@ class Parser(argparse.ArgumentParser):
     """
 
     def __init__(self, **options: Any) -> None:
-        options.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        options.setdefault("formatter_class", _Formatter)
         options.setdefault("allow_abbrev", False)
         super().__init__(**options)
         self.add_argument(
@@ -36,7 +47,8 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Explain wrong arguments on standard error and exit with code 2."""
-        sys.stderr.write(f"error: {self._clearer(message)}\ntry: {self.prog} --help\n")
+        clearer = self._clearer(message.removeprefix("argument "))
+        sys.stderr.write(f"error: {clearer}\ntry: {self.prog} --help\n")
         sys.exit(USAGE)
 
     def refuse_unknown(self, unknown: list[str]) -> NoReturn:
@@ -50,7 +62,7 @@ class Parser(argparse.ArgumentParser):
     @staticmethod
     def _clearer(message: str) -> str:
         """The message of argparse with a suggestion, where it lists choices."""
-        match = re.fullmatch(r"argument (.*?): invalid choice: '(.*)' \(choose from (.*)\)", message)
+        match = re.fullmatch(r"(.*?): invalid choice: '(.*)' \(choose from (.*)\)", message)
         if match is None:
             return message
         name, word, listed = match.groups()

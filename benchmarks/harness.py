@@ -1,0 +1,119 @@
+"""What the benchmarks share: child processes, the state of the machine, frames, result files."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pixelrt.machine import Load, describe, load
+from pixelrt.terminal import complain, say
+
+ROOT = Path(__file__).parent.parent
+RESULTS = Path(__file__).parent / "results"
+BUNDLE = ROOT / "engines" / "road-unet" / "bundle"
+SIZE = (720, 1280)
+"""Height and width of the frames."""
+
+_CHILD_LIMIT_S = 600
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Bar:
+    """A figure and what it must be."""
+
+    name: str
+    value: float | None
+    """None where it was not measured."""
+    limit: float
+    at_most: bool
+    """Whether the limit is the largest value allowed, or the smallest."""
+    why_not: str = ""
+    """Why it was not measured."""
+
+    @property
+    def verdict(self) -> str:
+        """`met`, `MISSED` or `not measured`."""
+        if self.value is None:
+            return "not measured"
+        return "met" if (self.value <= self.limit if self.at_most else self.value >= self.limit) else "MISSED"
+
+
+class ChildError(Exception):
+    """A child process failed; the message ends with what it said."""
+
+
+def child(script: str, *arguments: str) -> dict[str, Any]:
+    """Run a script of this folder in its own process; what it prints last is its JSON result.
+
+    Raises:
+        ChildError: If it fails.
+    """
+    command = [sys.executable, str(Path(__file__).parent / script), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=_CHILD_LIMIT_S, check=False)
+    if done.returncode:
+        said = done.stderr.strip().splitlines()[-1:] or ["(nothing)"]
+        raise ChildError(f"{' '.join(arguments)} exited with {done.returncode}: {said[0]}")
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+def drive(count: int, size: tuple[int, int] = SIZE) -> list[NDArray[np.uint8]]:
+    """Frames of the procedural drive, the same at every call."""
+    from pixelrt.video.drive import Drive, DriveOptions
+
+    film = Drive(DriveOptions(frames=10 * count, size=size, seed=7))
+    return [film.frame(10 * index)[0] for index in range(count)]
+
+
+def quiet_or_warn() -> Load:
+    """The load of the machine now, with a warning if something else runs."""
+    now = load()
+    if now.busy:
+        complain(
+            f"warning: {now.busy_share or 0:.0%} of all cores are in use by something else "
+            f"(load average {now.average_1min}); these are not figures to publish"
+        )
+    return now
+
+
+def finish(name: str, figures: dict[str, Any], bars: Sequence[Bar], before: Load, out: Path | None) -> int:
+    """Print the bars and write everything to a file.
+
+    Returns:
+        The exit code: 1 if a bar was missed.
+    """
+    say()
+    for bar in bars:
+        value = "-" if bar.value is None else f"{bar.value:.3g}"
+        sign = "<=" if bar.at_most else ">="
+        say(f"  {bar.verdict:12}  {bar.name}: {value} {sign} {bar.limit:g}  {bar.why_not}".rstrip())
+    report = {
+        "benchmark": name,
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "measured_at": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "bars": [{**dataclasses.asdict(bar), "verdict": bar.verdict} for bar in bars],
+        **figures,
+        "load_before": {**dataclasses.asdict(before), "busy": before.busy},
+        "load_after": dataclasses.asdict(load()),
+        "machine": _short(dataclasses.asdict(describe())),
+    }
+    file = out or RESULTS / f"{name}.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(report, indent=2) + "\n")
+    say(f"\nwritten to {file}")
+    return int(any(bar.verdict == "MISSED" for bar in bars))
+
+
+def _short(machine: dict[str, Any]) -> dict[str, Any]:
+    """The machine with its libraries as names and versions."""
+    versions = {item["library"]["module"]: item["version"] for item in machine.pop("libraries")}
+    return {**machine, "libraries": {name: version for name, version in versions.items() if version}}

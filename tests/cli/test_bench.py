@@ -1,0 +1,88 @@
+"""`pixelrt bench`: its figures, its JSON, its refusals."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pixelrt.bundle import Bundle
+from pixelrt.cli import main
+
+MakeBundle = Callable[..., Bundle]
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(scope="module")
+def bundle(make_bundle: MakeBundle) -> Bundle:
+    return make_bundle(passed={("openvino", "float32"): True})
+
+
+def test_for_people(bundle: Bundle, capsys: Capture) -> None:
+    assert main(["bench", str(bundle.path), "--frames", "5", "--warmup", "1", "--size", "60x80"]) == 0
+    shown = capsys.readouterr().out
+    for expected in (
+        "colors, 5 frames of 60x80",
+        ", cpu, float32",
+        "first mask after",
+        "frames/s",
+        "end to end",
+        "scene: 1.00000 of the pixels as PyTorch in float32 (passed)",
+    ):
+        assert expected in shown
+
+
+def test_the_json_is_complete(bundle: Bundle, tmp_path: Path) -> None:
+    file = tmp_path / "bench.json"
+    words = ["bench", str(bundle.path), "--frames", "20", "--threads", "1", "--json", str(file)]
+    done = subprocess.run(
+        [sys.executable, "-m", "pixelrt", *words], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0
+    found = json.loads(file.read_text())
+    assert found["command"] == ["pixelrt", *words]
+    assert found["session"]["precision"] == "float32"
+    assert found["threads"] == 1
+    assert found["bundle"]["sha256"] == bundle.model.sha256
+    assert [check["agreement"] for check in found["gate"]] == [1.0]
+    assert found["machine"]["processor"]["cores"] >= 1
+    assert found["load_before"]["average_1min"] is not None
+    measured = found["measurement"]
+    assert measured["frame_size"] == [720, 1280]
+    assert 0 < measured["load_s"] < measured["first_mask_s"]
+    assert measured["peak_memory_bytes"] > 1e7
+    whole = measured["stages"]["end_to_end"]
+    assert 0 < whole["p50_ms"] <= whole["p95_ms"] <= whole["p99_ms"] <= whole["max_ms"]
+    assert measured["stages"]["network"]["mean_ms"] < whole["mean_ms"]
+    assert measured["frames_per_s"] == pytest.approx(1e3 / whole["mean_ms"], rel=0.2)
+
+
+def test_json_on_standard_output_stands_alone(bundle: Bundle, capsys: Capture) -> None:
+    words = ["--backend", "onnxruntime", "--frames", "3", "--size", "32x48", "--json", "-"]
+    assert main(["bench", str(bundle.path), *words]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["session"]["backend"] == "onnxruntime"
+    assert found["gate"] == []
+
+
+def test_an_unknown_backend(bundle: Bundle, capsys: Capture) -> None:
+    assert main(["bench", str(bundle.path), "--backend", "openvno"]) == 1
+    assert "(did you mean 'openvino'?)" in capsys.readouterr().err
+
+
+def test_no_gpu(bundle: Bundle, capsys: Capture) -> None:
+    if Path("/proc/driver/nvidia/version").exists():
+        pytest.skip("this machine has an NVIDIA driver")
+    assert main(["bench", str(bundle.path), "--device", "cuda"]) == 1
+    assert "nothing here may run" in capsys.readouterr().err
+
+
+def test_a_file_that_cannot_be_written(bundle: Bundle, tmp_path: Path, capsys: Capture) -> None:
+    words = ["--frames", "1", "--size", "32x48", "--json", str(tmp_path / "missing" / "bench.json")]
+    assert main(["bench", str(bundle.path), *words]) == 1
+    assert "cannot be written (No such file or directory)" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
