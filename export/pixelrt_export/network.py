@@ -1,0 +1,127 @@
+"""A network to export, whatever form it came in: a live module, a checkpoint, TorchScript, .pt2 or ONNX."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import ModelProto
+from torch import nn
+
+from pixelrt.errors import ExportError
+from pixelrt_export.checkpoint import apply_state, load_state
+from pixelrt_export.entry import build_module
+from pixelrt_export.onnx_source import OnnxNetwork
+from pixelrt_export.outputs import HeadOutput
+from pixelrt_export.pt2 import load_exported
+from pixelrt_export.recipe import ModelSection
+from pixelrt_export.torch_onnx import (
+    NetworkSpec,
+    copy_for_export,
+    module_to_onnx,
+    runner,
+    script_to_onnx,
+)
+from pixelrt_export.torchscript import load_torchscript
+from pixelrt_export.trial import Runner, outputs_per_head
+
+__all__ = ["HeadOutput", "Network", "NetworkSpec", "from_module", "open_network"]
+
+
+class Network(Protocol):
+    """A trained network. It stands in FP32 for everything that the conversion is compared with."""
+
+    @property
+    def description(self) -> str:
+        """Class name, entry point or file name, for messages and the manifest."""
+
+    @property
+    def checkpoint_sha256(self) -> str:
+        """SHA-256 of the file that the weights came from; empty for a live module."""
+
+    def to_onnx(self, spec: NetworkSpec) -> ModelProto:
+        """The bare network in FP32 ONNX.
+
+        Returns:
+            A network with the input `image` float32[batch, C, H, W] and one output `head_<name>`
+            float32[batch, K, h, w] per head, checked and slimmed, batch norm folded. Only the batch is
+            dynamic; it is fixed to 1 if the network demands that and `spec.max_batch` is 1.
+
+        Raises:
+            ExportError: If the network cannot be exported like this; the message says what to change.
+        """
+
+    def reference(self, images: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+        """What the original returns for normalised images float32[N, C, H, W], in FP32, by name of the head.
+
+        The heads are those of the last `to_onnx`, which comes first.
+        """
+
+
+def from_module(module: nn.Module) -> Network:
+    """A live module. It is copied (FP32, eval mode, CPU) here and now, and never touched again.
+
+    Raises:
+        ExportError: If it has no weights yet, or cannot be copied.
+    """
+    if not isinstance(module, nn.Module):
+        raise ExportError(f"the model is a {type(module).__name__}, a torch.nn.Module was expected")
+    return _TorchNetwork(copy_for_export(module), type(module).__name__, "")
+
+
+def open_network(section: ModelSection) -> Network:
+    """Open what a recipe's [model] section names.
+
+    Raises:
+        RecipeError: If the entry point does not exist or does not take the args.
+        CheckpointError: If a file is missing, damaged, or not what it should be.
+        ExportError: If the network cannot be used.
+    """
+    if section.onnx is not None:
+        return OnnxNetwork.open(Path(section.onnx))
+    if section.torchscript is not None:
+        path = Path(section.torchscript)
+        return _TorchNetwork(load_torchscript(path), path.name, _sha256(path), is_script=True)
+    if section.exported is not None:
+        path = Path(section.exported)
+        return _TorchNetwork(load_exported(path), path.name, _sha256(path))
+    assert section.entry is not None  # ModelSection has exactly one of the four
+    module = build_module(section.entry, section.args)
+    sha256 = ""
+    if section.checkpoint is not None:
+        path = Path(section.checkpoint)
+        apply_state(module, load_state(path), path)
+        sha256 = _sha256(path)
+    return _TorchNetwork(copy_for_export(module), section.entry, sha256)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+class _TorchNetwork:
+    """A network that PyTorch runs: a copy of a module, TorchScript, or an exported program."""
+
+    def __init__(
+        self, network: nn.Module, description: str, checkpoint_sha256: str, *, is_script: bool = False
+    ) -> None:
+        self._network = network
+        self._is_script = is_script
+        self._run: Runner | None = None
+        self._heads: tuple[str, ...] = ()
+        self.description = description
+        self.checkpoint_sha256 = checkpoint_sha256
+
+    def to_onnx(self, spec: NetworkSpec) -> ModelProto:
+        convert = script_to_onnx if self._is_script else module_to_onnx
+        model = convert(self._network, spec, self.description)
+        self._run = runner(self._network, spec.heads)
+        self._heads = tuple(head.name for head in spec.heads)
+        return model
+
+    def reference(self, images: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+        return outputs_per_head(self._run, images, self._heads)

@@ -1,0 +1,224 @@
+"""Programs saved with `torch.export.save`, read without running code that a file brings along."""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+import re
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.export import ExportedProgram
+
+from pixelrt.errors import CheckpointError, ExportError
+from pixelrt_export.checkpoint import refuse_what_is_no_model
+from pixelrt_export.quiet import essential, quiet
+
+_OPERATOR = re.compile(
+    r"(torch\.ops\.(aten|prim|prims|higher_order|profiler|quantized_decomposed)(\.\w+){1,2}"
+    r"|_operator\.\w+|math\.\w+|torch\._?sym_\w+|torch\._check\w*)"
+)
+_EXPRESSION_WORDS = frozenset(
+    {
+        *("Symbol", "Integer", "Float", "Rational", "Add", "Mul", "Pow", "Max", "Min", "Mod", "Abs", "floor"),
+        *("ceiling", "Eq", "Ne", "Lt", "Le", "Gt", "Ge", "Equality", "Unequality", "StrictLessThan", "Not"),
+        *("LessThan", "StrictGreaterThan", "GreaterThan", "And", "Or", "FloorDiv", "CeilDiv", "CleanDiv"),
+        *(
+            "PythonMod",
+            "ModularIndexing",
+            "IntTrueDiv",
+            "FloatTrueDiv",
+            "ToFloat",
+            "TruncToInt",
+            "RoundToInt",
+        ),
+        *("CeilToInt", "FloorToInt", "Where", "Piecewise", "PowByNatural", "Identity", "true", "false"),
+        *("positive", "nonnegative", "negative", "integer", "real", "True", "False", "None", "int_oo", "oo"),
+    }
+)
+"""Words of shape expressions. Anything else is refused: SymPy evaluates the text as Python."""
+_WORD = re.compile(r"[A-Za-z_]\w*")
+_SYMBOL = re.compile(r"(s|u|zuf|zf|i)\d+|_?[a-z]\w*_?dim\w*|batch\w*|height\w*|width\w*")
+_TRAINING_ARGUMENT = {
+    "batch_norm": 5,
+    "dropout": 2,
+    "feature_dropout": 2,
+    "alpha_dropout": 2,
+    "native_dropout": 2,
+}
+"""Position of `training` in operators that do something else in training."""
+
+
+def load_exported(path: Path) -> nn.Module:
+    """Load an exported program and turn it into a module that takes one image.
+
+    Raises:
+        CheckpointError: If the file is missing, no `.pt2`, cut short, holds compiled code or pickled objects
+            other than tensors.
+        ExportError: If the program takes several inputs or no FP32 image, or was saved in training mode.
+    """
+    refuse_what_is_no_model(path)
+    content = path.read_bytes()
+    _check_archive(content, path)
+    try:
+        with quiet():
+            program = torch.export.load(io.BytesIO(content))
+    except Exception as problem:
+        raise CheckpointError(
+            f"{path} cannot be loaded by PyTorch {torch.__version__} ({essential(problem)}); save it again "
+            "with this version: torch.export.save(torch.export.export(model.eval(), (image,)), path)"
+        ) from problem
+    _check_program(program, path.name)
+    return OneImage(program)
+
+
+class OneImage(nn.Module):
+    """An exported program as a function of the image alone, positional or by the keyword it was saved with.
+
+    Args:
+        program: A program with one input.
+    """
+
+    def __init__(self, program: ExportedProgram) -> None:
+        super().__init__()
+        self.program = program.module()
+        _, keywords = program.example_inputs or ((), {})
+        self.keyword = next(iter(keywords), None)
+        self.training = False
+
+    def forward(self, image: Tensor) -> Any:
+        """Return what the program returns."""
+        return self.program(image) if self.keyword is None else self.program(**{self.keyword: image})
+
+
+def image_shape(program: ExportedProgram) -> tuple[int | None, ...]:
+    """Shape of the program's image, None where an axis is dynamic."""
+    value = _inputs(program)[0].meta["val"]
+    return tuple(size if isinstance(size, int) else None for size in value.shape)
+
+
+def _inputs(program: ExportedProgram) -> list[torch.fx.Node]:
+    names = set(program.graph_signature.user_inputs)
+    return [node for node in program.graph.nodes if node.op == "placeholder" and node.name in names]
+
+
+def _check_program(program: ExportedProgram, name: str) -> None:
+    inputs = _inputs(program)
+    tensors = [node.meta["val"] for node in inputs if isinstance(node.meta.get("val"), Tensor)]
+    if len(inputs) != 1 or len(tensors) != 1 or tensors[0].ndim != 4:
+        shapes = ", ".join(f"{tensor.dtype}{list(tensor.shape)}" for tensor in tensors)
+        raise ExportError(
+            f"{name} takes {len(inputs)} inputs ({shapes}); one image [batch, channels, height, width] "
+            "was expected"
+        )
+    if tensors[0].dtype != torch.float32:
+        raise ExportError(
+            f"{name} takes {tensors[0].dtype}, float32 was expected; export it before .half() or .bfloat16()"
+        )
+    for node in program.graph.nodes:
+        position = _TRAINING_ARGUMENT.get(
+            str(node.target).split(".")[1] if "aten." in str(node.target) else ""
+        )
+        if position is not None and len(node.args) > position and node.args[position] is True:
+            raise ExportError(
+                f"{name} was exported in training mode ({node.target}); call model.eval() and export it again"
+            )
+
+
+# --- what is in the file -------------------------------------------------------------------------
+
+
+def _check_archive(content: bytes, path: Path) -> None:
+    try:
+        archive = zipfile.ZipFile(io.BytesIO(content))
+    except zipfile.BadZipFile as problem:
+        raise CheckpointError(
+            f"{path} is no readable .pt2 archive ({problem}); it was cut short or is something else: copy it "
+            "again, or save it with torch.export.save"
+        ) from problem
+    with archive:
+        names = archive.namelist()
+        if not any("models/" in name and name.endswith(".json") for name in names):
+            raise CheckpointError(
+                f"{path} holds no program of torch.export; for weights use entry and checkpoint in [model], "
+                "for TorchScript use torchscript"
+            )
+        if len(set(names)) < len(names):
+            raise CheckpointError(
+                f"{path} holds files of the same name, which torch.export.save never writes"
+            )
+        try:
+            for name in names:
+                _check_member(name, archive, path)
+        except (zipfile.BadZipFile, ValueError) as problem:
+            raise CheckpointError(f"{path} is damaged ({problem}); copy it again") from problem
+
+
+def _check_member(name: str, archive: zipfile.ZipFile, path: Path) -> None:
+    if "/data/aotinductor/" in name or name.endswith((".so", ".cubin")):
+        raise CheckpointError(
+            f"{path} holds compiled code ({name}), a program of torch.export.save was expected"
+        )
+    if name.endswith(".pt"):
+        _check_pickle(archive.read(name), name, path)
+    elif name.endswith("_config.json"):
+        for payload in json.loads(archive.read(name)).get("config", {}).values():
+            _check_payload(payload, name, archive, path)
+    elif "/models/" in name and name.endswith(".json"):
+        _check_model(json.loads(archive.read(name)), path)
+
+
+def _check_payload(payload: dict[str, Any], config: str, archive: zipfile.ZipFile, path: Path) -> None:
+    file = str(payload.get("path_name", ""))
+    if file.startswith(("custom_obj", "opaque_obj")):
+        raise CheckpointError(
+            f"{path} holds a pickled object ({file}), and loading it would run code; only tensors are read"
+        )
+    if payload.get("use_pickle"):
+        member = f"{config.rpartition('/')[0]}/{file}"
+        _check_pickle(archive.read(member), member, path)
+
+
+def _check_pickle(content: bytes, member: str, path: Path) -> None:
+    if not content:
+        return
+    try:
+        torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as problem:
+        raise CheckpointError(
+            f"{path} holds more than tensors ({member}), and loading it would run code; save the program "
+            "again with example inputs that are tensors"
+        ) from problem
+
+
+def _check_model(model: Any, path: Path) -> None:
+    for key, text in _strings(model):
+        words = set(_WORD.findall(text)) if key == "expr_str" else set()
+        strange = sorted(word for word in words - _EXPRESSION_WORDS if not _SYMBOL.fullmatch(word))
+        if strange or (key == "expr_str" and "." in re.sub(r"\d\.\d", "", text)):
+            raise CheckpointError(
+                f"{path} has the shape expression {text!r}, and SymPy would run it as code; numbers and "
+                "symbols were expected"
+            )
+        if (
+            key == "target"
+            and text.startswith(("torch", "_operator", "math"))
+            and not _OPERATOR.fullmatch(text)
+        ):
+            raise CheckpointError(f"{path} calls {text!r}, which is no tensor operator; it is not loaded")
+
+
+def _strings(data: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(data, str):
+        yield key, data
+    elif isinstance(data, dict):
+        for name, value in data.items():
+            yield from _strings(value, name)
+    elif isinstance(data, list):
+        for value in data:
+            yield from _strings(value, key)
