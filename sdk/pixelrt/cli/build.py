@@ -1,0 +1,237 @@
+"""`pixelrt build`: TensorRT engines from a bundle's ONNX."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import logging
+import re
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from pixelrt.bundle import Bundle
+from pixelrt.dependency import require
+from pixelrt.errors import BuildError
+from pixelrt.manifest import Tensor
+from pixelrt.terminal import heading, say, say_pairs, say_table, size_text
+from pixelrt.trt.building import BuildOptions, DryRun, build_bundle, choose_flavour, dry_run
+from pixelrt.trt.library import FLAVOURS, installed_flavours
+from pixelrt.trt.process import Progress
+from pixelrt.trt.profiles import KINDS, Shape, parse_shapes, profile_of, shape_text
+from pixelrt.trt.targets import LOCAL, RTX_TARGETS, default_targets
+
+_DESCRIPTION = """\
+Build TensorRT engines from a bundle's ONNX and add them to the bundle.
+
+TensorRT-RTX (pip install 'pixelrt[rtx]') builds on any machine, without a GPU, for
+{rtx}. The regular TensorRT builds for the GPU of the machine it runs on
+({local}): Jetson Orin and Thor, data-centre cards. Without --target, TensorRT-RTX builds one engine for
+each of its targets. The shapes that an engine accepts are those of the manifest.
+""".format(rtx=", ".join(RTX_TARGETS), local=LOCAL)
+
+_EPILOG = """\
+examples:
+  pixelrt build engines/road-unet/bundle                        engines for every RTX card
+  pixelrt build engines/road-unet/bundle --target sm86 --target sm120
+  pixelrt build engines/road-unet/bundle --target local         on a Jetson, for that Jetson
+  pixelrt build engines/road-unet/bundle --dry-run              parse only
+  pixelrt build BUNDLE --target sm86 --memPoolSize=workspace:512 --maxShapes=frame:1x1080x1920x3
+
+options in trtexec's spelling mean what they mean there
+"""
+
+_MIB_PER_UNIT = {"": 1.0, "B": 2.0**-20, "K": 2.0**-10, "M": 1.0, "G": 2.0**10}
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the command to the parser of `pixelrt`."""
+    parser = subparsers.add_parser(
+        "build",
+        help="build TensorRT engines for a bundle",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+    )
+    parser.add_argument("bundle", metavar="BUNDLE", help="the folder that `pixelrt export` wrote")
+    parser.add_argument(
+        "--target",
+        metavar="TARGET",
+        action="append",
+        default=[],
+        help="compute capability such as sm86, or local; repeat for several",
+    )
+    parser.add_argument(
+        "--flavour",
+        choices=tuple(FLAVOURS),
+        help="which TensorRT; default: what the targets need, else what is installed",
+    )
+    parser.add_argument(
+        "--together",
+        action="store_true",
+        help="one engine for all targets: less disk, and only what all of them can do",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="parse only; exits with 1 if TensorRT refuses")
+    parser.add_argument(
+        "--memPoolSize",
+        metavar="workspace:N",
+        type=_workspace_mib,
+        dest="workspace_mib",
+        help="most memory for scratch space, in MiB, or with B, K, M or G; default: no limit",
+    )
+    for kind in KINDS:
+        parser.add_argument(
+            f"--{kind}Shapes",
+            metavar="SPEC",
+            type=_shapes,
+            default={},
+            help=f"{kind} shapes in place of the manifest's, such as frame:1x720x1280x3",
+        )
+    parser.add_argument("--verbose", action="store_true", help="show everything that TensorRT says")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Build, or parse only.
+
+    Returns:
+        0, or 1 after a dry run in which TensorRT refused something.
+    """
+    bundle = Bundle.open(arguments.bundle)
+    targets = tuple(arguments.target)
+    flavour = arguments.flavour or choose_flavour(targets, installed_flavours())
+    options = BuildOptions(
+        flavour=flavour,
+        targets=targets or default_targets(flavour),
+        workspace_mib=arguments.workspace_mib,
+        verbose=arguments.verbose,
+    )
+    changes = {kind: getattr(arguments, f"{kind}Shapes") for kind in KINDS}
+    profile = profile_of(bundle.manifest, changes)
+    with _messages(verbose=arguments.verbose):
+        if arguments.dry_run:
+            return _show_dry_run(dry_run(bundle, options, profile=profile))
+        before = bundle.manifest.artifacts
+        try:
+            with _bars() as progress:
+                bundle = build_bundle(
+                    bundle, options, profile=profile, together=arguments.together, progress=progress
+                )
+        finally:
+            _show_engines(Bundle.open(bundle.path), before)
+    return 0
+
+
+def _show_engines(bundle: Bundle, before: tuple[Any, ...]) -> None:
+    built = [artifact for artifact in bundle.manifest.artifacts if artifact not in before]
+    if built:
+        say_table(
+            ("engine", "targets", ">size", ">built in"),
+            [
+                (
+                    str(bundle.path / artifact.file),
+                    " ".join(artifact.targets),
+                    size_text(artifact.size_bytes),
+                    f"{artifact.build_seconds:.1f} s",
+                )
+                for artifact in built
+            ],
+        )
+
+
+def _show_dry_run(found: DryRun) -> int:
+    say_pairs(
+        [
+            ("TensorRT", f"{FLAVOURS[found.flavour]} {found.version}"),
+            ("Verdict", "refused" if found.problems else f"parsed, {found.num_layers} layers"),
+        ]
+    )
+    if found.problems:
+        heading("What it refuses")
+        for problem in found.problems:
+            say(f"  {problem}")
+        if found.unsupported:
+            say(f"  operators: {', '.join(found.unsupported)}")
+    heading("Inputs")
+    say_table(
+        ("name", "type", "shape", "min", "opt", "max"),
+        [
+            (
+                tensor.name,
+                tensor.dtype,
+                _shape(tensor),
+                *(
+                    shape_text(getattr(found.profile[tensor.name], kind))
+                    if tensor.name in found.profile
+                    else ""
+                    for kind in KINDS
+                ),
+            )
+            for tensor in found.inputs
+        ],
+    )
+    heading("Outputs")
+    rows = [(tensor.name, tensor.dtype, _shape(tensor)) for tensor in found.outputs]
+    say_table(("name", "type", "shape"), rows)
+    return BuildError.exit_code if found.problems else 0
+
+
+def _shape(tensor: Tensor) -> str:
+    return f"[{', '.join(map(str, tensor.shape))}]"
+
+
+@contextlib.contextmanager
+def _bars() -> Iterator[Progress]:
+    """A progress bar for every phase that is under way; phases nest."""
+    rich = require("rich.progress", "cli", "progress bars")
+    console = require("pixelrt.terminal", "cli", "progress bars").console
+    shown: dict[str, Any] = {}
+    columns = (
+        rich.TextColumn("{task.description}"),
+        rich.BarColumn(),
+        rich.MofNCompleteColumn(),
+        rich.TimeElapsedColumn(),
+    )
+    with rich.Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
+
+        def progress(phase: str, step: int, num_steps: int) -> None:
+            if phase not in shown:
+                shown[phase] = bars.add_task(phase, total=num_steps)
+            bars.update(shown[phase], completed=step, total=num_steps)
+            if step >= num_steps:
+                bars.remove_task(shown.pop(phase))
+
+        yield progress
+
+
+@contextlib.contextmanager
+def _messages(*, verbose: bool) -> Iterator[None]:
+    """Show TensorRT's messages on standard error: everything, or warnings."""
+    log = logging.getLogger("pixelrt.trt")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("TensorRT: %(message)s"))
+    handler.setLevel(logging.DEBUG if verbose else logging.WARNING)
+    if not verbose:  # errors are part of the exception, with what is not about them left out
+        handler.addFilter(lambda record: record.levelno < logging.ERROR)
+    before = log.level
+    log.addHandler(handler)
+    log.setLevel(handler.level)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(before)
+
+
+def _workspace_mib(text: str) -> float:
+    match = re.fullmatch(r"workspace:(\d+(?:\.\d+)?)([BKMG]?)", text)
+    if match is None or float(match[1]) == 0:
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: expected workspace:N, N in MiB or with B, K, M or G behind; other pools are the DLA's"
+        )
+    return float(match[1]) * _MIB_PER_UNIT[match[2]]
+
+
+def _shapes(text: str) -> dict[str, Shape]:
+    try:
+        return parse_shapes(text)
+    except ValueError as problem:
+        raise argparse.ArgumentTypeError(str(problem)) from problem

@@ -1,0 +1,99 @@
+"""Turns a parsed network into an engine. It runs in the child process only; see `process`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from pixelrt.trt.library import Library
+from pixelrt.trt.network import Parsed
+from pixelrt.trt.profiles import KINDS, Profile
+from pixelrt.trt.protocol import Request
+from pixelrt.trt.targets import LOCAL, compute_capabilities
+
+MIB = 1 << 20
+
+Report = Callable[[str, int, int], None]
+"""Called with a phase, the step that it reached, and its number of steps."""
+
+
+def build_plan(library: Library, parsed: Parsed, request: Request, report: Report) -> Any:
+    """Build and serialise.
+
+    Args:
+        library: The TensorRT to build with.
+        parsed: A network that was parsed without problems.
+        request: Targets, profile and limits.
+        report: Told of TensorRT's progress, possibly from a thread of TensorRT.
+
+    Returns:
+        TensorRT's own memory (`IHostMemory`) with the engine.
+
+    Raises:
+        BuildError: If TensorRT refuses anything of it.
+    """
+    config = configure(library, parsed, request)
+    monitor = _monitor(library.trt, report)
+    config.progress_monitor = monitor
+    plan = parsed.builder.build_serialized_network(parsed.network, config)
+    return library.check(plan, f"to build an engine for {', '.join(request.targets)}")
+
+
+def configure(library: Library, parsed: Parsed, request: Request) -> Any:
+    """The `IBuilderConfig` for a request.
+
+    Raises:
+        BuildError: If TensorRT refuses anything of it.
+    """
+    config = library.check(parsed.builder.create_builder_config(), "to make a configuration")
+    if request.targets != (LOCAL,):
+        _set_targets(library, config, request)
+    if request.workspace_mib is not None:
+        _set_workspace(library, config, round(request.workspace_mib * MIB))
+    _add_profile(library, parsed, config, request.profile)
+    return config
+
+
+def _set_targets(library: Library, config: Any, request: Request) -> None:
+    capabilities = compute_capabilities(library, request.targets)
+    config.num_compute_capabilities = len(capabilities)
+    for index, (target, capability) in enumerate(zip(request.targets, capabilities, strict=True)):
+        library.check(config.set_compute_capability(capability, index), f"the target {target}")
+
+
+def _set_workspace(library: Library, config: Any, limit_bytes: int) -> None:
+    pool = library.trt.MemoryPoolType.WORKSPACE
+    config.set_memory_pool_limit(pool, limit_bytes)  # returns nothing, so what holds is read back
+    taken = config.get_memory_pool_limit(pool)
+    library.check(taken == limit_bytes, f"a workspace of {limit_bytes} bytes (it says {taken})")
+
+
+def _add_profile(library: Library, parsed: Parsed, config: Any, shapes: Profile) -> None:
+    profile = library.check(parsed.builder.create_optimization_profile(), "to make a profile")
+    for name, limits in shapes.items():
+        wanted = [getattr(limits, kind) for kind in KINDS]
+        profile.set_shape(name, *wanted)  # returns nothing, so what holds is read back
+        taken = [tuple(shape) for shape in profile.get_shape(name)]
+        library.check(taken == wanted, f"the shapes {wanted} of input {name!r} (it says {taken})")
+    library.check(config.add_optimization_profile(profile), f"the profile {dict(shapes)}")
+
+
+def _monitor(trt: Any, report: Report) -> Any:
+    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]  # the class is known at run time only
+        def __init__(self) -> None:
+            trt.IProgressMonitor.__init__(self)
+            self._num_steps: dict[str, int] = {}
+
+        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
+            self._num_steps[phase_name] = num_steps
+            report(phase_name, 0, num_steps)
+
+        def step_complete(self, phase_name: str, step: int) -> bool:
+            report(phase_name, step + 1, self._num_steps[phase_name])
+            return True
+
+        def phase_finish(self, phase_name: str) -> None:
+            num_steps = self._num_steps[phase_name]
+            report(phase_name, num_steps, num_steps)
+
+    return Monitor()
