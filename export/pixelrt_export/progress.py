@@ -1,0 +1,70 @@
+"""Progress of the steps of an export, on standard error."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from pixelrt.terminal import console
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Steps:
+    """Shows each step of an export as a bar, and keeps how long it took.
+
+    Use it as a context manager. A quiet one shows nothing and still measures.
+    """
+
+    quiet: bool = False
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Wall time per step, in the order of the steps."""
+    _progress: Progress = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=console,
+            disable=self.quiet,
+        )
+
+    def __enter__(self) -> Steps:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    @contextmanager
+    def step(self, description: str) -> Iterator[None]:
+        """A step whose end cannot be foreseen: the bar moves until it is done."""
+        task = self._progress.add_task(description, total=None)
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._keep(description, start)
+        self._progress.update(task, total=1, completed=1)
+
+    def track(self, items: Sequence[T], description: str) -> Iterator[T]:
+        """Go through items; the bar says how many are done."""
+        task = self._progress.add_task(description, total=len(items))
+        start = time.perf_counter()
+        try:
+            for item in items:
+                yield item
+                self._progress.advance(task)
+        finally:
+            self._keep(description, start)
+
+    def _keep(self, description: str, start: float) -> None:
+        self.seconds[description] = self.seconds.get(description, 0.0) + time.perf_counter() - start

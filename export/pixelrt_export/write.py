@@ -1,0 +1,68 @@
+"""Writes a bundle: the portable ONNX, the reports, and the manifest that describes them."""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+from importlib import metadata
+from pathlib import Path
+
+from onnx import ModelProto
+
+from pixelrt import __version__
+from pixelrt.bundle import MANIFEST, MODEL, Bundle, sha256, write_folder
+from pixelrt.errors import BundleError
+from pixelrt.manifest import Artifact, Manifest
+from pixelrt_export import report as reports
+
+REPORT_JSON = "report.json"
+REPORT_HTML = "report.html"
+
+_TOOLS = ("numpy", "torch", "onnx", "onnxscript", "onnxslim", "onnxruntime", "openvino")
+
+
+def tool_versions() -> dict[str, str]:
+    """Versions of everything that has a part in an export; what is not installed is left out."""
+    versions = {"pixelrt": __version__, "python": platform.python_version()}
+    for name in _TOOLS:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:  # noqa: PERF203 - seven names
+            continue
+    return versions
+
+
+def check_place(out: Path) -> None:
+    """Refuse a place for a bundle before minutes of work, rather than after.
+
+    Raises:
+        BundleError: If it holds something that is not a bundle.
+    """
+    if out.exists() and not (out / MANIFEST).is_file() and (not out.is_dir() or any(out.iterdir())):
+        raise BundleError(f"{out} exists and is not a bundle; choose another folder, or remove it first")
+
+
+def write_bundle(out: Path, model: ModelProto, report: reports.Report) -> Bundle:
+    """Write a bundle whole or not at all; one that is at `out` already is replaced.
+
+    Args:
+        out: The folder.
+        model: The deployed graph.
+        report: What was measured; its manifest is written with the model as its only artifact.
+
+    Raises:
+        BundleError: If it cannot be written (a full disk, no permission); nothing is left behind.
+    """
+    content = model.SerializeToString()
+    artifact = Artifact(file=MODEL, kind="onnx", sha256=sha256(content), size_bytes=len(content))
+    manifest: Manifest = dataclasses.replace(report.manifest, artifacts=(artifact,))
+    report = dataclasses.replace(report, manifest=manifest)
+
+    def fill(folder: Path) -> None:
+        (folder / MODEL).write_bytes(content)
+        (folder / REPORT_JSON).write_text(reports.to_json(report), encoding="utf-8")
+        (folder / REPORT_HTML).write_text(reports.to_html(report), encoding="utf-8")
+        (folder / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
+
+    write_folder(out, fill)
+    return Bundle.open(out)

@@ -1,0 +1,104 @@
+"""`pixelrt export`: a recipe becomes a verified bundle."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from typing import Any
+
+from pixelrt.bundle import Bundle
+from pixelrt.dependency import require
+from pixelrt.manifest import GateCheck
+from pixelrt.terminal import complain, say
+
+_EPILOG = """\
+examples:
+  pixelrt export engines/road-unet/recipe.toml           writes engines/road-unet/bundle
+  pixelrt export recipe.toml -o out/road --quiet         prints the bundle's path and nothing else
+  pixelrt export recipe.toml --json | jq .gate           the figures of the gate
+
+exits with 3 if the converted network does not do what the original does; no bundle is written then
+"""
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the command to the parser of `pixelrt`."""
+    parser = subparsers.add_parser(
+        "export",
+        help="convert a trained network into a verified bundle",
+        description=(
+            "Convert the network that a recipe names, prove on its images that nothing was lost, and write a "
+            "bundle.\nThe bundle's path goes to standard output, everything else to standard error."
+        ),
+        epilog=_EPILOG,
+    )
+    parser.add_argument("recipe", metavar="RECIPE", help="the recipe, a TOML file")
+    parser.add_argument(
+        "-o", "--out", metavar="DIR", help="folder of the bundle (default: `bundle` beside the recipe)"
+    )
+    parser.add_argument(
+        "--no-gate", action="store_true", help="do not compare with the original; the bundle records that"
+    )
+    parser.add_argument("--quiet", action="store_true", help="no progress bars and no table")
+    parser.add_argument("--json", action="store_true", help="print path and gate as JSON")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Export, and print the bundle's path.
+
+    Returns:
+        0; a failed gate is raised as `GateFailed`, whose exit code is 3.
+    """
+    exporter = require("pixelrt_export.exporting", "export", "exporting a network")
+    bundle: Bundle = exporter.export_recipe(
+        arguments.recipe, arguments.out, gate=not arguments.no_gate, quiet=arguments.quiet
+    )
+    if not arguments.quiet:
+        _show(bundle)
+    if arguments.json:
+        gate = dataclasses.asdict(bundle.manifest.gate)
+        say(json.dumps({"bundle": str(bundle.path), "name": bundle.manifest.name, "gate": gate}, indent=2))
+    else:
+        say(str(bundle.path))
+    return 0
+
+
+def _show(bundle: Bundle) -> None:
+    """The gate as a table on standard error."""
+    gate = bundle.manifest.gate
+    if gate.skipped:
+        complain("the gate was skipped: nobody has checked that this bundle does what the original does")
+    else:
+        terminal = require("pixelrt.terminal", "cli", "showing tables")
+        terminal.console.print(_table(gate.checks, gate.agreement, gate.miou_drop))
+    complain(f"report: {bundle.path / 'report.html'}")
+
+
+def _table(checks: tuple[GateCheck, ...], agreement: float, miou_drop: float) -> Any:
+    table = require("rich.table", "cli", "showing tables").Table(title="gate", title_justify="left")
+    labelled = any(check.miou is not None for check in checks)
+    table.add_column("runs as")
+    table.add_column("head")
+    table.add_column(f"agreement\nat least {100 * agreement:g} %", justify="right")
+    if labelled:
+        table.add_column("mIoU", justify="right")
+        table.add_column(f"mIoU lost\nat most {miou_drop:g}", justify="right")
+    table.add_column("largest logit\ndifference", justify="right")
+    table.add_column("verdict")
+    for check in checks:
+        table.add_row(*_row(check, labelled=labelled))
+    return table
+
+
+def _row(check: GateCheck, *, labelled: bool) -> list[str]:
+    row = [f"{check.backend} {check.precision}", check.head, f"{100 * check.agreement:.4f} %"]
+    if labelled:
+        row += [_number(check.miou, ".4f"), _number(check.miou_drop, "+.4f")]
+    row.append(_number(check.max_logit_difference, ".3g"))
+    row.append("[green]passed[/]" if check.passed else "[yellow]not used[/]")
+    return row
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
