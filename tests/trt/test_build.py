@@ -8,6 +8,7 @@ import hashlib
 import importlib.util
 import logging
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from pixelrt.bundle import Bundle
 from pixelrt.errors import BuildError, BundleError, DeviceError, InputError, MissingDependency
 from pixelrt.manifest import Tensor
 from pixelrt.trt import (
+    LOCAL,
     RTX_TARGETS,
     BuildOptions,
     ShapeRange,
@@ -169,7 +171,7 @@ class TestBytes:
 
 class TestShapes:
     def test_dynamic_axes_need_a_profile(self, bundle: Bundle) -> None:
-        with pytest.raises(BuildError, match="gives no range for a dynamic axis"):
+        with pytest.raises(BuildError, match="a dynamic axis has no range"):
             build_engine(bundle.read(bundle.model), {}, SM86)
 
     def test_a_network_without_dynamic_axes_needs_none(self, make_model: MakeModel) -> None:
@@ -339,6 +341,25 @@ class TestTargets:
                 local_gpu()
         else:
             assert local_gpu().target.startswith("sm")
+
+
+class TestLocal:
+    """The way of the regular TensorRT, as far as TensorRT-RTX and a machine without a GPU can go it."""
+
+    def test_no_target_is_set(self, bundle: Bundle, tmp_path: Path) -> None:
+        library = load_library("tensorrt_rtx")
+        parsed, _ = parse(library, bundle.read(bundle.model))
+        request = SM86.request("build", profile_of(bundle.manifest))
+        plan = build_plan(library, parsed, dataclasses.replace(request, targets=(LOCAL,)), lambda *_: None)
+        (tmp_path / "x.engine").write_bytes(plan)
+        portable = ("sm80", "sm86", "sm89", "sm120", "sm121", "newer than sm121")
+        assert inspect_engine(tmp_path / "x.engine").targets == portable
+
+    @pytest.mark.skipif(Path("/dev/nvidiactl").exists(), reason="there is a GPU")
+    def test_without_a_gpu(self, bundle: Bundle) -> None:
+        request = SM86.request("build", profile_of(bundle.manifest))
+        with pytest.raises(DeviceError, match="no NVIDIA driver here"):
+            process.run(dataclasses.replace(request, targets=(LOCAL,)), bundle.read(bundle.model), None)
 
 
 class TestReports:

@@ -135,7 +135,7 @@ _HINTS = {
     ),
     "within workspace limit": "raise the limit, --memPoolSize=workspace:N",
     "OutOfMemory": "raise the limit, --memPoolSize=workspace:N, or lower the largest shapes, --maxShapes",
-    "missing dimensions in profile": "the manifest gives no range for a dynamic axis; export the bundle again",
+    "missing dimensions in profile": "a dynamic axis has no range; export the bundle again",
 }
 
 
