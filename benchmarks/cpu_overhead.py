@@ -199,8 +199,11 @@ def _show(
         peak = max(one["peak_bytes"] or 0 for one in rounds) / 1e6
         spread = f"{min(each):.1f} to {max(each):.1f}"
         about = f"{rounds[0]['version']}, {rounds[0]['precision']}"
-        rows.append((name, f"{medians[name]:.2f}", spread, f"{agreement[name]:.4f}", f"{peak:.0f}", about))
-    say_table(("contender", ">median ms", ">rounds", ">same mask", ">peak MB", "library, precision"), rows)
+        cpu = statistics.median(one["cpu_ms_per_frame"] for one in rounds)
+        figures = (f"{medians[name]:.2f}", spread, f"{cpu:.1f}", f"{agreement[name]:.4f}", f"{peak:.0f}")
+        rows.append((name, *figures, about))
+    columns = (">median ms", ">rounds", ">CPU ms", ">same mask", ">peak MB")
+    say_table(("contender", *columns, "library, precision"), rows)
 
 
 def _bars(medians: dict[str, float]) -> list[harness.Bar]:
@@ -281,6 +284,7 @@ def _contend(arguments: argparse.Namespace) -> dict[str, Any]:
     for index in range(_WARMUP):
         contender.step(frames[index % len(frames)])
     durations_ms = []
+    cpu_began = time.process_time()
     for index in range(arguments.frames):
         began = time.perf_counter()
         contender.step(frames[index % len(frames)])
@@ -289,6 +293,7 @@ def _contend(arguments: argparse.Namespace) -> dict[str, Any]:
         "median_ms": statistics.median(durations_ms),
         "mean_ms": statistics.fmean(durations_ms),
         "max_ms": max(durations_ms),
+        "cpu_ms_per_frame": (time.process_time() - cpu_began) * 1e3 / len(durations_ms),
         "frames": len(durations_ms),
         "version": contender.version,
         "precision": contender.precision,

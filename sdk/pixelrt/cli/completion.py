@@ -49,5 +49,5 @@ def _takes_path(action: argparse.Action) -> bool:
     return shown in _PATHS
 
 
-_PATHS = {"BUNDLE", "DIR", "FILE", "FOLDER", "OUT", "PATH", "RECIPE", "RECIPE.toml", "SOURCE"}
+_PATHS = {"BUNDLE", "DIR", "FILE", "OUT", "PATH", "RECIPE", "SOURCE"}
 """How the help of a command shows an argument that is a file or folder."""

@@ -1,0 +1,101 @@
+"""The benchmarks run, on a small network; what they measure on a busy machine is not judged here."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from pixelrt.cli import main
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+SIZE = (32, 48)
+
+RECIPE = f"""
+[model]
+onnx = "net.onnx"
+[input]
+size = [{SIZE[0]}, {SIZE[1]}]
+[[head]]
+classes = ["red", "green", "blue"]
+[precision]
+type = "fp32"
+[gate]
+skip = true
+"""
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network whose class is the strongest colour, and its bundle beside it."""
+    folder = tmp_path_factory.mktemp("benchmarks")
+    pick = numpy_helper.from_array(np.eye(3, dtype=np.float32).reshape(3, 3, 1, 1) * 20, "pick")
+    shape = ["batch", 3, *SIZE]
+    graph = helper.make_graph(
+        [helper.make_node("Conv", ["image", "pick"], ["scores"], name="pick")],
+        "colors",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, shape)],
+        [pick],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    onnx.save(model, folder / "net.onnx")
+    (folder / "recipe.toml").write_text(RECIPE)
+    assert main(["export", str(folder / "recipe.toml"), "--quiet"]) == 0
+    return folder / "recipe.toml"
+
+
+def benchmark(script: str, recipe: Path, *words: str) -> tuple[dict[str, Any], str]:
+    out = recipe.with_name(f"{script}.json")
+    options = ["--bundle", str(recipe.with_name("bundle")), "--out", str(out), *words]
+    done = subprocess.run(
+        [sys.executable, str(BENCHMARKS / script), *options],
+        capture_output=True,
+        text=True,
+        timeout=250,
+        check=False,
+    )
+    assert done.returncode in (0, 1), done.stderr
+    found = json.loads(out.read_text())
+    missed = [bar for bar in found["bars"] if bar["verdict"] == "MISSED"]
+    assert done.returncode == bool(missed)
+    assert found["command"][0] == script
+    assert found["machine"]["libraries"]["openvino"]
+    assert found["load_before"]["average_1min"] is not None
+    return found, done.stdout
+
+
+def test_startup(recipe: Path) -> None:
+    found, shown = benchmark("startup.py", recipe, "--rounds", "2")
+    assert len(found["rounds"]) == 2
+    assert 0 < found["medians"]["load_s"] < found["medians"]["first_mask_s"] < found["medians"]["process_s"]
+    assert "import pixelrt, ms" in shown
+
+
+def test_memory(recipe: Path) -> None:
+    found, _ = benchmark("memory.py", recipe, "--frames", "250")
+    assert [sample["frame"] for sample in found["resident_bytes"]] == [0, 100, 200, 250]
+    assert found["bars"][0]["verdict"] == "met"
+
+
+def test_cpu_overhead(recipe: Path) -> None:
+    options = ("--recipe", str(recipe), "--rounds", "1", "--frames", "3", "--threads", "1")
+    found, shown = benchmark("cpu_overhead.py", recipe, *options)
+    assert {"bare float32", "pixelrt float32", "pixelrt default", "handwritten"} <= set(found["medians_ms"])
+    agreement = found["mask_agreement_with_pixelrt"]
+    assert agreement["bare float32"] > 0.999
+    assert agreement["handwritten"] > 0.999
+    assert [bar["name"] for bar in found["bars"]] == [
+        "pixelrt / bare in float32",
+        "pixelrt / bare in bfloat16",
+        "handwritten / pixelrt default",
+        "model_api / pixelrt default",
+    ]
+    assert "same mask" in shown
