@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -16,7 +17,7 @@ from pixelrt_export.checkpoint import apply_state, load_state
 from pixelrt_export.entry import build_module
 from pixelrt_export.onnx_source import OnnxNetwork
 from pixelrt_export.outputs import HeadOutput
-from pixelrt_export.pt2 import load_exported
+from pixelrt_export.pt2 import OneImage, load_exported
 from pixelrt_export.recipe import ModelSection
 from pixelrt_export.torch_onnx import (
     NetworkSpec,
@@ -84,10 +85,10 @@ def open_network(section: ModelSection) -> Network:
         return OnnxNetwork.open(Path(section.onnx))
     if section.torchscript is not None:
         path = Path(section.torchscript)
-        return _TorchNetwork(load_torchscript(path), path.name, _sha256(path), is_script=True)
+        return _TorchNetwork(load_torchscript(path), path.name, _sha256(path), script_to_onnx)
     if section.exported is not None:
         path = Path(section.exported)
-        return _TorchNetwork(load_exported(path), path.name, _sha256(path))
+        return _TorchNetwork(load_exported(path), path.name, _sha256(path), _exported_to_onnx)
     assert section.entry is not None  # ModelSection has exactly one of the four
     module = build_module(section.entry, section.args)
     sha256 = ""
@@ -99,26 +100,34 @@ def open_network(section: ModelSection) -> Network:
 
 
 def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _exported_to_onnx(network: nn.Module, spec: NetworkSpec, name: str) -> ModelProto:
+    assert isinstance(network, OneImage)  # of load_exported
+    network.check(spec.size, spec.channels, name)
+    return module_to_onnx(network, spec, name)
 
 
 class _TorchNetwork:
     """A network that PyTorch runs: a copy of a module, TorchScript, or an exported program."""
 
     def __init__(
-        self, network: nn.Module, description: str, checkpoint_sha256: str, *, is_script: bool = False
+        self,
+        network: nn.Module,
+        description: str,
+        checkpoint_sha256: str,
+        convert: Callable[[nn.Module, NetworkSpec, str], ModelProto] = module_to_onnx,
     ) -> None:
         self._network = network
-        self._is_script = is_script
+        self._convert = convert
         self._run: Runner | None = None
         self._heads: tuple[str, ...] = ()
         self.description = description
         self.checkpoint_sha256 = checkpoint_sha256
 
     def to_onnx(self, spec: NetworkSpec) -> ModelProto:
-        convert = script_to_onnx if self._is_script else module_to_onnx
-        model = convert(self._network, spec, self.description)
+        model = self._convert(self._network, spec, self.description)
         self._run = runner(self._network, spec.heads)
         self._heads = tuple(head.name for head in spec.heads)
         return model

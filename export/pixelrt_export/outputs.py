@@ -56,6 +56,16 @@ def pick(outputs: object, head: HeadOutput) -> Tensor:
     )
 
 
+def locate(outputs: object, head: HeadOutput) -> tuple[Step, ...]:
+    """The way from what the network returned to the tensor of a head.
+
+    Raises:
+        ExportError: As `pick`.
+    """
+    wanted = pick(outputs, head)
+    return next(path for path, tensor in tensors(outputs) if tensor is wanted)
+
+
 def is_map(tensor: Tensor) -> bool:
     """Whether a tensor can be a head: floats, [batch, classes, height, width]."""
     return tensor.ndim == 4 and tensor.is_floating_point()

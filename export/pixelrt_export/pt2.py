@@ -87,9 +87,29 @@ class OneImage(nn.Module):
     def __init__(self, program: ExportedProgram) -> None:
         super().__init__()
         self.program = program.module()
+        self.shape = image_shape(program)
         _, keywords = program.example_inputs or ((), {})
         self.keyword = next(iter(keywords), None)
         self.training = False
+
+    def check(self, size: tuple[int, int], channels: int, name: str) -> None:
+        """Compare what is wanted with the shape that the program was exported for.
+
+        Raises:
+            ExportError: If channels, height or width are fixed to something else.
+        """
+        found, height, width = self.shape[1:]
+        if found not in (None, channels):
+            raise ExportError(
+                f"{name} takes {found} channels, and mean and std are given for {channels}; give one value "
+                "of each per channel"
+            )
+        if height not in (None, size[0]) or width not in (None, size[1]):
+            fitting = [height or size[0], width or size[1]]
+            raise ExportError(
+                f"{name} was exported for {height or 'any'}x{width or 'any'} (H x W), and "
+                f"{size[0]}x{size[1]} is wanted; set size = {fitting}, or export it again"
+            )
 
     def forward(self, image: Tensor) -> Any:
         """Return what the program returns."""

@@ -24,6 +24,7 @@ from pixelrt_export.graph import checked
 from pixelrt_export.onnx_tidy import named_batch, tidy
 from pixelrt_export.outputs import HeadOutput, pick
 from pixelrt_export.quiet import essential, quiet
+from pixelrt_export.torchscript import heads_of
 from pixelrt_export.trial import Runner, try_out
 
 OPSET = 20
@@ -176,7 +177,7 @@ def script_to_onnx(network: nn.Module, spec: NetworkSpec, name: str) -> ModelPro
     with quiet(), torch.no_grad():
         try:
             torch.onnx.export(
-                HeadsOnly(network, spec.heads),
+                heads_of(network, spec.heads, network(example)),
                 (example,),
                 content,  # type: ignore[arg-type]
                 dynamo=False,

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
 from pixelrt.errors import CheckpointError
 from pixelrt_export.checkpoint import refuse_what_is_no_model
+from pixelrt_export.outputs import HeadOutput, Step, locate
 from pixelrt_export.quiet import essential, quiet
 
 
@@ -37,6 +40,40 @@ def load_torchscript(path: Path) -> nn.Module:
         ) from problem
     network: nn.Module = module
     return network.eval().float()
+
+
+def heads_of(network: nn.Module, heads: tuple[HeadOutput, ...], outputs: object) -> nn.Module:
+    """TorchScript that returns one tensor per head.
+
+    Args:
+        network: What `load_torchscript` returned.
+        heads: Which outputs are wanted.
+        outputs: What the network returns for an image.
+    """
+    wanted = ", ".join(_expression(outputs, locate(outputs, head)) for head in heads)
+    selected = _Selected(network)
+    selected.define(f"def forward(self, image):\n    outputs = self.network(image)\n    return ({wanted},)\n")
+    return selected.eval()
+
+
+class _Selected(torch.jit.ScriptModule):
+    """Holds a network until `define` says which of its outputs are wanted."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+
+def _expression(outputs: Any, path: tuple[Step, ...]) -> str:
+    """The way to an output as TorchScript writes it."""
+    text = "outputs"
+    for step in path:
+        if isinstance(outputs, Mapping):
+            text, outputs = f"{text}[{step!r}]", outputs[step]
+        else:
+            index = outputs._fields.index(step) if isinstance(step, str) else step
+            text, outputs = f"{text}[{index}]", outputs[index]
+    return text
 
 
 def _members(path: Path) -> list[str]:
