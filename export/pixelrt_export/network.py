@@ -25,6 +25,7 @@ from pixelrt_export.torch_onnx import (
     module_to_onnx,
     runner,
     script_to_onnx,
+    unwrapped,
 )
 from pixelrt_export.torchscript import load_torchscript
 from pixelrt_export.trial import Runner, outputs_per_head
@@ -49,7 +50,7 @@ class Network(Protocol):
         Returns:
             A network with the input `image` float32[batch, C, H, W] and one output `head_<name>`
             float32[batch, K, h, w] per head, checked and slimmed, batch norm folded. Only the batch is
-            dynamic; it is fixed to 1 if the network demands that and `spec.max_batch` is 1.
+            dynamic, and it is fixed to 1 where `spec.max_batch` is 1.
 
         Raises:
             ExportError: If the network cannot be exported like this; the message says what to change.
@@ -70,7 +71,7 @@ def from_module(module: nn.Module) -> Network:
     """
     if not isinstance(module, nn.Module):
         raise ExportError(f"the model is a {type(module).__name__}, a torch.nn.Module was expected")
-    return _TorchNetwork(copy_for_export(module), type(module).__name__, "")
+    return _TorchNetwork(copy_for_export(module), type(unwrapped(module)).__name__, "")
 
 
 def open_network(section: ModelSection) -> Network:

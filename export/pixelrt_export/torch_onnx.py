@@ -44,7 +44,7 @@ class NetworkSpec:
     heads: tuple[HeadOutput, ...]
     opset: int = OPSET
     max_batch: int = 4
-    """Largest batch that will be used. With 1, a network that works with one image at a time is accepted."""
+    """Largest batch that will be used. With 1, the batch is fixed, which some networks demand."""
 
 
 def copy_for_export(module: nn.Module) -> nn.Module:
@@ -56,8 +56,7 @@ def copy_for_export(module: nn.Module) -> nn.Module:
     Raises:
         ExportError: If the module has no weights yet (meta device, lazy layers) or cannot be copied.
     """
-    while type(module).__name__ in _WRAPPERS:
-        module = getattr(module, _WRAPPERS[type(module).__name__])
+    module = unwrapped(module)
     memo: dict[int, Any] = {id(tensor): _plain(tensor) for tensor in _tensors_of(module)}
     try:
         copied = copy.deepcopy(module, memo)
@@ -67,6 +66,13 @@ def copy_for_export(module: nn.Module) -> nn.Module:
             "export from a recipe with an entry point and that checkpoint"
         ) from problem
     return copied.eval().requires_grad_(False)
+
+
+def unwrapped(module: nn.Module) -> nn.Module:
+    """The module without DataParallel, DistributedDataParallel and torch.compile around it."""
+    while (name := type(module).__name__) in _WRAPPERS:
+        module = getattr(module, _WRAPPERS[name])
+    return module
 
 
 def _tensors_of(module: nn.Module) -> Iterator[Tensor]:
@@ -129,7 +135,7 @@ def module_to_onnx(network: nn.Module, spec: NetworkSpec, name: str) -> ModelPro
 
     Returns:
         FP32 ONNX: `image` float32[batch, C, H, W] to `head_<name>` float32[batch, K, h, w]. Only the batch is
-        dynamic; it is fixed to 1 if the network demands that and `spec.max_batch` is 1.
+        dynamic, and it is fixed to 1 where `spec.max_batch` is 1.
 
     Raises:
         ExportError: If the network does not run at this size or cannot be expressed in ONNX; the message says

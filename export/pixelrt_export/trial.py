@@ -40,7 +40,7 @@ class Found:
     """What a trial found out."""
 
     dynamic_batch: bool
-    """Whether the network takes several images at once, and treats each as if it were alone."""
+    """Whether batches are wanted, and the network treats each image of one as if it were alone."""
 
 
 def try_out(run: Runner, spec: Wanted, name: str) -> Found:
@@ -70,7 +70,7 @@ def try_out(run: Runner, spec: Wanted, name: str) -> Found:
             f"{name} gives another result for an image when a second one is in the batch: batch norm in "
             "training mode, say; save it again after model.eval()"
         )
-    return Found(dynamic_batch=batched is not None)
+    return Found(dynamic_batch=batched is not None and spec.max_batch > 1)
 
 
 def _first(run: Runner, image: Tensor, spec: Wanted, name: str) -> tuple[Tensor, ...]:
