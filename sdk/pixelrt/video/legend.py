@@ -15,6 +15,7 @@ Bytes = NDArray[np.uint8]
 
 _BRIGHT: Colour = (240, 240, 240)
 _DIM: Colour = (135, 135, 135)
+_RIM: Colour = (110, 110, 110)
 _SHADE = 0.32
 _ABSENT = 0.0005
 _MOST_ROWS = 3
@@ -73,7 +74,9 @@ class Legend:
         top = self._margin + entry.row * self._line_px + (self._line_px - text) // 2
         present = share >= _ABSENT
         swatch = entry.info.color if present else _faded(entry.info.color)
-        fill_rounded(strip, (top + (text - side) // 2, entry.col, side, side), swatch, max(side // 4, 1))
+        box = (top + (text - side) // 2, entry.col, side, side)
+        fill_rounded(strip, (box[0] - 1, box[1] - 1, side + 2, side + 2), _RIM, side // 4 + 1)
+        fill_rounded(strip, box, swatch, max(side // 4, 1))
         col = entry.col + round(1.05 * text)
         tint = _BRIGHT if present else _DIM
         col += write_text(strip, entry.info.name, (top, col), text, tint) + round(0.35 * text)

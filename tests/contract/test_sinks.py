@@ -1,0 +1,401 @@
+"""Every sink passes the same contract; then what each of them writes and refuses."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import ClassVar
+
+import av
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import pixelrt
+from pixelrt.bundle import Bundle
+from pixelrt.errors import SinkError
+from pixelrt.segmentation import Segmentation, Segmenter
+from pixelrt.video.drawing import Blender
+from pixelrt.video.sinks import ContactSheet, Sink, open_sink, open_sinks
+from pixelrt.video.sources import Frame, Source, open_source
+
+Bytes = NDArray[np.uint8]
+SIZE = (96, 144)
+FRAMES = 6
+RED, GREEN, BLUE = range(3)
+
+
+def stripes(first: int) -> Bytes:
+    """Three upright stripes of equal width: red, green, blue, beginning with class `first`."""
+    image = np.zeros((*SIZE, 3), np.uint8)
+    for place in range(3):
+        image[:, 48 * place : 48 * (place + 1), (first + place) % 3] = 220
+    return image
+
+
+@pytest.fixture(scope="module")
+def segmenter(make_bundle: Callable[..., Bundle]) -> Iterator[Segmenter]:
+    with pixelrt.load(make_bundle(), device="cpu", color="rgb") as opened:
+        yield opened
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Iterator[Source]:
+    """Six frames, and one of them alone as `source/3.png`."""
+    folder = tmp_path / "source"
+    folder.mkdir()
+    for index in range(FRAMES):
+        cv2.imwrite(str(folder / f"{index}.png"), stripes(index)[..., ::-1])
+    with open_source(folder, fps=12.5) as opened:
+        yield opened
+
+
+class SinkContract:
+    """What holds for every sink."""
+
+    target: ClassVar[str]
+    frames: ClassVar[int] = FRAMES
+
+    @pytest.fixture
+    def source(self, source: Source) -> Iterator[Source]:
+        if self.frames == FRAMES:
+            yield source
+            return
+        with open_source(Path(source.paths[0]) / "3.png") as single:
+            yield single
+
+    @pytest.fixture
+    def make(self, tmp_path: Path, source: Source, segmenter: Segmenter) -> Callable[[], Sink]:
+        return lambda: open_sink(f"{tmp_path}/{self.target}", source)
+
+    def feed(self, sink: Sink, source: Source, segmenter: Segmenter, limit: int | None = None) -> None:
+        blend = Blender(segmenter.classes, 0.5)
+        for frame in source:
+            if frame.index == limit:
+                return
+            result = segmenter(frame.image)
+            sink.write(frame, result, blend(frame.image, result) if sink.wants_overlay else None)
+
+    def left(self, folder: Path) -> list[str]:
+        return sorted(file.name for file in folder.iterdir() if file.name != "source")
+
+    def expected(self) -> list[str]:
+        return [self.target.rstrip("/")]
+
+    def test_what_is_closed_is_there(
+        self, tmp_path: Path, make: Callable[[], Sink], source: Source, segmenter: Segmenter
+    ) -> None:
+        sink = make()
+        self.feed(sink, source, segmenter)
+        outputs = sink.close()
+        assert outputs == sink.close()
+        sink.abort()
+        assert self.left(tmp_path) == self.expected()
+        assert [path.name for path in outputs] == self.expected()
+
+    def test_an_error_leaves_nothing_half_written(
+        self, tmp_path: Path, make: Callable[[], Sink], source: Source, segmenter: Segmenter
+    ) -> None:
+        with pytest.raises(RuntimeError, match="elsewhere"), make() as sink:
+            self.feed(sink, source, segmenter, limit=1)
+            raise RuntimeError("elsewhere")
+        assert not [name for name in self.left(tmp_path) if name.endswith(".tmp") or name == "out.mp4"]
+
+    def test_what_was_there_survives_an_error(
+        self, tmp_path: Path, make: Callable[[], Sink], source: Source, segmenter: Segmenter
+    ) -> None:
+        with make() as sink:
+            self.feed(sink, source, segmenter)
+        before = {path: path.read_bytes() for path in sorted(tmp_path.rglob("*")) if path.is_file()}
+        again = make()
+        again.abort()
+        assert before == {path: path.read_bytes() for path in sorted(tmp_path.rglob("*")) if path.is_file()}
+
+    def test_without_a_frame_there_is_no_file(self, tmp_path: Path, make: Callable[[], Sink]) -> None:
+        make().close()
+        assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.parent.name != "source"]
+
+    def test_a_second_abort_is_harmless(self, make: Callable[[], Sink]) -> None:
+        sink = make()
+        sink.abort()
+        sink.abort()
+
+
+class TestMp4(SinkContract):
+    target = "out.mp4"
+
+    def test_frames_times_and_colours(
+        self, tmp_path: Path, make: Callable[[], Sink], source: Source, segmenter: Segmenter
+    ) -> None:
+        with make() as sink:
+            self.feed(sink, source, segmenter)
+        with open_source(tmp_path / "out.mp4") as written:
+            assert written.fps == 12.5
+            assert written.num_frames == FRAMES
+            for frame in written:
+                assert frame.time_s == pytest.approx(frame.index / 12.5, abs=1e-3)
+                middle = frame.image[48, [24, 72, 120]].astype(int)
+                wanted = stripes(frame.index)[48, [24, 72, 120]].astype(int)
+                full = (wanted > 0) * 255
+                assert np.abs(middle - (wanted + full) / 2).max() < 12
+
+    def test_any_player_understands_it(
+        self, tmp_path: Path, make: Callable[[], Sink], source: Source, segmenter: Segmenter
+    ) -> None:
+        with make() as sink:
+            self.feed(sink, source, segmenter)
+        content = (tmp_path / "out.mp4").read_bytes()
+        assert content.index(b"moov") < content.index(b"mdat")  # plays while it is still being copied
+        with av.open(str(tmp_path / "out.mp4")) as container:
+            context = container.streams.video[0].codec_context
+            assert context.pix_fmt == "yuv420p"
+            assert context.name == ("h264" if "libx264" in av.codecs_available else "mpeg4")
+            assert (context.colorspace, context.color_range) == (1, 1)
+            assert container.duration == pytest.approx(FRAMES / 12.5 * 1e6, rel=0.01)
+
+
+class TestMatroska(SinkContract):
+    target = "out.mkv"
+
+
+class TestMov(SinkContract):
+    target = "out.mov"
+
+
+class TestMasks(SinkContract):
+    target = "masks/"
+
+    def test_masks_are_class_ids_at_the_size_of_the_frame(
+        self, tmp_path: Path, make: Callable[[], Sink], source: Source, segmenter: Segmenter
+    ) -> None:
+        with make() as sink:
+            self.feed(sink, source, segmenter)
+        assert [file.name for file in sorted((tmp_path / "masks").iterdir())] == [
+            f"{index}.png" for index in range(FRAMES)
+        ]
+        for index in range(FRAMES):
+            mask = cv2.imread(str(tmp_path / f"masks/{index}.png"), cv2.IMREAD_UNCHANGED)
+            np.testing.assert_array_equal(mask, stripes(index).argmax(axis=2))
+
+    def test_masks_are_labels_again(
+        self, tmp_path: Path, make: Callable[[], Sink], source: Source, segmenter: Segmenter
+    ) -> None:
+        with make() as sink:
+            self.feed(sink, source, segmenter)
+        with open_source(source.paths[0], labels=tmp_path / "masks") as labelled:
+            assert all(frame.truth is not None for frame in labelled)
+
+    def test_a_new_folder_goes_if_nothing_is_in_it(self, tmp_path: Path, make: Callable[[], Sink]) -> None:
+        make().abort()
+        assert not (tmp_path / "masks").exists()
+
+    def test_frames_of_the_same_name(
+        self, make: Callable[[], Sink], source: Source, segmenter: Segmenter
+    ) -> None:
+        sink, frame = make(), next(iter(source))
+        sink.write(frame, segmenter(frame.image), None)
+        with pytest.raises(SinkError, match="two frames are called '0'"):
+            sink.write(frame, segmenter(frame.image), None)
+
+
+class TestPicture(SinkContract):
+    target = "out.png"
+    frames = 1
+
+    def test_a_second_frame(
+        self, tmp_path: Path, make: Callable[[], Sink], source: Source, segmenter: Segmenter
+    ) -> None:
+        sink, frame = make(), next(iter(source))
+        result = segmenter(frame.image)
+        sink.write(frame, result, frame.image)
+        with pytest.raises(SinkError, match=r"holds one image, and a second frame came \(3\)"):
+            sink.write(frame, result, frame.image)
+
+    def test_pixels(
+        self, tmp_path: Path, make: Callable[[], Sink], source: Source, segmenter: Segmenter
+    ) -> None:
+        with make() as sink:
+            self.feed(sink, source, segmenter)
+        image = cv2.imread(str(tmp_path / "out.png"))[..., ::-1]
+        frame = stripes(3)
+        np.testing.assert_array_equal(image, Blender(segmenter.classes, 0.5)(frame, segmenter(frame)))
+
+
+class TestSheet(SinkContract):
+    target = "sheet.png"
+
+    @pytest.fixture
+    def make(self, tmp_path: Path, source: Source, segmenter: Segmenter) -> Callable[[], Sink]:
+        return lambda: ContactSheet(tmp_path / self.target, segmenter.classes, count=4, title="colours")
+
+    @pytest.mark.parametrize("frames", [1, 3, 4, 5, 16, 17, 40, 333])
+    def test_any_number_of_frames(
+        self, tmp_path: Path, segmenter: Segmenter, frames: int, make: Callable[[], Sink]
+    ) -> None:
+        """The tiles are spread over the whole run, and no more are kept than needed."""
+        sheet = make()
+        assert isinstance(sheet, ContactSheet)
+        result = segmenter(stripes(0))
+        for index in range(frames):
+            sheet.write(
+                Frame(image=stripes(0), index=index, time_s=index / 10, name=str(index)), result, None
+            )
+        shown = sheet.indices()
+        assert len(shown) == min(frames, 4)
+        assert shown[0] == 0
+        assert shown[-1] >= 0.8 * (frames - 1)
+        steps = np.diff(shown)
+        assert len(steps) == 0 or steps.max() <= 2 * steps.min() + 1
+        sheet.close()
+        page = cv2.imread(str(tmp_path / "sheet.png"))
+        across, down = {1: (1, 1), 3: (2, 2)}.get(frames, (2, 2))
+        assert page.shape[1] == across * (SIZE[1] + 8) + 8
+        assert page.shape[0] > down * SIZE[0]
+
+    @pytest.mark.parametrize(
+        ("name", "count", "message"), [("a.txt", 9, "ends in .txt"), ("a.png", 0, "at least 1")]
+    )
+    def test_refusals(
+        self, tmp_path: Path, segmenter: Segmenter, name: str, count: int, message: str
+    ) -> None:
+        with pytest.raises(SinkError, match=message):
+            ContactSheet(tmp_path / name, segmenter.classes, count=count)
+
+
+def test_null_writes_nothing(tmp_path: Path, source: Source, segmenter: Segmenter) -> None:
+    before = sorted(tmp_path.rglob("*"))
+    with open_sink("null:", source) as sink:
+        frame = next(iter(source))
+        sink.write(frame, segmenter(frame.image), None)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("size", [(95, 144), (96, 143), (65, 67)])
+def test_odd_sizes_are_made_even(tmp_path: Path, segmenter: Segmenter, size: tuple[int, int]) -> None:
+    source = open_source(f"test://drive?frames=3&size={size[0]}x{size[1]}")
+    with source, open_sink(tmp_path / "out.mp4", source) as sink:
+        for frame in source:
+            sink.write(frame, segmenter(frame.image), frame.image)
+    with open_source(tmp_path / "out.mp4") as written:
+        assert written.size == (size[0] + size[0] % 2, size[1] + size[1] % 2)
+        assert len(list(written)) == 3
+
+
+@pytest.mark.parametrize("fps", [25.0, 24000 / 1001, 30000 / 1001, 12.5, 1.0, 240.0, 7.3])
+def test_rates_are_kept(tmp_path: Path, segmenter: Segmenter, fps: float) -> None:
+    source = open_source(f"test://drive?frames=5&size=64x64&fps={fps}")
+    with source, open_sink(tmp_path / "out.mp4", source) as sink:
+        for frame in source:
+            sink.write(frame, segmenter(frame.image), frame.image)
+    with open_source(tmp_path / "out.mp4") as written:
+        assert written.fps == pytest.approx(fps, rel=1e-4)
+
+
+def test_uneven_times_are_kept_and_go_forward(tmp_path: Path, source: Source, segmenter: Segmenter) -> None:
+    image, times = stripes(0), [0.0, 0.5, 0.5, 0.7, 2.0]
+    result: Segmentation = segmenter(image)
+    with open_sink(tmp_path / "out.mp4", source) as sink:
+        for index, time_s in enumerate(times):
+            sink.write(Frame(image=image, index=index, time_s=time_s, name=str(index)), result, image)
+    with open_source(tmp_path / "out.mp4") as written:
+        assert [frame.time_s for frame in written] == pytest.approx(times, abs=1e-3)
+
+
+def test_frames_of_another_size(tmp_path: Path, source: Source, segmenter: Segmenter) -> None:
+    small = stripes(0)[:64]
+    frame = Frame(image=small, index=0, time_s=0, name="small")
+    message = r"begun with frames of \(96, 144\).*frame small is \(64, 144\)"
+    with pytest.raises(SinkError, match=message), open_sink(tmp_path / "out.mp4", source) as sink:
+        sink.write(frame, segmenter(small), small)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["source"]
+
+
+# What is refused, and how it is said
+
+
+@pytest.mark.parametrize(
+    ("uri", "message"),
+    [
+        ("out", r"out has no suffix; .*for a folder of masks write .*out/"),
+        ("out.mp5", r"ends in .mp5 \(did you mean '.mp4'\?\); expected a video"),
+        ("web://:8080", r"unknown scheme web://; expected a video"),
+        ("nul:", r"unknown scheme nul: \(did you mean 'null:'\?\)"),
+        ("nowhere/out.mp4", "there is no folder .*nowhere; make it first"),
+        ("nowhere/masks/", "there is no folder .*nowhere; make it first"),
+        ("out.png", r"holds one image, and source has more frames; .*--limit 1"),
+        ("source/", "source is where source is read from; write somewhere else"),
+    ],
+)
+def test_sinks_that_cannot_be_opened(tmp_path: Path, source: Source, uri: str, message: str) -> None:
+    before = sorted(tmp_path.rglob("*"))
+    place = uri if ":" in uri else f"{tmp_path}/{uri}"
+    with pytest.raises(SinkError, match=message):
+        open_sink(place, source)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_the_source_is_not_overwritten(tmp_path: Path, source: Source, segmenter: Segmenter) -> None:
+    with open_sink(tmp_path / "drive.mp4", source) as sink:
+        for frame in source:
+            sink.write(frame, segmenter(frame.image), frame.image)
+    content = (tmp_path / "drive.mp4").read_bytes()
+    (tmp_path / "other.mp4").symlink_to("drive.mp4")
+    with open_source(tmp_path / "drive.mp4") as video:
+        for name in ("drive.mp4", "other.mp4"):
+            with pytest.raises(SinkError, match=r"is where drive.mp4 is read from"):
+                open_sink(tmp_path / name, video)
+    assert (tmp_path / "drive.mp4").read_bytes() == content
+
+
+def test_masks_are_not_written_among_the_images(tmp_path: Path, source: Source) -> None:
+    with open_source(f"{source.paths[0]}/3.png") as single:
+        for name in ("source/3.png", "source/"):
+            with pytest.raises(SinkError, match="is read from"):
+                open_sink(f"{tmp_path}/{name}", single)
+
+
+def test_all_sinks_or_none(tmp_path: Path, source: Source) -> None:
+    with pytest.raises(SinkError, match=r"ends in .xyz"):
+        open_sinks([tmp_path / "out.mp4", f"{tmp_path}/masks/", tmp_path / "out.xyz"], source)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["source"]
+    with pytest.raises(SinkError, match="asked for twice"):
+        open_sinks([tmp_path / "out.mp4", f"{tmp_path}/source/../out.mp4"], source)
+
+
+def test_a_limit_of_one_makes_an_image_of_a_video(tmp_path: Path, source: Source) -> None:
+    open_sink(tmp_path / "out.png", source, num_frames=1).abort()
+
+
+@pytest.fixture
+def full_disk() -> Iterator[None]:
+    """A disk on which no file can grow beyond 700 bytes, by the kernel's own limit."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (700, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def noisy(index: int) -> Frame:
+    image = np.random.default_rng(index).integers(0, 256, (*SIZE, 3), np.uint8)
+    return Frame(image=image, index=index, time_s=index / 25, name=f"noise-{index}")
+
+
+@pytest.mark.usefixtures("full_disk")
+@pytest.mark.parametrize("target", ["out.mp4", "out.mkv", "masks/", "out.png", "sheet.png"])
+def test_full_disk(tmp_path: Path, segmenter: Segmenter, target: str) -> None:
+    with open_source("test://drive?frames=1&size=96x144") as source:
+        is_sheet = target == "sheet.png"
+        make = (
+            (lambda: ContactSheet(tmp_path / target, segmenter.classes))
+            if is_sheet
+            else (lambda: open_sink(f"{tmp_path}/{target}", source))
+        )
+        name = target.split("/")[0].split(".")[0]
+        message = rf"{name}.* cannot be written \(File too large\); nothing half-written"
+        with pytest.raises(SinkError, match=message), make() as sink:
+            for index in range(1 if target == "out.png" else 200):
+                frame = noisy(index)
+                sink.write(frame, segmenter(frame.image), frame.image)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]

@@ -1,0 +1,463 @@
+"""Every source passes the same contract; then what each of them refuses."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+from typing import ClassVar
+
+import av
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from pixelrt.errors import SourceError
+from pixelrt.video.sources import Frame, open_source
+
+Bytes = NDArray[np.uint8]
+SIZE = (96, 128)
+
+
+def picture(index: int, size: tuple[int, int] = SIZE) -> Bytes:
+    """A grey that tells the frame, a red corner that tells which way is up, and noise that fills the file."""
+    image = np.full((*size, 3), 40 + 5 * index, np.uint8)
+    image[40:70] = np.random.default_rng(index).integers(0, 256, (30, size[1], 3))
+    image[: size[0] // 4, : size[1] // 4] = (220, 20, 20)
+    return image
+
+
+def write_video(
+    path: Path,
+    frames: int = 12,
+    *,
+    times: Sequence[int] | None = None,
+    format_options: dict[str, str] | None = None,
+) -> Path:
+    """A video of `picture`s at 25 frames/s; `times` are in frames."""
+    with av.open(str(path), "w", options=format_options or {}) as container:
+        stream = container.add_stream("libx264", rate=25, options={"crf": "12", "g": "5"})
+        stream.height, stream.width = SIZE
+        stream.pix_fmt = "yuv420p"
+        for index in range(frames):
+            image = av.VideoFrame.from_ndarray(picture(index), format="rgb24")
+            image.pts = times[index] if times is not None else index
+            image.time_base = Fraction(1, 25)
+            container.mux(stream.encode(image))
+        container.mux(stream.encode(None))
+    return path
+
+
+def turn(path: Path, matrix: tuple[int, ...]) -> Path:
+    """Say in an MP4's track header how the camera was held."""
+    content = bytearray(path.read_bytes())
+    start = content.index(b"tkhd") + 4 + 4 + 20 + 16
+    content[start : start + 36] = struct.pack(">9i", *matrix)
+    path.write_bytes(content)
+    return path
+
+
+QUARTER_TURN = (0, 0x10000, 0, -0x10000, 0, 0, 0, 0, 0x40000000)
+
+
+def write_images(folder: Path, names: Sequence[str]) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for index, name in enumerate(names):
+        assert cv2.imwrite(str(folder / name), picture(index)[..., ::-1])
+    return folder
+
+
+def write_labels(folder: Path, names: Sequence[str]) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for index, name in enumerate(names):
+        assert cv2.imwrite(str(folder / name), np.full(SIZE, index, np.uint8))
+    return folder
+
+
+class SourceContract:
+    """What holds for every source."""
+
+    size: ClassVar[tuple[int, int]] = SIZE
+    count: ClassVar[int] = 12
+    truth: ClassVar[bool] = False
+
+    @pytest.fixture
+    def uri(self, tmp_path: Path) -> str:
+        raise NotImplementedError
+
+    def test_frames_are_rgb_bytes_of_the_promised_size(self, uri: str) -> None:
+        with open_source(uri) as source:
+            frames = list(source)
+            assert source.size == self.size
+            assert source.fps > 0
+            assert source.num_frames in (self.count, None)
+        assert len(frames) == self.count
+        for frame in frames:
+            assert frame.image.dtype == np.uint8
+            assert frame.image.shape == (*self.size, 3)
+            assert frame.image.flags.c_contiguous
+
+    def test_frames_are_in_order_and_have_names_and_times(self, uri: str) -> None:
+        with open_source(uri) as source:
+            frames = list(source)
+        assert [frame.index for frame in frames] == list(range(self.count))
+        assert frames[0].time_s == 0
+        assert all(earlier.time_s < later.time_s for earlier, later in pairwise(frames))
+        assert len({frame.name for frame in frames}) == self.count
+        assert not any("/" in frame.name for frame in frames)
+
+    def test_truth_has_the_size_of_its_frame(self, uri: str) -> None:
+        with open_source(uri) as source:
+            for frame in source:
+                assert (frame.truth is not None) == self.truth
+                if frame.truth is not None:
+                    assert frame.truth.shape == self.size
+                    assert frame.truth.dtype == np.uint8
+
+    def test_a_frame_belongs_to_its_receiver(self, uri: str) -> None:
+        with open_source(uri) as source:
+            untouched = [frame.image.copy() for frame in source]
+        with open_source(uri) as source:
+            kept: list[Frame] = []
+            for frame, wanted in zip(source, untouched, strict=True):
+                np.testing.assert_array_equal(frame.image, wanted)
+                kept.append(frame)
+                frame.image[:] = 0
+            assert not any(frame.image.any() for frame in kept)
+
+    def test_closing_early_and_twice(self, uri: str) -> None:
+        source = open_source(uri)
+        assert next(iter(source)).index == 0
+        source.close()
+        source.close()
+
+    def test_what_it_reads_is_named(self, uri: str) -> None:
+        with open_source(uri) as source:
+            assert all(Path(path).exists() for path in source.paths)
+            assert source.name
+
+
+class TestMp4(SourceContract):
+    @pytest.fixture
+    def uri(self, tmp_path: Path) -> str:
+        return str(write_video(tmp_path / "drive.mp4"))
+
+    def test_pixels_and_times(self, uri: str) -> None:
+        with open_source(uri) as source:
+            for frame in source:
+                assert abs(frame.image[-1, -1].astype(int) - (40 + 5 * frame.index)).max() <= 3
+                red, green, blue = frame.image[4, 4].astype(int)
+                assert red > green + 100 < blue + 200
+                assert frame.time_s == pytest.approx(frame.index / 25, abs=1e-3)
+                assert frame.name == f"drive-{frame.index:06d}"
+
+
+class TestMatroska(SourceContract):
+    @pytest.fixture
+    def uri(self, tmp_path: Path) -> str:
+        return str(write_video(tmp_path / "drive.mkv"))
+
+
+class TestTransportStream(SourceContract):
+    @pytest.fixture
+    def uri(self, tmp_path: Path) -> str:
+        return str(write_video(tmp_path / "drive.ts"))
+
+
+class TestTurnedVideo(SourceContract):
+    size = (128, 96)
+
+    @pytest.fixture
+    def uri(self, tmp_path: Path) -> str:
+        return str(turn(write_video(tmp_path / "upright.mp4"), QUARTER_TURN))
+
+    def test_the_picture_stands_upright(self, uri: str) -> None:
+        """The matrix of a phone held upright: the first column of the picture becomes its top row."""
+        with open_source(uri) as source:
+            image = next(iter(source)).image.astype(int)
+        assert image[4, -5, 0] > image[4, -5, 1] + 100
+        assert abs(image[4, 4] - 40).max() <= 3
+        capture = cv2.VideoCapture(uri)  # OpenCV turns it as well
+        _, theirs = capture.read()
+        capture.release()
+        assert np.abs(image - theirs[..., ::-1]).mean() < 3
+
+
+class TestImage(SourceContract):
+    count = 1
+
+    @pytest.fixture
+    def uri(self, tmp_path: Path) -> str:
+        return str(write_images(tmp_path, ["photo.png"]) / "photo.png")
+
+    def test_pixels(self, uri: str) -> None:
+        with open_source(uri) as source:
+            np.testing.assert_array_equal(next(iter(source)).image, picture(0))
+
+
+class TestFolder(SourceContract):
+    count = 3
+
+    @pytest.fixture
+    def uri(self, tmp_path: Path) -> str:
+        folder = write_images(tmp_path / "photos", ["frame2.png", "frame10.bmp", "frame1.png"])
+        (folder / "notes.txt").write_text("ignored")
+        (folder / ".hidden.png").write_text("ignored")
+        return str(folder)
+
+    def test_people_order(self, uri: str) -> None:
+        with open_source(uri, fps=10) as source:
+            frames = list(source)
+        assert [frame.name for frame in frames] == ["frame1", "frame2", "frame10"]
+        assert [frame.time_s for frame in frames] == pytest.approx([0, 0.1, 0.2])
+
+
+class TestLabelledFolder(SourceContract):
+    count = 2
+    truth = True
+
+    @pytest.fixture
+    def uri(self, tmp_path: Path) -> str:
+        write_images(tmp_path / "images", ["a.png", "b.png"])
+        write_labels(tmp_path / "labels", ["a.png", "b.png"])
+        return str(tmp_path)
+
+    def test_the_folder_of_images_finds_its_labels_too(self, uri: str) -> None:
+        for path in (uri, f"{uri}/images"):
+            with open_source(path) as source:
+                truths = [frame.truth for frame in source]
+            assert [int(truth.max()) for truth in truths if truth is not None] == [0, 1]
+
+
+class TestDrive(SourceContract):
+    truth = True
+
+    @pytest.fixture
+    def uri(self) -> str:
+        return "test://drive?frames=12&size=96x128&seed=3&fps=10"
+
+    def test_options(self, uri: str) -> None:
+        with open_source(uri) as source:
+            assert source.fps == 10
+            assert source.truth_classes is not None
+            assert source.truth_classes[3] == "road"
+
+
+@pytest.mark.skipif(not Path("/dev/video0").exists(), reason="this machine has no camera")
+def test_camera() -> None:
+    with open_source("0") as source:
+        frame = next(iter(source))
+        assert frame.image.shape == (*source.size, 3)
+        assert source.num_frames is None
+
+
+# What is refused, and how it is said
+
+
+@pytest.mark.parametrize(
+    ("uri", "message"),
+    [
+        ("", "source is empty"),
+        ("rtsp://camera/1", r"unknown scheme rtsp://; expected a video file"),
+        ("tests://drive", r"unknown scheme tests:// \(did you mean 'test'\?\)"),
+        ("test://drives", r"no test source 'drives' \(did you mean 'drive'\?\)"),
+        ("test://drive?sed=3", r"no option 'sed' \(did you mean 'seed'\?\); known: frames, size, seed, fps"),
+        ("test://drive?seed=x", "seed=x, expected a whole number"),
+        ("test://drive?fps=x", "fps=x, expected a number"),
+        ("test://drive?size=720", "size=720, expected height x width"),
+        ("test://drive?seed=1&seed=2", "got seed twice"),
+        ("test://drive?seed", "not a list of key=value"),
+        ("test://drive?size=10x10", "at least 64 pixels"),
+        ("/dev/video97", "no camera 97: /dev/video97 does not exist"),
+        ("97", "no camera 97"),
+        ("v4l2:///dev/video97", "no camera 97"),
+    ],
+)
+def test_addresses_that_cannot_be_opened(uri: str, message: str) -> None:
+    with pytest.raises(SourceError, match=message):
+        open_source(uri)
+
+
+def test_missing_file_names_a_near_one(tmp_path: Path) -> None:
+    write_images(tmp_path, ["highway.png"])
+    with pytest.raises(SourceError, match=r"does not exist \(did you mean 'highway.png'\?\)"):
+        open_source(tmp_path / "higway.png")
+
+
+def test_missing_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"there is no folder .*nowhere; .* exists"):
+        open_source(tmp_path / "nowhere" / "drive.mp4")
+
+
+@pytest.mark.parametrize(("others", "found"), [([], "it is empty"), (["readme.txt"], "it holds readme.txt")])
+def test_folder_without_images(tmp_path: Path, others: list[str], found: str) -> None:
+    for name in others:
+        (tmp_path / name).write_text("no image")
+    with pytest.raises(SourceError, match=f"has no images: {found}; expected files ending in .png"):
+        open_source(tmp_path)
+
+
+def test_text_called_mp4(tmp_path: Path) -> None:
+    file = tmp_path / "notes.mp4"
+    file.write_text("These are notes, not a video.\n" * 20)
+    with pytest.raises(SourceError, match=r"cannot be read as a video .*begins with b'These are notes,'"):
+        open_source(file)
+
+
+def test_text_that_ffmpeg_would_draw(tmp_path: Path) -> None:
+    file = tmp_path / "notes.txt"
+    file.write_text("FFmpeg makes a video of this, as of a teletype.\n" * 20)
+    with pytest.raises(SourceError, match="not a video"):
+        open_source(file)
+
+
+def test_a_list_of_addresses_is_not_followed(tmp_path: Path) -> None:
+    video = write_video(tmp_path / "drive.mp4")
+    file = tmp_path / "list.mp4"
+    file.write_text(f"ffconcat version 1.0\nfile '{video.name}'\n")
+    with pytest.raises(SourceError, match=r"not a video|cannot be read as a video"):
+        open_source(file)
+
+
+def test_empty_file(tmp_path: Path) -> None:
+    file = tmp_path / "drive.mp4"
+    file.touch()
+    with pytest.raises(SourceError, match=r"is empty \(0 bytes\)"):
+        open_source(file)
+
+
+def test_text_called_png(tmp_path: Path) -> None:
+    file = tmp_path / "photo.png"
+    file.write_text("no image")
+    with pytest.raises(SourceError, match=r"photo.png \(8 bytes\) cannot be decoded as an image"):
+        open_source(file)
+
+
+def test_video_without_picture(tmp_path: Path) -> None:
+    file = tmp_path / "song.mkv"
+    with av.open(str(file), "w") as container:
+        stream = container.add_stream("pcm_s16le", rate=8000)
+        sound = av.AudioFrame.from_ndarray(np.zeros((1, 8000), np.int16), format="s16", layout="mono")
+        sound.sample_rate = 8000
+        container.mux(stream.encode(sound))
+        container.mux(stream.encode(None))
+    with pytest.raises(SourceError, match=r"holds no video stream \(found: audio\)"):
+        open_source(file)
+
+
+def test_colon_and_percent_in_a_name(tmp_path: Path) -> None:
+    with open_source(write_video(tmp_path / "10:15 50%02d.mp4", frames=2)) as source:
+        assert len(list(source)) == 2
+
+
+def test_times_come_from_the_file(tmp_path: Path) -> None:
+    video = write_video(tmp_path / "uneven.mkv", frames=4, times=[0, 1, 5, 6])
+    with open_source(video) as source:
+        assert [frame.time_s for frame in source] == pytest.approx([0, 0.04, 0.2, 0.24], abs=2e-3)
+
+
+@pytest.mark.parametrize("name", ["a.mkv", "a.avi", "a.mp4"])
+def test_video_cut_short(tmp_path: Path, name: str) -> None:
+    """What is whole is delivered; then it is said, whatever the format."""
+    video = write_video(
+        tmp_path / name, frames=40, format_options={"movflags": "faststart"} if name == "a.mp4" else {}
+    )
+    whole = video.read_bytes()
+    video.write_bytes(whole[: len(whole) * 6 // 10])
+    frames: list[Frame] = []
+    with open_source(video) as source, pytest.raises(SourceError) as problem:
+        frames.extend(source)
+    assert 10 <= len(frames) < 40
+    assert f"is damaged after frame {len(frames) - 1}" in str(problem.value)
+    assert f"--limit {len(frames)}" in str(problem.value)
+    for frame in frames:
+        assert abs(int(frame.image[-1, -1, 1]) - (40 + 5 * frame.index)) <= 3
+
+
+def test_mp4_without_its_index(tmp_path: Path) -> None:
+    video = write_video(tmp_path / "drive.mp4")
+    whole = video.read_bytes()
+    video.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(SourceError, match=r"begins as an MP4 and its index is missing: .* cut short"):
+        open_source(video)
+
+
+def test_video_damaged_in_the_middle(tmp_path: Path) -> None:
+    video = write_video(tmp_path / "drive.mp4", frames=40)
+    content = bytearray(video.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 60] = bytes(60)
+    video.write_bytes(content)
+    count = 0
+    with open_source(video) as source, pytest.raises(SourceError, match=r"is damaged after frame \d+"):
+        for frame in source:
+            count += 1
+            assert abs(int(frame.image[-1, -1, 1]) - (40 + 5 * frame.index)) <= 3
+    assert 5 < count < 40
+
+
+def test_image_of_a_folder_that_cannot_be_read(tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "photos", ["1.png", "2.png"])
+    (folder / "2.png").write_bytes((folder / "2.png").read_bytes()[:40])
+    with open_source(folder) as source, pytest.raises(SourceError, match=r"2.png .* cannot be decoded"):
+        list(source)
+
+
+def test_labels_elsewhere(tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "photos", ["a.png"])
+    labels = write_labels(tmp_path / "ids", ["a.png"])
+    with open_source(folder, labels=labels) as source:
+        assert next(iter(source)).truth is not None
+
+
+def test_label_missing(tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "photos", ["a.png", "b.png"])
+    labels = write_labels(tmp_path / "ids", ["a.png"])
+    with pytest.raises(SourceError, match=r"no label for .*b.png in .*ids: no b.png in it"):
+        open_source(folder, labels=labels)
+    with pytest.raises(SourceError, match="no such folder"):
+        open_source(folder, labels=tmp_path / "nowhere")
+
+
+def test_label_of_another_size(tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "photos", ["a.png"])
+    cv2.imwrite(str(write_labels(tmp_path / "ids", []) / "a.png"), np.zeros((5, 6), np.uint8))
+    source = open_source(folder, labels=tmp_path / "ids")
+    with source, pytest.raises(SourceError, match=r"its labels are \(5, 6\)"):
+        next(iter(source))
+
+
+def test_label_in_colours(tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "photos", ["a.png"])
+    write_images(tmp_path / "ids", ["a.png"])
+    source = open_source(folder, labels=tmp_path / "ids")
+    with source, pytest.raises(SourceError, match="expected labels of one byte a pixel"):
+        next(iter(source))
+
+
+def test_labels_for_something_else(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="labels were given"):
+        open_source("test://drive", labels=tmp_path)
+    with pytest.raises(SourceError, match="labels were given"):
+        open_source(write_video(tmp_path / "a.mp4"), labels=tmp_path)
+
+
+def test_equal_stems_keep_their_suffixes(tmp_path: Path) -> None:
+    with open_source(write_images(tmp_path / "photos", ["a.png", "a.bmp", "b.png"])) as source:
+        assert [frame.name for frame in source] == ["a.bmp", "a.png", "b"]
+
+
+@pytest.mark.parametrize("fps", [0.0, -1.0, float("nan"), float("inf")])
+def test_rate_that_makes_no_sense(tmp_path: Path, fps: float) -> None:
+    with pytest.raises(SourceError, match="above 0"):
+        open_source(tmp_path, fps=fps)
+
+
+def test_a_frame_checks_itself() -> None:
+    with pytest.raises(SourceError, match=r"expected uint8\[H, W, 3\]"):
+        Frame(image=np.zeros((4, 4), np.uint8), index=0, time_s=0, name="x")
+    frame = Frame(image=picture(0), index=3, time_s=0.12, name="x-3")
+    assert repr(frame) == "Frame('x-3', index=3, time_s=0.120, 96x128)"
