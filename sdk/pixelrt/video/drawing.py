@@ -51,7 +51,7 @@ class Blender:
 
 
 def frame_mask(result: Segmentation, size: tuple[int, ...]) -> Bytes:
-    """The class ids at `size` (height, width), by nearest neighbour: what `result.resized()` gives, faster.
+    """The class ids at `size` (height, width): the mask of `result.resized(size)`, several times faster.
 
     Raises:
         InputError: If the bundle emits no mask.
@@ -60,10 +60,11 @@ def frame_mask(result: Segmentation, size: tuple[int, ...]) -> Bytes:
         raise InputError(f"head {result.name!r} emits no mask; export it with 'mask' among its outputs")
     if result.mask.shape == size:
         return result.mask
-    cv2 = require("cv2", "video", _PURPOSE)
-    return np.asarray(
-        cv2.resize(result.mask, (size[1], size[0]), interpolation=cv2.INTER_NEAREST_EXACT), np.uint8
-    )
+    tall, wide = result.mask.shape
+    rows = ((np.arange(size[0]) + 0.5) * (tall / size[0])).astype(np.intp)
+    cols = ((np.arange(size[1]) + 0.5) * (wide / size[1])).astype(np.intp)
+    mask: Bytes = result.mask.take(cols, axis=1).take(rows, axis=0)
+    return mask
 
 
 @lru_cache(maxsize=1024)

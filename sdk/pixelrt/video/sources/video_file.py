@@ -111,7 +111,7 @@ class VideoFile(BaseSource):
         start_s: float | None = None
         last_s, index = 0.0, 0
         for picture in self._guarded():
-            time_s = index / self.fps if picture.time is None else float(picture.time)
+            time_s = index / self.fps if picture.pts is None else float(picture.pts * self._stream.time_base)
             start_s = time_s if start_s is None else start_s
             last_s = time_s - start_s
             yield Frame(

@@ -1,0 +1,259 @@
+"""A run: what comes out, what is measured, and what is left when it breaks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import pixelrt
+from pixelrt.bundle import Bundle
+from pixelrt.errors import InputError, SinkError, SourceError
+from pixelrt.segmentation import Segmentation, Segmenter
+from pixelrt.video.run import Progress, Run, RunOptions, run
+from pixelrt.video.sinks import Sink, open_sink, open_sinks
+from pixelrt.video.sinks.null import NullSink
+from pixelrt.video.sources import Frame, open_source
+from pixelrt.video.statistics import StageTimes
+
+Bytes = NDArray[np.uint8]
+SIZE = (96, 144)
+
+
+def stripes(first: int) -> Bytes:
+    image = np.zeros((*SIZE, 3), np.uint8)
+    for place in range(3):
+        image[:, 48 * place : 48 * (place + 1), (first + place) % 3] = 220
+    return image
+
+
+@pytest.fixture(scope="module")
+def segmenter(make_bundle: Callable[..., Bundle]) -> Iterator[Segmenter]:
+    with pixelrt.load(make_bundle(), device="cpu", color="rgb") as opened:
+        yield opened
+
+
+@pytest.fixture
+def labelled(tmp_path: Path) -> Path:
+    """Four images whose labels are right, but for one quarter of the last one, and unlabelled for another."""
+    for folder in ("images", "labels"):
+        (tmp_path / "set" / folder).mkdir(parents=True)
+    for index in range(4):
+        image = stripes(index)
+        labels = image.argmax(axis=2).astype(np.uint8)
+        if index == 3:
+            labels[:24], labels[72:] = (labels[:24] + 1) % 3, 11
+        cv2.imwrite(str(tmp_path / f"set/images/{index}.png"), image[..., ::-1])
+        cv2.imwrite(str(tmp_path / f"set/labels/{index}.png"), labels)
+    return tmp_path / "set"
+
+
+def test_report_counts_frames_classes_and_hits(segmenter: Segmenter, labelled: Path) -> None:
+    with open_source(labelled) as source:
+        report = run(segmenter, source)
+    assert (report.bundle, report.head, report.source) == ("colors", "scene", "set")
+    assert (report.frames, report.interrupted, report.frame_size) == (4, False, SIZE)
+    assert report.coverage == pytest.approx({"red": 1 / 3, "green": 1 / 3, "blue": 1 / 3})
+    assert report.accuracy is not None
+    wrong, all_labelled = 24 * 144, 4 * 96 * 144 - 24 * 144
+    assert report.accuracy.pixel_accuracy == pytest.approx(1 - wrong / all_labelled)
+    right = all_labelled - wrong
+    assert report.accuracy.miou == pytest.approx(right / (right + 2 * wrong))
+    assert set(report.accuracy.iou) == {"red", "green", "blue"}
+
+
+def test_stages_add_up(segmenter: Segmenter, labelled: Path, tmp_path: Path) -> None:
+    with open_source(labelled) as source:
+        report = run(segmenter, source, open_sinks([tmp_path / "out.mp4"], source))
+    assert list(report.stages) == ["decode", "prepare", "network", "draw", "encode", "end to end", "score"]
+    parts = [report.stages[name].mean_ms for name in ("decode", "prepare", "network", "draw", "encode")]
+    assert sum(parts) == pytest.approx(report.stages["end to end"].mean_ms, rel=1e-6)
+    assert report.seconds * 1e3 >= sum(parts) * report.frames
+    assert report.fps == pytest.approx(report.frames / report.seconds)
+    for times in report.stages.values():
+        assert 0 <= times.p50_ms <= times.p95_ms <= times.p99_ms <= times.max_ms
+        assert times.mean_ms <= times.max_ms
+
+
+def test_report_as_json(segmenter: Segmenter, labelled: Path, tmp_path: Path) -> None:
+    with open_source(labelled) as source:
+        report = run(segmenter, source, open_sinks([f"{tmp_path}/masks/"], source))
+    data = json.loads(report.to_json())
+    assert data["frames"] == 4
+    assert data["stages"]["network"]["p50_ms"] > 0
+    assert data["accuracy"]["iou"]["red"] == report.accuracy.iou["red"]  # type: ignore[union-attr]
+    assert data["outputs"] == [str(tmp_path / "masks")]
+    assert data["session"]["backend"] == segmenter.session.info.backend
+    assert data["machine"]["processor"]["cores"] >= 1
+    assert data["machine"]["libraries"]["numpy"] == np.__version__
+
+
+def test_classes_that_never_occur_are_null_in_json(segmenter: Segmenter, tmp_path: Path) -> None:
+    for folder, image in (("images", stripes(0)[:, :48]), ("labels", np.zeros((96, 48), np.uint8))):
+        (tmp_path / folder).mkdir()
+        cv2.imwrite(str(tmp_path / folder / "a.png"), image[..., ::-1] if image.ndim == 3 else image)
+    with open_source(tmp_path) as source:
+        report = run(segmenter, source)
+    assert json.loads(report.to_json())["accuracy"]["iou"] == {"red": 1.0, "green": None, "blue": None}
+
+
+def test_labels_of_other_classes_are_not_scored(segmenter: Segmenter) -> None:
+    with open_source("test://drive?frames=2&size=96x144") as source:
+        report = run(segmenter, source)
+    assert report.accuracy is None
+    assert report.no_accuracy.startswith("drive has labels in the classes sky, building")
+    assert report.no_accuracy.endswith("this head has red, green, blue")
+    assert "score" not in report.stages
+
+
+def test_unlabelled_sources_have_no_accuracy(segmenter: Segmenter, labelled: Path) -> None:
+    with open_source(labelled / "images" / "0.png") as source:
+        report = run(segmenter, source)
+    assert (report.accuracy, report.no_accuracy) == (None, "")
+
+
+def test_limit(segmenter: Segmenter, labelled: Path) -> None:
+    seen: list[Progress] = []
+    with open_source(labelled) as source:
+        report = run(segmenter, source, options=RunOptions(limit=2), progress=seen.append)
+    assert report.frames == 2
+    assert not report.interrupted
+    assert [now.frames for now in seen] == [1, 2]
+    assert seen[-1].total == 2
+    assert seen[-1].p50_ms > 0
+
+
+def test_stop_finishes_the_files(segmenter: Segmenter, labelled: Path, tmp_path: Path) -> None:
+    seen: list[Progress] = []
+    with open_source(labelled) as source:
+        sinks = open_sinks([tmp_path / "out.mp4"], source)
+        report = run(segmenter, source, sinks, progress=seen.append, stop=lambda: len(seen) == 3)
+    assert (report.frames, report.interrupted) == (3, True)
+    with open_source(tmp_path / "out.mp4") as written:
+        assert len(list(written)) == 3
+
+
+def test_stop_before_the_first_frame_leaves_nothing(
+    segmenter: Segmenter, labelled: Path, tmp_path: Path
+) -> None:
+    with open_source(labelled) as source:
+        report = run(segmenter, source, open_sinks([tmp_path / "out.mp4"], source), stop=lambda: True)
+    assert (report.frames, report.outputs, report.stages) == (0, (), {})
+    assert json.loads(report.to_json())["fps"] == 0
+    assert [file.name for file in tmp_path.iterdir()] == ["set"]
+
+
+def test_a_source_that_breaks_keeps_what_was_whole(
+    segmenter: Segmenter, labelled: Path, tmp_path: Path
+) -> None:
+    (labelled / "images" / "3.png").write_bytes(b"no image")
+    with open_source(labelled) as source:
+        sinks = open_sinks([tmp_path / "out.mp4", f"{tmp_path}/masks/"], source)
+        job = Run(segmenter, source, sinks)
+        with pytest.raises(SourceError, match=r"3.png .* cannot be decoded"):
+            job.execute()
+    report = job.report()
+    assert (report.frames, report.interrupted) == (3, True)
+    assert report.outputs == (str(tmp_path / "out.mp4"), str(tmp_path / "masks"))
+    assert len(list((tmp_path / "masks").iterdir())) == 3
+    with open_source(tmp_path / "out.mp4") as written:
+        assert len(list(written)) == 3
+
+
+class Broken(NullSink):
+    """A sink that fails at its second frame, or at the end."""
+
+    def __init__(self, at_frame: int | None) -> None:
+        self._at_frame = at_frame
+
+    def write(self, frame: Frame, result: Segmentation, overlay: Bytes | None) -> None:
+        if frame.index == self._at_frame:
+            raise SinkError("the disk is full")
+
+    def close(self) -> tuple[Path, ...]:
+        raise SinkError("the disk is full")
+
+
+@pytest.mark.parametrize("at_frame", [1, None])
+def test_a_sink_that_breaks_takes_the_half_written_with_it(
+    segmenter: Segmenter, labelled: Path, tmp_path: Path, at_frame: int | None
+) -> None:
+    with open_source(labelled) as source:
+        sinks: list[Sink] = [Broken(at_frame), open_sink(tmp_path / "out.mp4", source)]
+        with pytest.raises(SinkError, match="disk is full"):
+            run(segmenter, source, sinks)
+    assert [file.name for file in tmp_path.iterdir()] == ["set"]
+
+
+def test_ctrl_c_in_a_program_finishes_the_files(segmenter: Segmenter, labelled: Path, tmp_path: Path) -> None:
+    def interrupt(now: Progress) -> None:
+        if now.frames == 2:
+            raise KeyboardInterrupt
+
+    with open_source(labelled) as source:
+        sinks = open_sinks([tmp_path / "out.mp4"], source)
+        with pytest.raises(KeyboardInterrupt):
+            run(segmenter, source, sinks, progress=interrupt)
+    with open_source(tmp_path / "out.mp4") as written:
+        assert len(list(written)) == 2
+
+
+def test_another_head(make_bundle: Callable[..., Bundle], labelled: Path) -> None:
+    with pixelrt.load(make_bundle(heads=("scene", "lane")), device="cpu", color="rgb") as segmenter:
+        with open_source(labelled / "images" / "0.png") as source:
+            report = run(segmenter, source, options=RunOptions(head="lane"))
+        assert report.coverage == pytest.approx({"none": 2 / 3, "lane": 1 / 3})
+        with open_source(labelled) as source, pytest.raises(InputError, match=r"did you mean 'lane'"):
+            Run(segmenter, source, options=RunOptions(head="lanes"))
+
+
+def test_a_bundle_without_masks_is_refused(make_bundle: Callable[..., Bundle], labelled: Path) -> None:
+    segmenter = pixelrt.load(make_bundle(emit=("grid",)), device="cpu", color="rgb")
+    with segmenter, open_source(labelled) as source, pytest.raises(InputError, match="emits no mask"):
+        Run(segmenter, source)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"alpha": 1.5}, "alpha is 1.5"),
+        ({"alpha": float("nan")}, "alpha is nan"),
+        ({"limit": 0}, "limit is 0"),
+    ],
+)
+def test_options_are_checked(options: dict[str, float], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        RunOptions(**options)  # type: ignore[arg-type]
+
+
+def test_a_broken_video_is_processed_up_to_the_damage(
+    segmenter: Segmenter, labelled: Path, tmp_path: Path
+) -> None:
+    with open_source("test://drive?frames=30&size=96x144") as source:
+        run(segmenter, source, open_sinks([tmp_path / "drive.mp4"], source))
+    content = (tmp_path / "drive.mp4").read_bytes()
+    (tmp_path / "drive.mp4").write_bytes(content[: len(content) * 7 // 10])
+    with open_source(tmp_path / "drive.mp4") as source:
+        job = Run(segmenter, source, open_sinks([tmp_path / "out.mp4"], source))
+        with pytest.raises(SourceError, match=r"drive.mp4 is damaged after frame \d+"):
+            job.execute()
+    with open_source(tmp_path / "out.mp4") as written:
+        assert 3 < len(list(written)) == job.report().frames < 30
+
+
+def test_stage_times_are_exact() -> None:
+    times = StageTimes(("decode", "score"))
+    values = np.random.default_rng(0).gamma(2.0, 5.0, 1000)
+    for value in values:
+        times.add(decode=value)
+    found = times.statistics()
+    assert list(found) == ["decode"]
+    assert found["decode"].p99_ms == pytest.approx(np.percentile(values, 99))
+    assert found["decode"].max_ms == values.max()
+    assert times.recent_p50_ms("decode", 10) == pytest.approx(np.median(values[-10:]))
+    assert len(times) == 1000

@@ -1,0 +1,167 @@
+"""`pixelrt run`, as a person or a script uses it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from pixelrt.bundle import Bundle
+from pixelrt.cli import main
+from pixelrt.video.sources import open_source
+
+DRIVE = "test://drive?frames=6&size=96x144"
+
+
+@pytest.fixture(scope="module")
+def bundle(make_bundle: Callable[..., Bundle]) -> str:
+    return str(make_bundle().path)
+
+
+def test_everything_at_once(bundle: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out, masks, sheet, figures = (tmp_path / name for name in ("out.mp4", "masks", "sheet.png", "run.json"))
+    words = ["run", bundle, DRIVE, "--out", f"{out}", "--out", f"{masks}/", "--sheet", f"{sheet}"]
+    assert main([*words, "--json", f"{figures}", "--device", "cpu", "--alpha", "0.4"]) == 0
+    shown = capsys.readouterr()
+    assert "6 frames of 96x144 in " in shown.out
+    for row in ("decode", "prepare", "network", "draw", "encode", "end to end", "red", "green", "blue"):
+        assert f"\n  {row} " in shown.out
+    assert "no mIoU: drive has labels in the classes sky" in shown.out
+    for file in (out, masks, sheet, figures):
+        assert f"\n  {file}\n" in shown.out
+        assert file.exists()
+    assert "colors on openvino" in shown.err
+    assert "drive: 96x144, 6 frames, 25 frames/s" in shown.err
+    with open_source(out) as source:
+        assert (source.size, len(list(source))) == ((96, 144), 6)
+    assert len(list(masks.iterdir())) == 6
+    assert json.loads(figures.read_text())["outputs"] == [f"{out}", f"{masks}", f"{sheet}"]
+
+
+def test_json_on_standard_output_is_alone_there(bundle: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", bundle, DRIVE, "--json", "-", "--limit", "2"]) == 0
+    assert json.loads(capsys.readouterr().out)["frames"] == 2
+
+
+def test_miou_is_shown_where_there_is_truth(
+    bundle: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = np.zeros((96, 144, 3), np.uint8)
+    image[..., 2] = 220
+    (tmp_path / "ids").mkdir()
+    cv2.imwrite(str(tmp_path / "a.png"), image)
+    cv2.imwrite(str(tmp_path / "ids/a.png"), np.zeros((96, 144), np.uint8))
+    out = tmp_path / "over.png"
+    assert main(["run", bundle, f"{tmp_path}/a.png", "--labels", f"{tmp_path}/ids", "--out", f"{out}"]) == 0
+    assert "mIoU 100.0%, right pixels 100.0%" in capsys.readouterr().out
+    assert cv2.imread(str(out)).shape == (96, 144, 3)
+
+
+def test_no_legend(bundle: str, tmp_path: Path) -> None:
+    words = ["run", bundle, DRIVE, "--limit", "1", "--alpha", "0"]
+    assert main([*words, "--out", f"{tmp_path}/with.png"]) == 0
+    assert main([*words, "--out", f"{tmp_path}/without.png", "--no-legend"]) == 0
+    with open_source(DRIVE) as source:
+        frame = next(iter(source)).image
+    without = cv2.imread(str(tmp_path / "without.png"))[..., ::-1]
+    np.testing.assert_array_equal(without, frame)
+    assert (cv2.imread(str(tmp_path / "with.png"))[..., ::-1] != frame).any()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["nowhere.mp4"], "error: nowhere.mp4 does not exist"),
+        ([DRIVE, "--out", "out.xyz"], "error: out.xyz ends in .xyz"),
+        ([DRIVE, "--out", "nowhere/out.mp4"], "error: nowhere/out.mp4 cannot be written: there is no folder"),
+        ([DRIVE, "--sheet", "sheet.txt"], "error: sheet.txt ends in .txt"),
+        ([DRIVE, "--json", "nowhere/a.json"], "error: nowhere/a.json cannot be written: there is no folder"),
+        ([DRIVE, "--alpha", "2"], "error: alpha is 2.0"),
+        ([DRIVE, "--limit", "0"], "error: limit is 0"),
+        ([DRIVE, "--fps", "0"], "error: frames per second must be above 0"),
+        ([DRIVE, "--head", "scenes"], "error: the bundle has no head 'scenes' (did you mean 'scene'?)"),
+        ([DRIVE, "--backend", "openvin"], "did you mean 'openvino'?"),
+        ([DRIVE, "--labels", "ids"], "error: labels were given"),
+    ],
+)
+def test_errors_are_one_message(
+    bundle: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["run", bundle, *words]) == 1
+    shown = capsys.readouterr()
+    assert message in shown.err
+    assert "Traceback" not in shown.err
+    assert shown.out == ""
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_broken_video_shows_its_figures_and_fails(
+    bundle: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    video = tmp_path / "drive.mp4"
+    assert main(["run", bundle, "test://drive?frames=30&size=96x144", "--out", f"{video}"]) == 0
+    content = video.read_bytes()
+    video.write_bytes(content[: len(content) * 7 // 10])
+    capsys.readouterr()
+    assert main(["run", bundle, f"{video}", "--out", f"{tmp_path}/out.mp4"]) == 1
+    shown = capsys.readouterr()
+    assert "is damaged after frame" in shown.err
+    assert "interrupted" in shown.out
+    assert "end to end" in shown.out
+    assert (tmp_path / "out.mp4").exists()
+    assert not [file for file in tmp_path.iterdir() if file.suffix == ".tmp"]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signals_finish_the_files(bundle: str, tmp_path: Path, number: signal.Signals, code: int) -> None:
+    out, masks = tmp_path / "out.mp4", tmp_path / "masks"
+    words = [
+        "run",
+        bundle,
+        "test://drive?frames=1000000&size=96x144",
+        "--out",
+        f"{out}",
+        "--out",
+        f"{masks}/",
+    ]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pixelrt", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=dict(os.environ, PYTHONUNBUFFERED="1"),
+    )
+    deadline = time.monotonic() + 120
+    while not (masks / "drive-000005.png").exists():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(number)
+    output, problems = process.communicate(timeout=60)
+    assert process.returncode == code, problems
+    assert "then interrupted" in output
+    assert "Traceback" not in problems
+    with open_source(out) as source:
+        frames = len(list(source))
+    assert frames == len(list(masks.iterdir())) >= 6
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["masks", "out.mp4"]
+
+
+def test_help_has_examples(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "--help"]) == 0
+    assert "test://drive?frames=300&size=720x1280&seed=7" in capsys.readouterr().out
