@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from pixelrt.errors import CheckpointError
+from pixelrt_export.quiet import essential, quiet
 
 _NESTED_UNDER = ("state_dict", "model_state_dict", "model")
 _PREFIXES = ("module.", "_orig_mod.")
@@ -107,16 +108,21 @@ def _safetensors(path: Path) -> dict[str, Tensor]:
 
 def _unpickle(path: Path) -> object:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with quiet():
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as problem:
         raise CheckpointError(
             f"{path} holds more than tensors (a whole pickled module, say), and loading it would run code; "
             f"save the weights alone: torch.save(model.state_dict(), {path.name!r})"
         ) from problem
-    except (RuntimeError, EOFError, ValueError, OSError) as problem:
+    except Exception as problem:  # nonsense makes the unpickler fail in every way
+        if "TorchScript" in str(problem):
+            raise CheckpointError(
+                f"{path} is TorchScript, weights were expected; use torchscript = {path.name!r} in [model]"
+            ) from problem
         raise CheckpointError(
-            f"{path} is no readable PyTorch file ({str(problem).splitlines()[0]}); it was cut short or is "
-            "something else, copy or save it again"
+            f"{path} is no readable PyTorch file ({essential(problem)}); it was cut short or is something "
+            "else, copy or save it again"
         ) from problem
 
 

@@ -111,9 +111,10 @@ def _attribute(module: ModuleType, name: str, entry: str) -> Callable[..., objec
             )
         value = getattr(value, part)
     if not callable(value):
+        known = [public for public in dir(module) if callable(getattr(module, public))]
         raise RecipeError(
             f"entry {entry!r} is a {type(value).__name__}, a class or function that returns a "
-            "torch.nn.Module was expected"
+            f"torch.nn.Module was expected{_near(name, known)}"
         )
     return value  # type: ignore[no-any-return]
 

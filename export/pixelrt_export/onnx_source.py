@@ -72,13 +72,13 @@ class OnnxNetwork:
         Raises:
             ExportError: If size, channels, batch or outputs do not fit.
         """
-        fixed = _fixed(self.model, spec, self.description)
-        named = _named(fixed, spec.heads, self.description)
-        run = _runner(named, [f"head_{head.name}" for head in spec.heads])
-        if not try_out(run, spec, self.description).dynamic_batch:
-            _set_batch(named, 1)
+        _check_shape(self.model, spec, self.description)
+        wanted = {head.name: _output_of(self.model, head, self.description) for head in spec.heads}
+        any_batch = _with_batch(self.model, BATCH)
+        found = try_out(_runner(any_batch, list(wanted.values())), spec, self.description)
+        fixed = _fixed(_with_batch(self.model, BATCH if found.dynamic_batch else 1), spec, self.description)
         self.heads = spec.heads
-        return finished(named)
+        return finished(_with_shapes(_named(fixed, wanted, self.description), self.description))
 
     def reference(self, images: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
         """See `Network.reference`."""
@@ -136,50 +136,57 @@ def _dims(value: ValueInfoProto) -> list[int | str]:
 # --- what is wanted ------------------------------------------------------------------------------
 
 
-def _fixed(model: ModelProto, spec: NetworkSpec, name: str) -> ModelProto:
-    """Fix channels, height and width of the input; make the batch dynamic, which a trial must confirm."""
-    fixed = copy_of(model)
-    image = _image_of(fixed, name)
+def _check_shape(model: ModelProto, spec: NetworkSpec, name: str) -> None:
+    image = _image_of(model, name)
     dims = _dims(image)
-    if isinstance(dims[1], int) and dims[1] != spec.channels:
+    if dims[1] != spec.channels:
         if dims[3] == spec.channels:
             raise ExportError(
                 f"{name}: the input {image.name!r} has the shape {dims}, channels last; [batch, channels, "
                 "height, width] was expected: export it channels first (tf2onnx: --inputs-as-nchw)"
             )
-        raise ExportError(
-            f"{name} takes {dims[1]} channels, and mean and std are given for {spec.channels}; give one "
-            "value of each per channel"
-        )
+        if isinstance(dims[1], int):
+            raise ExportError(
+                f"{name} takes {dims[1]} channels, and mean and std are given for {spec.channels}; give one "
+                "value of each per channel"
+            )
     for found, wanted in zip(dims[2:], spec.size, strict=True):
         if isinstance(found, int) and found != wanted:
             raise ExportError(
                 f"{name} was exported for {dims[2]}x{dims[3]} (H x W), the recipe wants "
                 f"{spec.size[0]}x{spec.size[1]}; set size = [{dims[2]}, {dims[3]}], or export it again"
             )
-    shape = image.type.tensor_type.shape
+
+
+def _with_batch(model: ModelProto, batch: int | str) -> ModelProto:
+    """The model with another batch, and nothing said about the shapes that follow from it."""
+    changed = copy_of(model)
+    constants = {tensor.name for tensor in changed.graph.initializer}
+    for value in changed.graph.input:
+        if value.name not in constants:
+            first = value.type.tensor_type.shape.dim[0]
+            first.Clear()
+            if isinstance(batch, int):
+                first.dim_value = batch
+            else:
+                first.dim_param = batch
+    for output in changed.graph.output:
+        output.type.tensor_type.ClearField("shape")
+    del changed.graph.value_info[:]
+    return changed
+
+
+def _fixed(model: ModelProto, spec: NetworkSpec, name: str) -> ModelProto:
+    """The model with channels, height and width fixed."""
+    fixed = copy_of(model)
+    shape = _image_of(fixed, name).type.tensor_type.shape
     for axis, size in enumerate((spec.channels, *spec.size), start=1):
         shape.dim[axis].dim_value = size
-    _set_batch(fixed, BATCH)
-    for output in fixed.graph.output:
-        output.type.tensor_type.ClearField("shape")
-    del fixed.graph.value_info[:]
     return fixed
 
 
-def _set_batch(model: ModelProto, batch: int | str) -> None:
-    for value in model.graph.input:
-        dims = value.type.tensor_type.shape.dim
-        if len(dims) == 4:
-            if isinstance(batch, int):
-                dims[0].dim_value = batch
-            else:
-                dims[0].dim_param = batch
-
-
-def _named(model: ModelProto, heads: tuple[HeadOutput, ...], name: str) -> ModelProto:
+def _named(model: ModelProto, wanted: dict[str, str], name: str) -> ModelProto:
     """Give the input and the heads' outputs their names, and drop the other outputs."""
-    wanted = {head.name: _output_of(model, head, name) for head in heads}
     image = _image_of(model, name).name
     ours = {IMAGE, *(f"head_{head}" for head in wanted)}
     clashes = {tensor: f"network/{tensor}" for tensor in ours - {image}}
@@ -193,7 +200,7 @@ def _named(model: ModelProto, heads: tuple[HeadOutput, ...], name: str) -> Model
         )
         named.graph.output.append(helper.make_tensor_value_info(f"head_{head}", TensorProto.FLOAT, None))
     pruned, _ = drop_unused(named)
-    return _with_shapes(pruned, name)
+    return pruned
 
 
 def _with_shapes(model: ModelProto, name: str) -> ModelProto:
@@ -211,7 +218,7 @@ def _with_shapes(model: ModelProto, name: str) -> ModelProto:
                 f"{name}: the output for {output.name!r} has the shape {dims}, [batch, classes, height, "
                 "width] was expected"
             )
-        output.CopyFrom(helper.make_tensor_value_info(output.name, TensorProto.FLOAT, [BATCH, *dims[1:]]))
+        output.CopyFrom(helper.make_tensor_value_info(output.name, TensorProto.FLOAT, dims))
     return shaped
 
 

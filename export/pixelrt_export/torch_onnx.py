@@ -77,9 +77,17 @@ def unwrapped(module: nn.Module) -> nn.Module:
 
 def _tensors_of(module: nn.Module) -> Iterator[Tensor]:
     for part in module.modules():
-        for value in (*part._parameters.values(), *part._buffers.values(), *vars(part).values()):
-            if isinstance(value, Tensor):
-                yield value
+        yield from _tensors_in([value for name, value in vars(part).items() if name != "_modules"])
+
+
+def _tensors_in(value: object) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, dict):
+        yield from _tensors_in(list(value.values()))
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _tensors_in(item)
 
 
 def _plain(tensor: Tensor) -> Tensor:
@@ -148,7 +156,7 @@ def module_to_onnx(network: nn.Module, spec: NetworkSpec, name: str) -> ModelPro
     with quiet(), torch.no_grad():
         program = _captured(heads_only, example, batch, name, spec)
         try:
-            exported = torch.onnx.export(program, (), opset_version=spec.opset, **_options(spec))
+            exported = torch.onnx.export(program, (), dynamo=True, opset_version=spec.opset, **_options(spec))
         except Exception as problem:
             raise ExportError(
                 f"torch.onnx cannot express {name}: {essential(problem)}; replace that operation in forward()"

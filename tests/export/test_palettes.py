@@ -12,20 +12,8 @@ from pixelrt_export.palettes import PALETTES, ClassEntry, class_infos, distinct_
 
 
 def test_camvid_is_in_the_order_of_the_procedural_drive() -> None:
-    names = [entry.name for entry in class_infos("camvid11")]
-    assert names == [
-        "sky",
-        "building",
-        "pole",
-        "road",
-        "pavement",
-        "tree",
-        "sign",
-        "fence",
-        "car",
-        "pedestrian",
-        "bicyclist",
-    ]
+    names = " ".join(entry.name for entry in class_infos("camvid11"))
+    assert names == "sky building pole road pavement tree sign fence car pedestrian bicyclist"
     assert class_infos("camvid11")[3] == ClassInfo(name="road", color=(128, 64, 128))
 
 
