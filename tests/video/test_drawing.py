@@ -64,7 +64,7 @@ def test_every_class_of_a_town_is_shown_and_the_picture_stays_free(size: tuple[i
     assert legend.text_px >= 9
     if min(size) >= 360:
         assert legend.shown == TOWN
-        assert legend.height_px < 0.17 * size[0]
+        assert legend.height_px < 0.2 * size[0]
     image = np.full((*size, 3), 128, np.uint8)
     legend.draw(image, dict.fromkeys(TOWN, 1 / 11))
     assert (image[: size[0] - legend.height_px] == 128).all()

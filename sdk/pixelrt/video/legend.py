@@ -19,6 +19,7 @@ _RIM: Colour = (110, 110, 110)
 _SHADE = 0.32
 _ABSENT = 0.0005
 _MOST_ROWS = 3
+_SMALLEST_PX = 9
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,8 @@ class _Entry:
 class Legend:
     """Where each class stands is decided once, so that nothing jumps from frame to frame.
 
-    Classes that do not fit into three rows are left out, the last ones first.
+    The text is as large as suits the picture, or smaller where the classes would not fit into three rows; of
+    too many classes the last ones are left out.
 
     Args:
         classes: In the order in which they are shown.
@@ -43,10 +45,13 @@ class Legend:
     def __init__(self, classes: Sequence[ClassInfo], size: tuple[int, int]) -> None:
         rows, cols = size
         self.size = size
-        self.text_px = int(np.clip(round(min(rows, 0.75 * cols) / 42), 9, 40))
-        self._line_px = round(1.55 * self.text_px)
-        self._margin = max(round(0.5 * self.text_px), 3)
-        self._entries = self._place([info for info in classes if info.name], cols)
+        wanted_px = int(np.clip(round(5 + min(rows, 0.75 * cols) / 50), _SMALLEST_PX, 40))
+        for self.text_px in range(wanted_px, _SMALLEST_PX - 1, -1):
+            self._line_px = round(1.55 * self.text_px)
+            self._margin = max(round(0.5 * self.text_px), 3)
+            self._entries = self._place(classes, cols)
+            if len(self._entries) == len(classes):
+                break
         lines = 1 + max((entry.row for entry in self._entries), default=-1)
         self.height_px = min(lines * self._line_px + 2 * self._margin, rows) if lines else 0
 
