@@ -48,7 +48,7 @@ from pixelrt_export.recipe import (
 )
 from pixelrt_export.report import Report
 from pixelrt_export.samples import ARRAYS, Images, read_samples, samples_of
-from pixelrt_export.verify import Conversion, Sample, Verification, normalised, verify
+from pixelrt_export.verify import Conversion, Sample, normalised, verify
 from pixelrt_export.write import check_place, tool_versions, write_bundle
 
 if TYPE_CHECKING:
@@ -264,21 +264,10 @@ class _Export:
         check_place(out)
         with Steps(self.quiet) as steps:
             samples = self._samples(steps)
-            with steps.step("network to ONNX"):
-                plain = self.network.to_onnx(_network_spec(self.recipe))
-                _check_classes(plain, self.recipe)
-            typed, precision = self._typed(plain, samples, steps)
-            spec = _fuse_spec(self.recipe)
-            with steps.step("frames in, masks out"):
-                fused, inputs, outputs, axes = fuse(typed, spec)
-            manifest = dataclasses.replace(
-                self._manifest(precision), inputs=inputs, outputs=outputs, axes=axes
-            )
-            conversion = Conversion(
-                network=self.network, plain=plain, typed=typed, fused=fused, spec=spec, manifest=manifest
-            )
-            verification = self._verified(conversion, samples, steps)
-            if verification is not None:
+            conversion, precision = convert(self.recipe, self.network, samples, steps)
+            manifest, verification = conversion.manifest, None
+            if not self.recipe.gate.skip:
+                verification = verify(conversion, samples, manifest.gate, steps.track)
                 manifest = dataclasses.replace(manifest, gate=verification.gate)
             report = Report(
                 manifest=manifest,
@@ -288,7 +277,7 @@ class _Export:
                 seconds=steps.seconds,
             )
             with steps.step("writing the bundle"):
-                return write_bundle(out, fused, report)
+                return write_bundle(out, conversion.fused, report)
 
     def _samples(self, steps: Steps) -> list[Sample]:
         if self.arrays is not None:
@@ -309,65 +298,88 @@ class _Export:
             "(--no-gate, gate=False), and the bundle will record that nobody checked it"
         )
 
-    def _typed(
-        self, plain: ModelProto, samples: Sequence[Sample], steps: Steps
-    ) -> tuple[ModelProto, PrecisionReport]:
-        spec, size = _fuse_spec(self.recipe), self.recipe.input
-        if not samples:  # fp32 alone comes here: no type changes, and nothing was measured
-            blank = np.zeros((1, size.channels, *size.size), np.float32)
-            typed, report = to_precision(plain, [blank], "fp32")
-            return typed, dataclasses.replace(report, layers=())
-        tracked = steps.track(samples, "activation ranges")
-        images = (normalised(sample.pixels, spec) for sample in tracked)
-        return to_precision(plain, images, self.recipe.precision.type)
 
-    def _verified(
-        self, conversion: Conversion, samples: Sequence[Sample], steps: Steps
-    ) -> Verification | None:
-        if self.recipe.gate.skip:
-            return None
-        return verify(conversion, samples, conversion.manifest.gate, steps.track)
+def convert(
+    recipe: Recipe, network: Network, samples: Sequence[Sample], steps: Steps
+) -> tuple[Conversion, PrecisionReport]:
+    """From a network to the deployed graph: FP32 ONNX, precision, and what goes around it.
 
-    def _manifest(self, precision: PrecisionReport) -> Manifest:
-        recipe = self.recipe
-        network_input, gate = recipe.input, recipe.gate
-        return Manifest(
-            schema=SCHEMA,
-            name=recipe.name,
-            task="segmentation",
-            created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            tools=tool_versions(),
-            inputs=(),
-            outputs=(),
-            axes={},
-            preprocess=Preprocess(
-                size=network_input.size,
-                channels=network_input.channels,
-                mean=network_input.mean,
-                std=network_input.std,
-                color=network_input.frame_color,
-            ),
-            heads=tuple(_head(head, recipe) for head in recipe.head),
-            precision=precision.to_manifest(),
-            artifacts=(),
-            gate=Gate(
-                skipped=gate.skip,
-                agreement=gate.agreement,
-                miou_drop=gate.miou_drop,
-                images=gate.images or "",
-                num_images=0,
-            ),
-            source=Source(
-                model=self.network.description,
-                checkpoint_sha256=self.network.checkpoint_sha256,
-                recipe=recipe.text,
-            ),
-        )
+    Args:
+        recipe: What to make.
+        network: The original.
+        samples: Images for the activation ranges. There may be none for fp32, which changes no type; ranges
+            are not reported then.
+        steps: Shows progress.
+
+    Raises:
+        ExportError: If the network cannot be converted, or the recipe does not fit it.
+    """
+    spec, form = _fuse_spec(recipe), recipe.input
+    with steps.step("network to ONNX"):
+        plain = network.to_onnx(_network_spec(recipe))
+        _check_classes(plain, recipe)
+    if samples:
+        images = (normalised(sample.pixels, spec) for sample in steps.track(samples, "activation ranges"))
+        typed, precision = to_precision(plain, images, recipe.precision.type)
+    else:
+        typed, precision = to_precision(plain, [np.zeros((1, form.channels, *form.size), np.float32)], "fp32")
+        precision = dataclasses.replace(precision, layers=())
+    with steps.step("frames in, masks out"):
+        fused, inputs, outputs, axes = fuse(typed, spec)
+    manifest = dataclasses.replace(
+        _manifest(recipe, network, precision), inputs=inputs, outputs=outputs, axes=axes
+    )
+    conversion = Conversion(
+        network=network, plain=plain, typed=typed, fused=fused, spec=spec, manifest=manifest
+    )
+    return conversion, precision
+
+
+def _manifest(recipe: Recipe, network: Network, precision: PrecisionReport) -> Manifest:
+    """All of the manifest but tensors, artifacts and the gate's checks."""
+    form, gate = recipe.input, recipe.gate
+    return Manifest(
+        schema=SCHEMA,
+        name=recipe.name,
+        task="segmentation",
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        tools=tool_versions(),
+        inputs=(),
+        outputs=(),
+        axes={},
+        preprocess=Preprocess(
+            size=form.size,
+            channels=form.channels,
+            mean=form.mean,
+            std=form.std,
+            color=form.frame_color,
+        ),
+        heads=tuple(_head(head, recipe) for head in recipe.head),
+        precision=precision.to_manifest(),
+        artifacts=(),
+        gate=Gate(
+            skipped=gate.skip,
+            agreement=gate.agreement,
+            miou_drop=gate.miou_drop,
+            images=gate.images or "",
+            num_images=0,
+        ),
+        source=Source(
+            model=network.description,
+            checkpoint_sha256=network.checkpoint_sha256,
+            recipe=recipe.text,
+        ),
+    )
 
 
 def _network_spec(recipe: Recipe) -> NetworkSpec:
     heads = tuple(HeadOutput(name=head.name, output=head.output) for head in recipe.head)
-    return NetworkSpec(size=recipe.input.size, channels=recipe.input.channels, heads=heads)
+    return NetworkSpec(
+        size=recipe.input.size,
+        channels=recipe.input.channels,
+        heads=heads,
+        max_batch=recipe.input.batch,
+    )
 
 
 def _fuse_spec(recipe: Recipe) -> FuseSpec:

@@ -8,14 +8,15 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib import resources
-from itertools import zip_longest
 from typing import Any
 
 import numpy as np
 
-from pixelrt.manifest import Gate, GateCheck, Head, Manifest, Preprocess
+from pixelrt.bundle_report import files_section
+from pixelrt.manifest import GateCheck, Head, Manifest, Preprocess
+from pixelrt.markup import Html, element, join, table
 from pixelrt.metrics import ConfusionMatrix
-from pixelrt_export.markup import Html, element, join
+from pixelrt.terminal import size_text
 from pixelrt_export.pictures import as_rgb, colored, difference, drawing_uri, photo_uri
 from pixelrt_export.precision import ACTIVATION_LIMIT, FP16_MAX, LayerPrecision, PrecisionReport
 from pixelrt_export.verify import Figures, Sample, Verification, as_record
@@ -84,7 +85,7 @@ def to_html(report: Report) -> str:
         _images(report),
         _precision(report),
         _deployed(manifest),
-        _files(manifest),
+        files_section(manifest),
         _origin(report),
     )
     page = element("html", element("head", head), element("body", body), lang="en")
@@ -114,13 +115,6 @@ def _runs_as(check: GateCheck) -> str:
 def _original(manifest: Manifest) -> str:
     """What the contenders were compared with."""
     return "original ONNX" if manifest.source.model.endswith(".onnx") else "PyTorch"
-
-
-def _size(num_bytes: int) -> str:
-    if num_bytes < 1000:
-        return f"{num_bytes} B"
-    amount, unit = (num_bytes / 1e6, "MB") if num_bytes >= 1e6 else (num_bytes / 1e3, "kB")
-    return f"{amount:.2f} {unit}" if amount < 10 else f"{amount:.1f} {unit}"
 
 
 def _count(number: int, word: str) -> str:
@@ -158,47 +152,6 @@ def _shown(verification: Verification, head: str) -> Figures:
 
 
 # --- tables ---------------------------------------------------------------------------------------
-
-
-def _table(
-    columns: Sequence[str], rows: Iterable[Sequence[str | Html]], *, caption: str = "", total: bool = False
-) -> Html:
-    """A table; a column whose heading begins with `>` holds numbers.
-
-    Args:
-        columns: The headings; a second line is set smaller.
-        rows: The cells; the first of a row names it.
-        caption: A line below.
-        total: Whether the last row sums the others up.
-    """
-    kinds = ["num" if column.startswith(">") else None for column in columns]
-    names = [column.removeprefix(">") for column in columns]
-    head = element(
-        "tr",
-        *(
-            element("th", _heading(name), class_=kind, scope="col")
-            for name, kind in zip_longest(names, kinds, fillvalue="")
-        ),
-    )
-    cells = list(rows)
-    lines = [
-        element(
-            "tr",
-            element("th", row[0], scope="row"),
-            *(element("td", cell, class_=kind) for cell, kind in zip(row[1:], kinds[1:], strict=True)),
-            class_="total" if total and index == len(cells) - 1 else None,
-        )
-        for index, row in enumerate(cells)
-    ]
-    table = element("table", element("thead", head), element("tbody", *lines))
-    return join(
-        element("div", table, class_="scroll"), element("p", caption, class_="soft") if caption else None
-    )
-
-
-def _heading(text: str) -> Html:
-    name, _, more = text.partition("\n")
-    return join(name, element("small", more) if more else None)
 
 
 def _pairs(rows: Iterable[tuple[str, str | Html]]) -> Html:
@@ -273,7 +226,7 @@ def _facts(report: Report) -> Html:
     )
     model = next((one for one in manifest.artifacts if one.kind == "onnx"), None)
     if model is not None:
-        facts.append(("Model", _size(model.size_bytes), model.file))
+        facts.append(("Model", size_text(model.size_bytes), model.file))
     cells = (
         element("div", element("dt", name), element("dd", value, element("small", more)))
         for name, value, more in facts
@@ -314,7 +267,7 @@ def _gate(report: Report) -> Html | None:
             element("code", gate.images),
             ", at the network's size. Agreement is the share of pixels of equal class.",
         ),
-        _table(columns, rows),
+        table(columns, rows),
         _logit_note(verification),
         _strips(verification),
         element("ul", *(element("li", note) for note in verification.notes), class_="notes")
@@ -461,7 +414,7 @@ def _class_table(report: Report, verification: Verification, head: Head) -> Html
         else f"IoU in percent against {_original(report.manifest)}'s masks: no labels were given."
     )
     title = element("h3", f"Head “{head.name}”") if len(report.manifest.heads) > 1 else None
-    return join(title, _table(columns, rows, caption=about, total=True))
+    return join(title, table(columns, rows, caption=about, total=True))
 
 
 def _class_name(head: Head, index: int) -> Html:
@@ -575,7 +528,7 @@ def _layer_table(layers: Sequence[LayerPrecision]) -> Html:
         f"logarithmic, from FP16's smallest normal number to its largest, {FP16_MAX:,.0f}; red above "
         f"{ACTIVATION_LIMIT:,.0f}, a quarter of it."
     )
-    return _table(["Layer", "Operator", ">max |x|", "Type", "Why"], rows, caption=caption)
+    return table(["Layer", "Operator", ">max |x|", "Type", "Why"], rows, caption=caption)
 
 
 def _bar(value: float) -> Html:
@@ -603,7 +556,7 @@ def _deployed(manifest: Manifest) -> Html:
     return element(
         "section",
         element("h2", "What is deployed"),
-        _table(["Tensor", "", "Type", "Shape"], tensors),
+        table(["Tensor", "", "Type", "Shape"], tensors),
         _pairs(
             [
                 ("Dynamic axes", axes),
@@ -642,29 +595,6 @@ def _numbers(values: Sequence[float]) -> str:
     return ", ".join(f"{value:g}" for value in values)
 
 
-def _files(manifest: Manifest) -> Html:
-    rows = [
-        [
-            element("code", one.file),
-            "portable ONNX" if one.kind == "onnx" else f"engine, {one.flavour} {one.version}",
-            ", ".join(one.targets) or "any",
-            _size(one.size_bytes),
-            f"{one.build_seconds:.1f} s" if one.build_seconds else _NONE,
-            element("code", one.sha256[:16]),
-        ]
-        for one in manifest.artifacts
-    ]
-    return element(
-        "section",
-        element("h2", "Files"),
-        _table(
-            ["File", "What", "Runs on", ">Size", ">Built in", "SHA-256"],
-            rows,
-            caption="As it was exported; `pixelrt inspect` also lists the engines that were added later.",
-        ),
-    )
-
-
 def _origin(report: Report) -> Html:
     manifest = report.manifest
     source = manifest.source
@@ -680,8 +610,3 @@ def _origin(report: Report) -> Html:
         element("section", element("h2", "Where it comes from"), _pairs(rows), recipe),
         element("footer", "Written by PixelRT. The same figures are in report.json."),
     )
-
-
-def skipped(gate: Gate) -> Gate:
-    """A gate of which nothing was demanded."""
-    return dataclasses.replace(gate, skipped=True, checks=(), num_images=0)

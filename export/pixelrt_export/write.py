@@ -11,12 +11,13 @@ from onnx import ModelProto
 
 from pixelrt import __version__
 from pixelrt.bundle import MANIFEST, MODEL, Bundle, sha256, write_folder
+from pixelrt.bundle_report import REPORT
 from pixelrt.errors import BundleError
 from pixelrt.manifest import Artifact, Manifest
 from pixelrt_export import report as reports
 
 REPORT_JSON = "report.json"
-REPORT_HTML = "report.html"
+
 
 _TOOLS = ("numpy", "torch", "onnx", "onnxscript", "onnxslim", "onnxruntime", "openvino")
 
@@ -61,7 +62,7 @@ def write_bundle(out: Path, model: ModelProto, report: reports.Report) -> Bundle
     def fill(folder: Path) -> None:
         (folder / MODEL).write_bytes(content)
         (folder / REPORT_JSON).write_text(reports.to_json(report), encoding="utf-8")
-        (folder / REPORT_HTML).write_text(reports.to_html(report), encoding="utf-8")
+        (folder / REPORT).write_text(reports.to_html(report), encoding="utf-8")
         (folder / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
 
     write_folder(out, fill)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from pixelrt.bundle import Bundle
+from pixelrt.bundle_report import refresh_report
 from pixelrt.dependency import require
 from pixelrt.errors import BuildError
 from pixelrt.manifest import Tensor
@@ -116,6 +117,7 @@ def run(arguments: argparse.Namespace) -> int:
                     bundle, options, profile=profile, together=arguments.together, progress=progress
                 )
         finally:
+            refresh_report(bundle)
             _show_engines(Bundle.open(bundle.path), before)
     return 0
 

@@ -76,23 +76,27 @@ def _show(bundle: Bundle) -> None:
 
 
 def _table(checks: tuple[GateCheck, ...], agreement: float, miou_drop: float) -> Any:
-    table = require("rich.table", "cli", "showing tables").Table(title="gate", title_justify="left")
+    box = require("rich.box", "cli", "showing tables").SIMPLE_HEAD
+    table = require("rich.table", "cli", "showing tables").Table(box=box)
     labelled = any(check.miou is not None for check in checks)
-    table.add_column("runs as")
-    table.add_column("head")
-    table.add_column(f"agreement\nat least {100 * agreement:g} %", justify="right")
+    several = len({check.head for check in checks}) > 1
+    table.add_column("gate", no_wrap=True)
+    if several:
+        table.add_column("head")
+    table.add_column(f"agreement\n>= {100 * agreement:g} %", justify="right", no_wrap=True)
     if labelled:
         table.add_column("mIoU", justify="right")
-        table.add_column(f"mIoU lost\nat most {miou_drop:g}", justify="right")
+        table.add_column(f"mIoU lost\n<= {miou_drop:g}", justify="right")
     table.add_column("largest logit\ndifference", justify="right")
     table.add_column("verdict")
     for check in checks:
-        table.add_row(*_row(check, labelled=labelled))
+        table.add_row(*_row(check, several=several, labelled=labelled))
     return table
 
 
-def _row(check: GateCheck, *, labelled: bool) -> list[str]:
-    row = [f"{check.backend} {check.precision}", check.head, f"{100 * check.agreement:.4f} %"]
+def _row(check: GateCheck, *, several: bool, labelled: bool) -> list[str]:
+    row = [f"{check.backend} {check.precision}", *([check.head] if several else [])]
+    row.append(f"{100 * check.agreement:.4f} %")
     if labelled:
         row += [_number(check.miou, ".4f"), _number(check.miou_drop, "+.4f")]
     row.append(_number(check.max_logit_difference, ".3g"))

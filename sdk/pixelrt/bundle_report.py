@@ -1,0 +1,51 @@
+"""The part of a bundle's report.html that changes after the export: the files, among them the engines."""
+
+from __future__ import annotations
+
+from pixelrt.bundle import Bundle, locked, write_file
+from pixelrt.manifest import Manifest
+from pixelrt.markup import Html, element, join, table
+from pixelrt.terminal import size_text
+
+REPORT = "report.html"
+
+_START, _END = Html("<!-- files -->"), Html("<!-- end of files -->")
+
+
+def files_section(manifest: Manifest) -> Html:
+    """The files of a bundle as a section of its report."""
+    rows = [
+        [
+            element("code", one.file),
+            "portable ONNX" if one.kind == "onnx" else f"engine, {one.flavour} {one.version}",
+            ", ".join(one.targets) or "any",
+            size_text(one.size_bytes),
+            f"{one.build_seconds:.1f} s" if one.build_seconds else "\u2013",
+            element("code", one.sha256[:16]),
+        ]
+        for one in manifest.artifacts
+    ]
+    columns = ["File", "What", "Runs on", ">Size", ">Built in", "SHA-256"]
+    return join(_START, element("section", element("h2", "Files"), table(columns, rows)), _END)
+
+
+def refresh_report(bundle: Bundle) -> bool:
+    """Bring the files of a bundle's report up to date, after engines were added.
+
+    Returns:
+        Whether there was a report with such a section.
+
+    Raises:
+        BundleError: If the report cannot be written.
+    """
+    path = bundle.path / REPORT
+    with locked(bundle.path):
+        if not path.is_file():
+            return False
+        before, start, rest = path.read_text(encoding="utf-8").partition(_START)
+        _, end, after = rest.partition(_END)
+        if not (start and end):
+            return False
+        manifest = Bundle.open(bundle.path).manifest
+        write_file(path, f"{before}{files_section(manifest)}{after}".encode())
+    return True
