@@ -155,11 +155,11 @@ def build_bundle(
     """Build engines from a bundle's ONNX and add them to it.
 
     Every target gets an engine of its own. Measured with road-unet in FP16 (2.4 M parameters, TensorRT-RTX
-    1.7.1): 6.9 MB and 0.3 to 0.9 s each; one engine for sm80 to sm121 has 6.9 MB too, one that includes sm75 has
-    7.5 MB. So `together` stores the weights once instead of six times, and that is all it saves. Separate
-    engines are worth that: each can use what its GPU alone has (TensorRT chooses among what all targets
-    share), a target that refuses the model does not stop the others, and a vehicle gets the one file that it
-    needs.
+    1.7.1, two busy cores): about 7 MB and 0.3 to 1 s each, and one engine for all targets is as large (7.5 MB
+    with sm75 among them). So `together` stores the weights once instead of six times, and that is all it
+    saves. Separate engines are worth that: each can use what its GPU alone has (TensorRT chooses among what
+    all targets share), a target that refuses the model does not stop the others, and a vehicle gets the one
+    file that it needs.
 
     Each engine is added as soon as it is built: what was added before an error or Ctrl-C is whole and stays.
 
