@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import pickle
 import re
 import zipfile
 from collections.abc import Iterator
@@ -55,7 +54,10 @@ _TRAINING_ARGUMENT = {
 
 
 def load_exported(path: Path) -> nn.Module:
-    """Load an exported program and turn it into a module that takes one image.
+    """Load an exported program, on the CPU, and turn it into a module that takes one image.
+
+    `torch.export.load` unpickles whatever it finds, loads compiled libraries, and lets SymPy evaluate text.
+    Therefore it is given an archive that is made anew here from what was checked.
 
     Raises:
         CheckpointError: If the file is missing, no `.pt2`, cut short, holds compiled code or pickled objects
@@ -63,11 +65,10 @@ def load_exported(path: Path) -> nn.Module:
         ExportError: If the program takes several inputs or no FP32 image, or was saved in training mode.
     """
     refuse_what_is_no_model(path)
-    content = path.read_bytes()
-    _check_archive(content, path)
+    archive = _rebuilt(path.read_bytes(), path)
     try:
         with quiet():
-            program = torch.export.load(io.BytesIO(content))
+            program = torch.export.load(io.BytesIO(archive))
     except Exception as problem:
         raise CheckpointError(
             f"{path} cannot be loaded by PyTorch {torch.__version__} ({essential(problem)}); save it again "
@@ -153,67 +154,94 @@ def _check_program(program: ExportedProgram, name: str) -> None:
 # --- what is in the file -------------------------------------------------------------------------
 
 
-def _check_archive(content: bytes, path: Path) -> None:
+def _rebuilt(content: bytes, path: Path) -> bytes:
+    """The archive again, on the CPU, from checked parts: tensors, and programs of known operators."""
+    members = _members(content, path)
     try:
-        archive = zipfile.ZipFile(io.BytesIO(content))
+        pickled = {name for name in members if name.endswith(".pt")} | set(_payloads(members, path))
+        for name, data in members.items():
+            if name in pickled:
+                members[name] = _repickled(data, name, path)
+            elif name.endswith(".json") or "/models/" in name:
+                members[name] = _checked_json(data, name, path)
+    except (ValueError, KeyError, TypeError, AttributeError) as problem:
+        raise CheckpointError(f"{path} is damaged ({essential(problem)}); copy or save it again") from problem
+    rebuilt = io.BytesIO()
+    with zipfile.ZipFile(rebuilt, "w") as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    return rebuilt.getvalue()
+
+
+def _members(content: bytes, path: Path) -> dict[str, bytes]:
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            members = {name: archive.read(name) for name in archive.namelist()}
     except zipfile.BadZipFile as problem:
         raise CheckpointError(
             f"{path} is no readable .pt2 archive ({problem}); it was cut short or is something else: copy it "
             "again, or save it with torch.export.save"
         ) from problem
-    with archive:
-        names = archive.namelist()
-        if not any("models/" in name and name.endswith(".json") for name in names):
-            raise CheckpointError(
-                f"{path} holds no program of torch.export; for weights use entry and checkpoint in [model], "
-                "for TorchScript use torchscript"
-            )
-        if len(set(names)) < len(names):
-            raise CheckpointError(
-                f"{path} holds files of the same name, which torch.export.save never writes"
-            )
-        try:
-            for name in names:
-                _check_member(name, archive, path)
-        except (zipfile.BadZipFile, ValueError) as problem:
-            raise CheckpointError(f"{path} is damaged ({problem}); copy it again") from problem
-
-
-def _check_member(name: str, archive: zipfile.ZipFile, path: Path) -> None:
-    if "/data/aotinductor/" in name or name.endswith((".so", ".cubin")):
+    if not any("/models/" in name for name in members):
         raise CheckpointError(
-            f"{path} holds compiled code ({name}), a program of torch.export.save was expected"
+            f"{path} holds no program of torch.export; for weights use entry and checkpoint in [model], "
+            "for TorchScript use torchscript"
         )
-    if name.endswith(".pt"):
-        _check_pickle(archive.read(name), name, path)
-    elif name.endswith("_config.json"):
-        for payload in json.loads(archive.read(name)).get("config", {}).values():
-            _check_payload(payload, name, archive, path)
-    elif "/models/" in name and name.endswith(".json"):
-        _check_model(json.loads(archive.read(name)), path)
-
-
-def _check_payload(payload: dict[str, Any], config: str, archive: zipfile.ZipFile, path: Path) -> None:
-    file = str(payload.get("path_name", ""))
-    if file.startswith(("custom_obj", "opaque_obj")):
+    compiled = [name for name in members if "/aotinductor/" in name]
+    if compiled:
         raise CheckpointError(
-            f"{path} holds a pickled object ({file}), and loading it would run code; only tensors are read"
+            f"{path} holds compiled code ({compiled[0]}), a program of torch.export.save was expected"
         )
-    if payload.get("use_pickle"):
-        member = f"{config.rpartition('/')[0]}/{file}"
-        _check_pickle(archive.read(member), member, path)
+    return members
 
 
-def _check_pickle(content: bytes, member: str, path: Path) -> None:
+def _payloads(members: dict[str, bytes], path: Path) -> Iterator[str]:
+    """Names of weights and constants that were pickled."""
+    for name in [name for name in members if name.endswith("_config.json")]:
+        for payload in json.loads(members[name])["config"].values():
+            file = str(payload["path_name"])
+            if file.startswith(("custom_obj", "opaque_obj")):
+                raise CheckpointError(
+                    f"{path} holds a pickled object ({file}), and loading it would run code; only tensors "
+                    "are read"
+                )
+            if payload["use_pickle"]:
+                yield f"{name.rpartition('/')[0]}/{file}"
+
+
+def _repickled(content: bytes, member: str, path: Path) -> bytes:
+    """Pickled tensors, loaded on the CPU without running code, and pickled again."""
     if not content:
-        return
+        return content
     try:
-        torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as problem:
+        tensors = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except Exception as problem:
         raise CheckpointError(
-            f"{path} holds more than tensors ({member}), and loading it would run code; save the program "
-            "again with example inputs that are tensors"
+            f"{path} holds more than tensors ({member}: {essential(problem)}), and loading it would run "
+            "code; save the program again with example inputs that are tensors"
         ) from problem
+    again = io.BytesIO()
+    torch.save(tensors, again)
+    return again.getvalue()
+
+
+def _checked_json(content: bytes, member: str, path: Path) -> bytes:
+    data = json.loads(content)
+    if "/models/" in member:
+        _check_model(data, path)
+    _to_cpu(data)
+    return json.dumps(data).encode()
+
+
+def _to_cpu(data: Any) -> None:
+    """Name the CPU wherever a device is named."""
+    if isinstance(data, dict):
+        if set(data) == {"type", "index"}:
+            data.update(type="cpu", index=None)
+        data = list(data.values())
+    if isinstance(data, list):
+        for value in data:
+            _to_cpu(value)
 
 
 def _check_model(model: Any, path: Path) -> None:

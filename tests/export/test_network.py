@@ -483,7 +483,7 @@ def test_code_inside_an_exported_program_does_not_run(
     cases = {
         "sample_inputs/model.pt": (
             buffer.getvalue(),
-            r"holds more than tensors \(.*model.pt\), and loading it",
+            r"holds more than tensors \(.*model.pt: .*would run code",
         ),
         "models/model.json": (
             model.replace("Symbol('s", f"{call} or Symbol('s", 1).encode(),
@@ -507,6 +507,19 @@ def test_code_inside_an_exported_program_does_not_run(
     with pytest.raises(CheckpointError, match=r"holds compiled code"):
         open_network(section)
     assert not trace.exists()
+
+
+def test_a_program_saved_on_cuda_opens_on_a_cpu(tmp_path: Path) -> None:
+    path = tmp_path / "net.pt2"
+    section = saved(Two("one"), path, "exported", **DYNAMIC)
+    for member in ("models/model.json", "weights/model_weights_config.json"):
+        with zipfile.ZipFile(path) as archive:
+            text = archive.read(next(name for name in archive.namelist() if name.endswith(member))).decode()
+        assert '"type": "cpu", "index": null' in text
+        replaced(
+            path, member, text.replace('"type": "cpu", "index": null', '"type": "cuda", "index": 0').encode()
+        )
+    converted(open_network(section))
 
 
 @pytest.mark.parametrize(
