@@ -412,13 +412,33 @@ class _Head:
         build.cast(scaled, TensorProto.UINT8, self._name("confidence_to_uint8"), self.names["confidence"])
 
     def _grid(self, probabilities: str) -> None:
-        """Average over cells, as two small matrix products: columns first, then rows."""
-        build, (rows, cols) = self.build_on, self.spec.grid or (0, 0)
-        across = np.ascontiguousarray(averaging_matrix(self.network.size[1], cols).T)
-        right = build.constant(self._name("average_columns/matrix"), across)
-        left = build.constant(self._name("average_rows/matrix"), averaging_matrix(self.network.size[0], rows))
-        narrow = build.add("MatMul", [probabilities, right], self._name("average_columns"))
-        build.add("MatMul", [left, narrow], self._name("average_rows"), self.names["grid"])
+        """Average over cells. Not as matrix products: TensorRT-RTX has none in FP32 for Turing (sm75)."""
+        (height, width), (rows, cols) = self.network.size, self.spec.grid or (0, 0)
+        if height % rows or width % cols:
+            self._uneven_grid(probabilities, rows, cols)
+            return
+        cell = [height // rows, width // cols]
+        self.build_on.add(
+            "AveragePool",
+            [probabilities],
+            self._name("average_cells"),
+            self.names["grid"],
+            kernel_shape=cell,
+            strides=cell,
+        )
+
+    def _uneven_grid(self, probabilities: str, rows: int, cols: int) -> None:
+        """Cells that overlap: 1x1 convolutions, with rows and then columns in the place of channels."""
+        build, (height, width) = self.build_on, self.network.size
+        over_rows = averaging_matrix(height, rows)[..., None, None]
+        over_cols = averaging_matrix(width, cols)[..., None, None]
+        rows_first = build.add("Transpose", [probabilities], self._name("rows_first"), perm=[0, 2, 1, 3])
+        narrow = build.constant(self._name("average_rows/matrix"), over_rows)
+        low = build.add("Conv", [rows_first, narrow], self._name("average_rows"))
+        cols_first = build.add("Transpose", [low], self._name("columns_first"), perm=[0, 3, 1, 2])
+        narrow = build.constant(self._name("average_columns/matrix"), over_cols)
+        cells = build.add("Conv", [cols_first, narrow], self._name("average_columns"))
+        build.add("Transpose", [cells], self._name("classes_first"), self.names["grid"], perm=[0, 3, 2, 1])
 
 
 # --- the whole ---------------------------------------------------------------------------------------

@@ -37,12 +37,7 @@ def onnx() -> bytes:
     return content
 
 
-TURING = pytest.mark.xfail(strict=True, reason="the grid's FP32 matrix products, which Turing does not have")
-
-
-@pytest.mark.parametrize(
-    "target", [pytest.param(name, marks=[TURING] if name == "sm75" else []) for name in RTX_TARGETS]
-)
+@pytest.mark.parametrize("target", RTX_TARGETS)
 def test_an_engine_for_every_card(onnx: bytes, target: str) -> None:
     engine = build_engine(onnx, PROFILE, BuildOptions(flavour="tensorrt_rtx", targets=(target,)))
     assert engine.inputs[0].dtype == "uint8"
