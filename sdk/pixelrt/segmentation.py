@@ -110,7 +110,8 @@ class Segmentation:
         Raises:
             InputError: If the bundle emits no mask.
         """
-        return np.take(self._palette(color), self._mask(), axis=0)
+        colored: Bytes = np.take(self._palette(color), self._mask(), axis=0)
+        return colored
 
     def overlay(self, frame: Bytes, alpha: float = 0.5, color: ColorOrder = "rgb") -> Bytes:
         """The frame with the classes' colours laid over it, uint8[H, W, 3].
