@@ -131,7 +131,8 @@ class Segmentation:
         weight = round(256 * alpha)
         faded = (np.arange(256) * (256 - weight)).astype(np.uint16)
         tinted = self._palette(color).astype(np.uint16) * np.uint16(weight) + np.uint16(128)
-        return ((faded[frame] + np.take(tinted, mask, axis=0)) >> 8).astype(np.uint8)
+        blended: Bytes = ((faded[frame] + np.take(tinted, mask, axis=0)) >> 8).astype(np.uint8)
+        return blended
 
     def coverage(self) -> dict[str, float]:
         """Share of the mask's pixels per class name, 0..1, in the order of the classes.
