@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pixelrt.video.drive.camera import Camera
-from pixelrt.video.drive.canvas import Canvas
+from pixelrt.video.drive.canvas import Canvas, Part
 from pixelrt.video.drive.light import Colour, Light
 
 Floats = NDArray[np.float64]
@@ -42,6 +43,7 @@ _SHAPES: dict[str, tuple[tuple[float, float], ...]] = {
     "saloon": ((0.0, 0.60), (0.22, 0.97), (0.58, 1.0), (0.76, 0.62), (1.0, 0.52)),
     "van": ((0.0, 0.62), (0.02, 1.0), (0.74, 1.0), (0.90, 0.60), (1.0, 0.46)),
 }
+_RING = [(math.cos(turn * math.pi / 7), math.sin(turn * math.pi / 7)) for turn in range(14)]
 _SIZES = {"hatch": (3.9, 1.68, 1.46), "saloon": (4.5, 1.76, 1.43), "van": (5.2, 1.95, 2.2)}
 
 
@@ -56,14 +58,21 @@ class _Car:
         self.shape = ("hatch", "saloon", "hatch", "saloon", "van")[int(variant * 97) % 5]
         self.length, self.width, self.height = _SIZES[self.shape]
         self.coat = _COATS[int(variant * 1009) % len(_COATS)]
+        self._points: list[tuple[float, float, float]] = []
+        self._parts: list[Part] = []
 
     def face(
         self, points: list[tuple[float, float, float]], colour: Colour, shade: float, solid: bool
     ) -> None:
-        """Draw a convex part; points are (right, up, ahead) of the middle of the car's rear end."""
-        there = np.array(points) + np.array([self.x, 0.0, self.z])
+        """Add a convex part; points are (right, up, ahead) of the middle of the car's rear end."""
+        self._points += points
         tint = self.light.tint(colour, self.z, shade)
-        self.canvas.polygon(self.camera.project(there), tint, CAR if solid else None)
+        self._parts.append((len(points), tint, CAR if solid else None))
+
+    def paint(self) -> None:
+        """Draw the parts in the order in which they were added."""
+        there = np.array(self._points) + np.array([self.x, 0.0, self.z])
+        self.canvas.polygons(self.camera.project(there), self._parts)
 
     def profile(self, oncoming: bool) -> list[tuple[float, float]]:
         """(ahead, up) of the roof line from the end that is near the camera to the far end."""
@@ -84,6 +93,7 @@ def draw_car(
     if abs(car.x - centre) > half * 0.6:
         _flank(car, line, side * half, 0.92 + 0.25 * light.sun * (light.sun_x * side > 0))
     _end(car, line, half, oncoming)
+    car.paint()
 
 
 def _flank(car: _Car, line: list[tuple[float, float]], x: float, shade: float) -> None:
@@ -109,11 +119,8 @@ def _flank(car: _Car, line: list[tuple[float, float]], x: float, shade: float) -
     car.face([(x, sill, 0.1), (x, 0.36, 0.1), (x, 0.36, car.length - 0.1), (x, sill, car.length - 0.1)],
              car.coat, shade * 0.55, False)  # fmt: skip
     for ahead in (0.18 * car.length, 0.81 * car.length):
-        angle = np.linspace(0, 2 * np.pi, 14, endpoint=False)
         for radius, colour in ((0.32, (22.0, 22.0, 24.0)), (0.19, (120.0, 122.0, 126.0))):
-            ring = [
-                (x * 1.01, 0.32 + radius * float(np.sin(a)), ahead + radius * float(np.cos(a))) for a in angle
-            ]
+            ring = [(x * 1.01, 0.32 + radius * up, ahead + radius * along) for along, up in _RING]
             car.face(ring, colour, 1.0, radius > 0.3)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +18,9 @@ Floats = NDArray[np.float64]
 _PURPOSE = "drawing the procedural drive"
 _FIXED = 4  # fractional bits of the coordinates given to OpenCV
 _FAR_PX = 60000.0
+
+Part = tuple[int, Colour, "int | None"]
+"""A polygon among others: its number of points, its colour and its label."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +66,18 @@ class Canvas:
         if label is not None:
             self._cv2.fillConvexPoly(self.labels, fixed, label, self._cv2.LINE_8, _FIXED)
 
+    def polygons(self, points: Floats, parts: Sequence[Part]) -> None:
+        """Fill convex polygons, one after another, from the points of all of them: float[N, 2]."""
+        fixed = np.maximum(np.minimum(points, _FAR_PX), -_FAR_PX)
+        fixed = np.rint(fixed * (1 << _FIXED)).astype(np.int32)
+        fill, start = self._cv2.fillConvexPoly, 0
+        for count, colour, label in parts:
+            outline = fixed[start : start + count]
+            fill(self.image, outline, colour, self._cv2.LINE_AA, _FIXED)
+            if label is not None:
+                fill(self.labels, outline, label, self._cv2.LINE_8, _FIXED)
+            start += count
+
     def line(self, start: Floats, end: Floats, width_px: float, colour: Colour, label: int | None) -> None:
         """Draw a straight line as a polygon, never thinner than a pixel."""
         along = end - start
@@ -72,10 +89,8 @@ class Canvas:
 
     def disc(self, centre: Floats, radius: tuple[float, float], colour: Colour, label: int | None) -> None:
         """Fill an upright ellipse; `radius` is half its width and half its height in pixels."""
-        count = 8 if max(radius) < 6 else 18
-        angle = np.linspace(0, 2 * np.pi, count, endpoint=False)
-        ring = np.stack([np.cos(angle) * max(radius[0], 0.5), np.sin(angle) * max(radius[1], 0.5)], axis=1)
-        self.polygon(centre + ring, colour, label)
+        ring = _ring(8 if max(radius) < 6 else 18)
+        self.polygon(centre + ring * (max(radius[0], 0.5), max(radius[1], 0.5)), colour, label)
 
     def texture(self, quad: Floats, texture: Texture, table: Bytes, label: int) -> None:
         """Draw a texture into a quad float[4, 2] (top left, top right, bottom right, bottom left).
@@ -93,15 +108,38 @@ class Canvas:
         source = texture.levels[level]
         tall, wide = source.shape[:2]
         corners = np.array([[0, 0], [wide, 0], [wide, tall], [0, tall]], np.float32)
-        matrix = cv2.getPerspectiveTransform(corners, (quad - (left, top)).astype(np.float32))
+        placed = (quad - (left, top)).astype(np.float32)
+        if _upright(quad):
+            warp, matrix = cv2.warpAffine, cv2.getAffineTransform(corners[:3], placed[:3])
+        else:
+            warp, matrix = cv2.warpPerspective, cv2.getPerspectiveTransform(corners, placed)
         area = (right - left, bottom - top)
-        drawn = cv2.warpPerspective(cv2.LUT(source, table), matrix, area, borderMode=cv2.BORDER_REPLICATE)
+        lit_first = tall * wide < area[0] * area[1]
+        source = cv2.LUT(source, table) if lit_first else source
+        drawn = warp(source, matrix, area, borderMode=cv2.BORDER_REPLICATE)
+        drawn = drawn if lit_first else cv2.LUT(drawn, table)
         if texture.masks:
-            warped = cv2.warpPerspective(texture.masks[level], matrix, area)
-            mask = cv2.compare(warped, 100, cv2.CMP_GT)
+            mask = cv2.compare(warp(texture.masks[level], matrix, area), 100, cv2.CMP_GT)
         else:
             mask = np.zeros((area[1], area[0]), np.uint8)
             fixed = np.rint((quad - (left, top)) * (1 << _FIXED)).astype(np.int32)
             cv2.fillConvexPoly(mask, fixed, 255, cv2.LINE_8, _FIXED)
         cv2.copyTo(drawn, mask, self.image[top:bottom, left:right])
         cv2.copyTo(np.full_like(mask, label), mask, self.labels[top:bottom, left:right])
+
+
+@lru_cache
+def _ring(count: int) -> Floats:
+    """Points on a circle of radius 1."""
+    angle = np.linspace(0, 2 * np.pi, count, endpoint=False)
+    return np.stack([np.cos(angle), np.sin(angle)], axis=1)
+
+
+def _upright(quad: Floats) -> bool:
+    """Whether a quad is a rectangle with level sides, as everything is that faces the camera."""
+    return bool(
+        quad[0, 1] == quad[1, 1]
+        and quad[2, 1] == quad[3, 1]
+        and quad[0, 0] == quad[3, 0]
+        and quad[1, 0] == quad[2, 0]
+    )

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 Colour = tuple[float, float, float]
 Bytes = NDArray[np.uint8]
 
+_RAMP = np.arange(256.0)[None, :, None]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Light:
@@ -57,15 +59,19 @@ class Light:
 
     def tint(self, colour: Colour, z: float, shade: float = 1.0) -> Colour:
         """A colour as the camera sees it at the distance `z`."""
-        own = self.clear(z)
-        lit = [min(own * shade * c + (1 - own) * h, 255.0) for c, h in zip(colour, self.haze, strict=True)]
-        return lit[0], lit[1], lit[2]
+        own, (red, green, blue), haze = self.clear(z), colour, self.haze
+        lit, rest = own * shade, 1 - own
+        return (
+            min(lit * red + rest * haze[0], 255.0),
+            min(lit * green + rest * haze[1], 255.0),
+            min(lit * blue + rest * haze[2], 255.0),
+        )
 
     def table(self, z: float, shade: float = 1.0) -> Bytes:
         """The same as `tint` for a whole texture: a look-up table uint8[1, 256, 3]."""
         own = self.clear(z)
-        ramp = np.arange(256.0)[None, :, None] * (own * shade) + (1 - own) * np.array(self.haze)
-        return np.clip(ramp, 0, 255).astype(np.uint8)
+        ramp = _RAMP * (own * shade) + (1 - own) * np.array(self.haze)
+        return np.minimum(ramp, 255).astype(np.uint8)
 
     def sensor_table(self, flicker: float) -> Bytes:
         """Exposure, white balance and gamma as a look-up table uint8[1, 256, 3]."""

@@ -149,21 +149,18 @@ def _cast(thing: Thing, sun: float, reach: float, deep: int, dark: furniture.Dar
 def _skyline(canvas: Canvas, camera: Camera, world: World) -> None:
     """Trees and roofs far away, where the street ends."""
     z = REACH_M + 60
-    for number in range(26):
-        rng = np.random.default_rng((world.seed, 6, number))
-        x, wide, high = -330 + 26.0 * number + rng.uniform(-6, 6), rng.uniform(22, 40), rng.uniform(5, 15)
-        house, edge = rng.random() < 0.45, camera.project(np.array([(x, 0.0, z), (x + wide, 0.0, z)]))[:, 0]
+    stone, green = world.light.tint((130, 118, 108), z), world.light.tint((74, 82, 58), z)
+    for mass in world.skyline:
+        x, wide, high = mass.x, mass.wide, mass.high
+        edge = camera.project(np.array([(x, 0.0, z), (x + wide, 0.0, z)]))[:, 0]
         if edge[1] < -20 or edge[0] > world.size[1] + 20:
             continue
         box = camera.project(np.array([(x, -4.0, z), (x, high, z), (x + wide, high, z), (x + wide, -4.0, z)]))
-        if house:
-            canvas.polygon(box, world.light.tint((130, 118, 108), z), BUILDING)
-            continue
-        canvas.polygon(box, world.light.tint((74, 82, 58), z), TREE)
-        for _ in range(3):
-            centre = camera.project(np.array([(x + rng.uniform(0, wide), high, z)]))[0]
-            size = camera.scale(z) * rng.uniform(3, 6)
-            canvas.disc(centre, (1.5 * size, size), world.light.tint((74, 82, 58), z), TREE)
+        canvas.polygon(box, green if mass.crowns else stone, TREE if mass.crowns else BUILDING)
+        for along, radius in mass.crowns:
+            centre = camera.project(np.array([(x + along, high, z)]))[0]
+            size = camera.scale(z) * radius
+            canvas.disc(centre, (1.5 * size, size), green, TREE)
 
 
 def _backdrop(canvas: Canvas, camera: Camera, world: World, slot: Slot) -> None:

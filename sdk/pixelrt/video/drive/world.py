@@ -15,7 +15,7 @@ from pixelrt.video.drive.light import Light
 from pixelrt.video.drive.paint import Street
 
 SLOT_M = 12.0
-HEIGHTS_M = (6.2, 7.5, 9.0, 10.5, 13.0, 7.0, 9.5)
+HEIGHTS_M = (6.8, 8.5, 10.0, 11.5, 14.0, 7.8, 10.5)
 Mover = Literal["oncoming", "leading", "walker", "cyclist"]
 
 
@@ -43,6 +43,16 @@ class Slot:
 
 
 @dataclass(frozen=True, slots=True)
+class Mass:
+    """Something large where the street ends: a house, or trees with their crowns (metres along, radius)."""
+
+    x: float
+    wide: float
+    high: float
+    crowns: tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Paints:
     """Everything that is painted once for a drive."""
 
@@ -63,24 +73,26 @@ class World:
         self.seed, self.size = seed, size
         self.light = Light.random(rng)
         pavement = float(rng.uniform(2.4, 4.4))
-        half = float(rng.uniform(3.1, 5.7))
+        half = float(rng.uniform(2.9, 5.2))
         self.street = Street(half, pavement, half + pavement + float(rng.uniform(0, 2.5)), rng.random() < 0.4)
         self.path = Path(
             (float(rng.uniform(0, 7)), float(rng.uniform(0, 1.2))),
             (float(rng.uniform(70, 130)), float(rng.uniform(34, 50))),
             (float(rng.uniform(0, 6.28)), float(rng.uniform(0, 6.28))),
         )
-        self.built = float(rng.uniform(0.3, 0.88))  # share of slots with a house
-        self.busy = float(rng.uniform(0.15, 0.85))
+        self.built = float(rng.uniform(0.35, 0.9))  # share of slots with a house
+        self.busy = float(rng.uniform(0.2, 0.95))
         self.parked = float(rng.uniform(0, 0.55)) if half > 4.9 else 0.0
         self.speed_mps = float(rng.uniform(7, 12))
         self.height_m = float(rng.uniform(1.2, 1.55))
         self.focal = float(rng.uniform(0.92, 1.18))
-        self.tilt = float(rng.uniform(0.40, 0.49))
-        self.bonnet = float(rng.uniform(0.03, 0.07)) if rng.random() < 0.45 else 0.0
+        self.tilt = float(rng.uniform(0.43, 0.53))
+        self.bonnet = float(rng.uniform(0.04, 0.10)) if rng.random() < 0.6 else 0.0
         self.first_m = float(rng.uniform(0, 2000))
         self.paints = self._paint(rng)
+        self.skyline = tuple(_mass(seed, number) for number in range(26))
         self._slots: dict[tuple[int, int], Slot] = {}
+        self._drawn: dict[tuple[int, int, int], tuple[float, ...]] = {}
 
     def _paint(self, rng: np.random.Generator) -> Paints:
         surface, labels = paint.ground(rng, self.street)
@@ -146,7 +158,7 @@ class World:
     def _greens(self, rng: np.random.Generator, start: float, side: int, built: bool) -> list[Thing]:
         if built:
             lone = Thing("tree", self._kerb_m(side) + side * 0.3, start + 6.0, 0.3 * float(rng.random()))
-            return [lone] if rng.random() < 0.1 else []
+            return [lone] if rng.random() < 0.32 else []
         walls = side * self.street.walls_m
         places = [(rng.uniform(1.5, 6), rng.uniform(0, SLOT_M)) for _ in range(int(rng.integers(1, 4)))]
         return [
@@ -159,7 +171,7 @@ class World:
         for kind, chance in _FURNITURE:
             if rng.random() < chance:
                 things.append(Thing(kind, kerb, start + float(rng.uniform(3, 11)), float(rng.random())))
-        if rng.random() < 0.14:
+        if rng.random() < 0.25:
             x = kerb - side * 0.15
             things += [Thing("rail", x, start + 2.0 + 2.6 * bar, 2.6) for bar in range(3)]
         return things
@@ -187,18 +199,27 @@ class World:
             shift = self.first_m + speed * time_s
             low = int((here - 4 - shift) // gap) - 1
             for number in range(low, low + int(reach_m / gap) + 3):
-                rng = np.random.default_rng((self.seed, 10 + stream, _KINDS[kind], number + 2**31))
-                if rng.random() > chance:
+                exists, place, where, variant = self._draw(stream, _KINDS[kind], number)
+                if exists > chance:
                     continue
-                z = shift + (number + rng.uniform(0.1, 0.75)) * gap
+                z = shift + (number + 0.1 + 0.65 * place) * gap
                 if kind == "leading":
                     if z < here + 11.0:
                         continue
                     z += 2.5 * np.sin(0.25 * time_s + number)
                 if here + 0.5 < z < here + reach_m:
-                    x = self._mover_x(kind, stream, float(rng.random()))
-                    found.append(Thing(kind, x, float(z), float(rng.random())))
+                    found.append(Thing(kind, self._mover_x(kind, stream, where), float(z), variant))
         return found
+
+    def _draw(self, stream: int, kind: int, number: int) -> tuple[float, ...]:
+        """Four random numbers 0..1 that belong to one mover."""
+        key = (stream, kind, number)
+        if key not in self._drawn:
+            if len(self._drawn) > 4000:
+                self._drawn.clear()
+            rng = np.random.default_rng((self.seed, 10 + stream, kind, number + 2**31))
+            self._drawn[key] = tuple(float(value) for value in rng.random(4))
+        return self._drawn[key]
 
     def _mover_x(self, kind: Mover, stream: int, where: float) -> float:
         street = self.street
@@ -216,14 +237,26 @@ _FURNITURE = (("sign", 0.42), ("lights", 0.14), ("bin", 0.15), ("post", 0.14), (
 _KINDS: dict[str, int] = {"oncoming": 1, "leading": 2, "walker": 3, "cyclist": 4}
 
 
+def _mass(seed: int, number: int) -> Mass:
+    rng = np.random.default_rng((seed, 6, number))
+    wide = float(rng.uniform(22, 40))
+    crowns = [(float(rng.uniform(0, wide)), float(rng.uniform(3, 6))) for _ in range(3)]
+    return Mass(
+        x=-330 + 26.0 * number + float(rng.uniform(-6, 6)),
+        wide=wide,
+        high=float(rng.uniform(5, 15)),
+        crowns=() if rng.random() < 0.45 else tuple(crowns),
+    )
+
+
 def _streams(kind: Mover, own: float, busy: float) -> list[tuple[float, float, float]]:
     """The streams of one kind: speed in m/s along the road, metres between two, how likely each exists."""
     if kind == "oncoming":
-        return [(-9.0, 22.0, 0.65 * busy)]
+        return [(-9.0, 18.0, 0.75 * busy)]
     if kind == "leading":
-        return [(own, 26.0, 0.6 * busy)]
+        return [(own, 22.0, 0.85 * busy)]
     if kind == "cyclist":
-        return [(4.6, 20.0, 0.3 + 0.6 * busy), (-4.4, 40.0, 0.6 * busy)]
+        return [(4.6, 20.0, 0.15 + 0.35 * busy), (-4.4, 40.0, 0.6 * busy)]
     return [
         (1.3, 14.0, 0.6 * busy),
         (-1.2, 14.0, 0.6 * busy),
