@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
+from pixelrt.dependency import require
+
 if TYPE_CHECKING:
     from pixelrt_export.exporting import ExportOptions, HeadOptions, export, export_recipe
     from pixelrt_export.palettes import PALETTES, ClassEntry, class_infos
@@ -29,10 +31,29 @@ _HOMES = {
 }
 
 
+_LIBRARIES = (
+    "torch",
+    "onnx",
+    "onnxscript",
+    "onnxslim",
+    "onnxruntime",
+    "openvino",
+    "safetensors",
+    "cv2",
+    "rich",
+)
+
+
 def __getattr__(name: str) -> object:
-    """Load the public names when they are first used: training a model needs none of what converts it."""
+    """Load the public names when they are first used: training a model needs none of what converts it.
+
+    Raises:
+        MissingDependency: If a library is missing that an export needs: now, and not after minutes of work.
+    """
     for module, names in _HOMES.items():
         if name in names:
+            for library in _LIBRARIES:
+                require(library, "export", "exporting a network")
             return getattr(importlib.import_module(f"pixelrt_export.{module}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
     Returns:
         0; a failed gate is raised as `GateFailed`, whose exit code is 3.
     """
-    exporter = require("pixelrt_export.exporting", "export", "exporting a network")
+    exporter = require("pixelrt_export", "export", "exporting a network")
     bundle: Bundle = exporter.export_recipe(
         arguments.recipe, arguments.out, gate=not arguments.no_gate, quiet=arguments.quiet
     )
