@@ -419,9 +419,8 @@ def _class_table(report: Report, verification: Verification, head: Head) -> Html
 
 def _class_name(head: Head, index: int) -> Html:
     info = head.classes[index]
-    return join(
-        element("span", class_="swatch", style=f"background:rgb{info.color}".replace(" ", "")), info.name
-    )
+    swatch = element("span", class_="swatch", style=f"background:rgb{info.color}".replace(" ", ""))
+    return element("span", swatch, element("span", info.name), class_="class")
 
 
 def _images(report: Report) -> Html | None:
