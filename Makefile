@@ -5,6 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
 
+RECIPE := engines/road-unet/recipe.toml
 BUNDLE := engines/road-unet/bundle
 DEMO := runs/demo
 FRAMES ?= 150
@@ -26,7 +27,7 @@ help:
 
 demo: .venv/demo
 	mkdir -p $(DEMO)
-	$(BIN)/pixelrt export engines/road-unet/recipe.toml -o $(BUNDLE)
+	$(BIN)/pixelrt export $(RECIPE) -o $(BUNDLE)
 	$(BIN)/pixelrt build $(BUNDLE)
 	$(BIN)/pixelrt run $(BUNDLE) '$(DRIVE)' --out $(DEMO)/drive.mp4 --sheet $(DEMO)/drive.png --json $(DEMO)/drive.json
 	@printf '\noverlay video   %s\ncontact sheet   %s\nfigures         %s\nexport report   %s\n' \

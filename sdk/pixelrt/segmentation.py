@@ -94,8 +94,7 @@ class Segmentation:
             InputError: If a side is below 1.
         """
         height, width = size or self.frame_size
-        if height < 1 or width < 1:
-            raise InputError(f"size {(height, width)}: height and width of at least 1 were expected")
+        _check_size((height, width))
         return dataclasses.replace(
             self,
             mask=_nearest(self.mask, height, width),
@@ -103,6 +102,15 @@ class Segmentation:
             logits=None,
             others={name: other.resized((height, width)) for name, other in self.others.items()},
         )
+
+    def mask_at(self, size: tuple[int, int]) -> Bytes:
+        """The class ids at a size (height, width), by nearest neighbour, uint8[H, W].
+
+        Raises:
+            InputError: If a side is below 1, or the bundle emits no mask.
+        """
+        _check_size(size)
+        return _nearest(self._mask(), *size)
 
     def colorize(self, color: ColorOrder = "rgb") -> Bytes:
         """The mask in the colours of its classes, uint8[h, w, 3].
@@ -123,15 +131,14 @@ class Segmentation:
 
         Raises:
             InputError: If the frame or alpha cannot be used, or the bundle emits no mask.
+            MissingDependency: If OpenCV is not installed.
         """
-        if not 0 <= alpha <= 1:
-            raise InputError(f"alpha is {alpha}, expected 0 (the frame alone) to 1 (the colours alone)")
+        check_alpha(alpha)
         _check_frame(frame, 3)
-        mask = _nearest(self._mask(), *frame.shape[:2])
-        weight = round(256 * alpha)
-        faded = (np.arange(256) * (256 - weight)).astype(np.uint16)
-        tinted = self._palette(color).astype(np.uint16) * np.uint16(weight) + np.uint16(128)
-        blended: Bytes = ((faded[frame] + np.take(tinted, mask, axis=0)) >> 8).astype(np.uint8)
+        cv2 = require("cv2", "video", "drawing an overlay")
+        height, width, _ = frame.shape
+        colors = cv2.applyColorMap(self.mask_at((height, width)), self._palette(color)[:, np.newaxis])
+        blended: Bytes = cv2.addWeighted(frame, 1 - alpha, colors, alpha, 0)
         return blended
 
     def coverage(self) -> dict[str, float]:
@@ -366,6 +373,21 @@ def _head_result(
     )
 
 
+def check_alpha(alpha: float) -> None:
+    """Refuse a weight of colours outside 0..1.
+
+    Raises:
+        InputError: Saying what was expected.
+    """
+    if not 0 <= alpha <= 1:
+        raise InputError(f"alpha is {alpha}, expected 0 (the frame alone) to 1 (the colours alone)")
+
+
+def _check_size(size: tuple[int, int]) -> None:
+    if min(size) < 1:
+        raise InputError(f"size {size}: height and width of at least 1 were expected")
+
+
 def _check_frame(frame: object, channels: int) -> None:
     if not isinstance(frame, np.ndarray):
         raise InputError(
@@ -411,5 +433,5 @@ def _nearest(plane: Bytes | None, height: int, width: int) -> Bytes | None:
         return plane
     rows = ((np.arange(height) + 0.5) * (plane.shape[0] / height)).astype(np.intp)
     columns = ((np.arange(width) + 0.5) * (plane.shape[1] / width)).astype(np.intp)
-    resized: Bytes = plane[rows[:, None], columns]
+    resized: Bytes = plane.take(columns, axis=1).take(rows, axis=0)
     return resized

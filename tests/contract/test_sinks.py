@@ -17,7 +17,6 @@ import pixelrt
 from pixelrt.bundle import Bundle
 from pixelrt.errors import SinkError
 from pixelrt.segmentation import Segmentation, Segmenter
-from pixelrt.video.drawing import Blender
 from pixelrt.video.sinks import ContactSheet, Sink, open_sink, open_sinks
 from pixelrt.video.sources import Frame, Source, open_source
 
@@ -71,12 +70,11 @@ class SinkContract:
         return lambda: open_sink(f"{tmp_path}/{self.target}", source)
 
     def feed(self, sink: Sink, source: Source, segmenter: Segmenter, limit: int | None = None) -> None:
-        blend = Blender(segmenter.classes, 0.5)
         for frame in source:
             if frame.index == limit:
                 return
             result = segmenter(frame.image)
-            sink.write(frame, result, blend(frame.image, result) if sink.wants_overlay else None)
+            sink.write(frame, result, result.overlay(frame.image) if sink.wants_overlay else None)
 
     def left(self, folder: Path) -> list[str]:
         return sorted(file.name for file in folder.iterdir() if file.name != "source")
@@ -220,7 +218,7 @@ class TestPicture(SinkContract):
             self.feed(sink, source, segmenter)
         image = cv2.imread(str(tmp_path / "out.png"))[..., ::-1]
         frame = stripes(3)
-        np.testing.assert_array_equal(image, Blender(segmenter.classes, 0.5)(frame, segmenter(frame)))
+        np.testing.assert_array_equal(image, segmenter(frame).overlay(frame))
 
 
 class TestSheet(SinkContract):

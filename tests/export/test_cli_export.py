@@ -195,20 +195,29 @@ class TestFailing:
         assert "Traceback" not in done.stderr
 
 
+def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
+    until = time.monotonic() + 100
+    while not path.exists():
+        assert time.monotonic() < until
+        assert process.poll() is None
+        time.sleep(0.02)
+
+
 class TestInterrupted:
     @pytest.mark.parametrize("after_s", [0.0, 2.0])
     def test_ctrl_c_leaves_nothing(self, tmp_path: Path, after_s: float) -> None:
         recipe = write_recipe(tmp_path)
-        recipe.write_text(recipe.read_text().replace("frames=3&size=64x96", "frames=400&size=480x640"))
-        process = subprocess.Popen(command(recipe), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        until = time.monotonic() + 60
-        while not (tmp_path / "loaded").exists():
-            assert time.monotonic() < until
-            assert process.poll() is None
-            time.sleep(0.02)
-        time.sleep(after_s)
-        process.send_signal(signal.SIGINT)
-        output, errors = process.communicate(timeout=60)
+        recipe.write_text(recipe.read_text().replace("frames=3&size=64x96", "frames=9000&size=480x640"))
+        with subprocess.Popen(
+            command(recipe), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as process:
+            try:
+                wait_for(tmp_path / "loaded", process)
+                time.sleep(after_s)
+                process.send_signal(signal.SIGINT)
+                output, errors = process.communicate(timeout=100)
+            finally:
+                process.kill()
         assert process.returncode == 130
         assert output == ""
         assert "interrupted" in errors

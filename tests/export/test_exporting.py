@@ -10,6 +10,7 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -434,27 +435,35 @@ if sys.argv[2] == "full":
     resource.setrlimit(resource.RLIMIT_FSIZE, (2000, resource.RLIM_INFINITY))
 pixelrt_export.export(
     net, sys.argv[1], size=(480, 640), classes=["a", "b"], agreement=0.5, quiet=True,
-    images=[np.zeros((480, 640, 3), np.uint8)] * 60,
+    images=[np.zeros((480, 640, 3), np.uint8)] * 5000, max_images=int(sys.argv[3]),
 )
 """
 
 
-def start(out: Path, mode: str) -> subprocess.Popen[str]:
-    environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
-    return subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, str(out), mode],
+@contextmanager
+def started(out: Path, mode: str, max_images: int) -> Iterator[subprocess.Popen[str]]:
+    """A process that exports, and is ready to begin."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, str(out), mode, str(max_images)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=environment,
+        env={**os.environ, "PYTHONWARNINGS": "ignore"},
     )
+    with process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+            yield process
+        finally:
+            process.kill()
 
 
 class TestInterrupted:
     def test_a_full_disk_leaves_nothing(self, tmp_path: Path) -> None:
         """A real refusal of the operating system: no file of this process may grow beyond 2000 bytes."""
-        process = start(tmp_path / "b", "full")
-        _, errors = process.communicate(timeout=120)
+        with started(tmp_path / "b", "full", max_images=2) as process:
+            _, errors = process.communicate(timeout=200)
         assert process.returncode == 1
         assert (
             f"BundleError: {tmp_path / 'b'} cannot be written (File too large); nothing was changed" in errors
@@ -465,13 +474,11 @@ class TestInterrupted:
     def test_ctrl_c_leaves_the_old_bundle_and_nothing_else(self, tmp_path: Path, after_s: float) -> None:
         (tmp_path / "b").mkdir()
         (tmp_path / "b" / MANIFEST).write_text("old")
-        process = start(tmp_path / "b", "")
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        time.sleep(after_s)
-        assert process.poll() is None
-        process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
+        with started(tmp_path / "b", "", max_images=5000) as process:
+            time.sleep(after_s)
+            assert process.poll() is None
+            process.send_signal(signal.SIGINT)
+            _, errors = process.communicate(timeout=100)
         assert process.returncode == -signal.SIGINT
         assert "KeyboardInterrupt" in errors
         assert [path.name for path in tmp_path.iterdir()] == ["b"]

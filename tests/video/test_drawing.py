@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pixelrt.errors import InputError
 from pixelrt.manifest import ClassInfo
 from pixelrt.segmentation import Latency, Segmentation
-from pixelrt.video.drawing import Blender, frame_mask, text_cover, write_text
+from pixelrt.video.drawing import text_cover, write_text
 from pixelrt.video.legend import Legend, percent
 
 TOWN = (
@@ -39,21 +38,6 @@ def segmentation(size: tuple[int, int], frame_size: tuple[int, int]) -> Segmenta
     return Segmentation(
         name="scene", classes=classes(*TOWN), frame_size=frame_size, latency=Latency(0, 0, 0), mask=mask
     )
-
-
-@pytest.mark.parametrize("frame_size", [(90, 160), (352, 480), (333, 777), (720, 1280)])
-@pytest.mark.parametrize("alpha", [0.0, 0.35, 0.5, 1.0])
-def test_blending_is_that_of_the_result(frame_size: tuple[int, int], alpha: float) -> None:
-    frame = np.random.default_rng(0).integers(0, 256, (*frame_size, 3), np.uint8)
-    result = segmentation((352, 480), frame_size)
-    ours = Blender(result.classes, alpha)(frame, result).astype(int)
-    assert np.abs(ours - result.overlay(frame, alpha)).max() <= 1
-    np.testing.assert_array_equal(frame_mask(result, frame_size), result.resized().mask)
-
-
-def test_alpha_outside_is_refused() -> None:
-    with pytest.raises(InputError, match=r"alpha is 1.2, expected 0"):
-        Blender(classes("road"), 1.2)
 
 
 @pytest.mark.parametrize(

@@ -1,70 +1,19 @@
-"""Class colours over a frame, and text that stays sharp when it is small."""
+"""Shapes, and text that stays sharp when it is small."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pixelrt.dependency import require
-from pixelrt.errors import InputError
-from pixelrt.manifest import ClassInfo
-from pixelrt.segmentation import Segmentation
 
 Bytes = NDArray[np.uint8]
 Colour = tuple[int, int, int]
 
 _PURPOSE = "drawing"
 _FINER = 2  # text is drawn this many times larger and then reduced
-
-
-class Blender:
-    """Lays class colours over frames, several times faster than `Segmentation.overlay` (the same to 1/255).
-
-    Args:
-        classes: Whose colours.
-        alpha: Weight of the colours, 0..1.
-
-    Raises:
-        InputError: If alpha is outside 0..1.
-    """
-
-    def __init__(self, classes: Sequence[ClassInfo], alpha: float) -> None:
-        if not 0 <= alpha <= 1:
-            raise InputError(f"alpha is {alpha}, expected 0 (the frame alone) to 1 (the colours alone)")
-        self._cv2 = require("cv2", "video", _PURPOSE)
-        self._alpha = alpha
-        self._palette: Bytes = np.zeros((256, 1, 3), np.uint8)
-        self._palette[: len(classes), 0] = [info.color for info in classes]
-
-    def __call__(self, image: Bytes, result: Segmentation) -> Bytes:
-        """A new image uint8[H, W, 3], RGB as `image` is.
-
-        Raises:
-            InputError: If the bundle emits no mask.
-        """
-        mask = frame_mask(result, image.shape[:2])
-        colours = self._cv2.applyColorMap(mask, self._palette)
-        return np.asarray(self._cv2.addWeighted(image, 1 - self._alpha, colours, self._alpha, 0), np.uint8)
-
-
-def frame_mask(result: Segmentation, size: tuple[int, ...]) -> Bytes:
-    """The class ids at `size` (height, width): the mask of `result.resized(size)`, several times faster.
-
-    Raises:
-        InputError: If the bundle emits no mask.
-    """
-    if result.mask is None:
-        raise InputError(f"head {result.name!r} emits no mask; export it with 'mask' among its outputs")
-    if result.mask.shape == size:
-        return result.mask
-    tall, wide = result.mask.shape
-    rows = ((np.arange(size[0]) + 0.5) * (tall / size[0])).astype(np.intp)
-    cols = ((np.arange(size[1]) + 0.5) * (wide / size[1])).astype(np.intp)
-    mask: Bytes = result.mask.take(cols, axis=1).take(rows, axis=0)
-    return mask
 
 
 @lru_cache(maxsize=1024)

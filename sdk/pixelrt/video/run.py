@@ -14,9 +14,8 @@ from pixelrt.errors import InputError, SourceError
 from pixelrt.machine import describe
 from pixelrt.manifest import ClassInfo, Head
 from pixelrt.metrics import ConfusionMatrix
-from pixelrt.segmentation import Segmentation, Segmenter
+from pixelrt.segmentation import Segmentation, Segmenter, check_alpha
 from pixelrt.strict import suggestion
-from pixelrt.video.drawing import Blender, frame_mask
 from pixelrt.video.legend import Legend
 from pixelrt.video.report import Accuracy, RunReport, finite
 from pixelrt.video.sinks import Sink
@@ -46,8 +45,7 @@ class RunOptions:
     """The head to draw, write and score; None for the first."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.alpha <= 1:
-            raise InputError(f"alpha is {self.alpha}, expected 0 (the frame alone) to 1 (the colours alone)")
+        check_alpha(self.alpha)
         if self.limit is not None and self.limit < 1:
             raise InputError(f"limit is {self.limit}, expected at least 1 frame")
 
@@ -243,12 +241,12 @@ class _Artist:
     def __init__(self, classes: tuple[ClassInfo, ...], options: RunOptions) -> None:
         self._classes = classes
         self.names = tuple(info.name for info in self._classes)
-        self._blend = Blender(self._classes, options.alpha)
+        self._alpha = options.alpha
         self._wants_legend = options.legend
         self._legend: Legend | None = None
 
     def draw(self, frame: Frame, result: Segmentation, coverage: dict[str, float]) -> Bytes:
-        overlay = self._blend(frame.image, result)
+        overlay = result.overlay(frame.image, self._alpha)
         if self._wants_legend:
             rows, cols = overlay.shape[:2]
             if self._legend is None or self._legend.size != (rows, cols):
@@ -274,7 +272,8 @@ class _Score:
     def add(self, frame: Frame, result: Segmentation) -> bool:
         if frame.truth is None or self.problem:
             return False
-        self._matrix.add(frame.truth, frame_mask(result, frame.truth.shape))
+        height, width = frame.truth.shape
+        self._matrix.add(frame.truth, result.mask_at((height, width)))
         return True
 
     def accuracy(self) -> Accuracy | None:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from pixelrt.errors import SinkError
 from pixelrt.segmentation import Segmentation
-from pixelrt.video.drawing import frame_mask
 from pixelrt.video.sinks.base import (
     BaseSink,
     Bytes,
@@ -95,7 +94,8 @@ class MaskFolder(BaseSink):
         if frame.name in self._names:
             raise SinkError(f"{file} was written already in this run: two frames are called {frame.name!r}")
         self._names.add(frame.name)
-        write_whole(file, encode_image(file, frame_mask(result, frame.image.shape[:2])))
+        height, width, _ = frame.image.shape
+        write_whole(file, encode_image(file, result.mask_at((height, width))))
 
     def close(self) -> tuple[Path, ...]:
         """Nothing is left to do."""

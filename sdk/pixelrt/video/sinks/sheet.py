@@ -13,7 +13,7 @@ from pixelrt.dependency import require
 from pixelrt.errors import SinkError
 from pixelrt.manifest import ClassInfo
 from pixelrt.segmentation import Segmentation
-from pixelrt.video.drawing import Blender, Colour, write_text
+from pixelrt.video.drawing import Colour, write_text
 from pixelrt.video.legend import Legend
 from pixelrt.video.sinks.base import BaseSink, Bytes, encode_image, temporary_for, write_whole
 from pixelrt.video.sources import Frame
@@ -57,7 +57,7 @@ class ContactSheet(BaseSink):
         temporary_for(path)
         self._cv2 = require("cv2", "video", "drawing a contact sheet")
         self.path, self._classes, self._count, self._title = path, classes, count, title
-        self._blend = Blender(classes, alpha)
+        self._alpha = alpha
         self._tiles: list[_Tile] = []
         self._step, self._seen = 1, 0
         self._closed = False
@@ -91,7 +91,7 @@ class ContactSheet(BaseSink):
         rows, cols = frame.image.shape[:2]
         scale = min(_TILE_PX[0] / rows, _TILE_PX[1] / cols, 1.0)
         size = (max(round(cols * scale), 1), max(round(rows * scale), 1))
-        overlay = self._blend(frame.image, result)
+        overlay = result.overlay(frame.image, self._alpha)
         image = np.asarray(self._cv2.resize(overlay, size, interpolation=self._cv2.INTER_AREA), np.uint8)
         return _Tile(frame.index, frame.time_s, image, result.coverage())
 
