@@ -28,7 +28,6 @@ help:
 demo: .venv/demo
 	mkdir -p $(DEMO)
 	$(BIN)/pixelrt export $(RECIPE) -o $(BUNDLE)
-	$(BIN)/pixelrt build $(BUNDLE)
 	$(BIN)/pixelrt run $(BUNDLE) '$(DRIVE)' --out $(DEMO)/drive.mp4 --sheet $(DEMO)/drive.png --json $(DEMO)/drive.json
 	@printf '\noverlay video   %s\ncontact sheet   %s\nfigures         %s\nexport report   %s\n' \
 		$(DEMO)/drive.mp4 $(DEMO)/drive.png $(DEMO)/drive.json $(BUNDLE)/report.html

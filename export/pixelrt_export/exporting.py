@@ -31,6 +31,7 @@ from pixelrt.manifest import (
     Source,
 )
 from pixelrt.strict import SurpriseError, decode, suggestion
+from pixelrt_export.engines import check_flavours, with_engines
 from pixelrt_export.fuse import FuseSpec, HeadSpec, fuse, output_name
 from pixelrt_export.graph import checked, value_types
 from pixelrt_export.network import HeadOutput, Network, NetworkSpec, from_module, open_network
@@ -142,14 +143,16 @@ def export_recipe(
     out: str | os.PathLike[str] | None = None,
     *,
     gate: bool = True,
+    engines: bool = True,
     quiet: bool = False,
 ) -> Bundle:
-    """Do what a recipe says.
+    """Do what a recipe says: write the bundle, then build the engines of its [[target]] sections into it.
 
     Args:
         path: The recipe.
         out: Folder of the bundle; `bundle` beside the recipe by default.
         gate: False skips the gate, whatever the recipe says; the bundle records that.
+        engines: False leaves the [[target]] sections for `pixelrt build` on another machine.
         quiet: No progress bars.
 
     Returns:
@@ -161,12 +164,17 @@ def export_recipe(
         GateFailed: If the converted network does not do what the original does; nothing is written.
         ExportError: If the network cannot be converted.
         BundleError: If the bundle cannot be written.
+        MissingDependency: If the TensorRT of a target is not installed; that is found before any work.
+        BuildError: If an engine cannot be built; the bundle stands, with the engines that could be.
     """
     recipe = read_recipe(Path(path))
+    targets = recipe.target if engines else ()
+    check_flavours(targets)
     if not gate:
         recipe = dataclasses.replace(recipe, gate=dataclasses.replace(recipe.gate, skip=True))
     folder = Path(path).parent / "bundle" if out is None else Path(out)
-    return _Export(recipe, open_network(recipe.model), None, quiet).to(folder)
+    bundle = _Export(recipe, open_network(recipe.model), None, quiet).to(folder)
+    return with_engines(bundle, targets, quiet=quiet) if targets else bundle
 
 
 # --- a recipe from arguments ----------------------------------------------------------------------

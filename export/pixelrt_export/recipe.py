@@ -8,11 +8,13 @@ import re
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pixelrt.errors import RecipeError
 from pixelrt.manifest import Activation, ColorOrder, Emit, PrecisionType
 from pixelrt.strict import SurpriseError, decode
+from pixelrt.trt import LOCAL, Flavour
+from pixelrt.trt.targets import check_targets
 from pixelrt_export.images import labels_beside
 from pixelrt_export.palettes import ClassEntry, class_infos
 
@@ -158,11 +160,24 @@ class GateSection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TargetSection:
-    """Engines to build."""
+    """Engines to build after the export."""
 
-    flavour: Literal["tensorrt", "tensorrt_rtx"]
-    sm: tuple[int, ...]
-    """Compute capabilities without the dot: 86 for 8.6."""
+    flavour: Flavour
+    sm: tuple[int, ...] = ()
+    """Compute capabilities without the dot (86 for 8.6), for `tensorrt_rtx` alone."""
+
+    def __post_init__(self) -> None:
+        if self.flavour == "tensorrt" and self.sm:
+            raise ValueError(
+                f"sm is {list(self.sm)}, and tensorrt builds for the GPU of the machine it runs on; leave sm "
+                "out, or use the flavour tensorrt_rtx"
+            )
+        check_targets(self.flavour, self.names)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The targets as `pixelrt build` calls them."""
+        return (LOCAL,) if self.flavour == "tensorrt" else tuple(f"sm{number}" for number in self.sm)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,7 +21,7 @@ from onnx import ModelProto
 
 from pixelrt.backends import BACKENDS
 from pixelrt.errors import DeviceError, ExportError, GateFailed
-from pixelrt.manifest import Emit, Gate, GateCheck, Head, Manifest
+from pixelrt.manifest import Emit, Gate, GateCheck, Head, Manifest, PrecisionType
 from pixelrt.metrics import ConfusionMatrix
 from pixelrt.session import Precision, Session, open_model
 from pixelrt_export.diagnose import explain
@@ -32,6 +32,9 @@ LOGIT_BYTES = 64 * 2**20
 """Logits are compared on the first images, as many as fit into this; masks are compared on all of them."""
 NUM_PICTURES = 3
 """Images per head that are kept for the report, besides the worst one."""
+
+_STAND_IN: dict[PrecisionType, Precision] = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
+"""What ONNX Runtime computes for the gate, by the type of the network."""
 
 Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float32]
@@ -197,11 +200,8 @@ def contenders(manifest: Manifest) -> tuple[Contender, ...]:
         Contender("openvino", precision, required=precision == "float32")
         for precision in BACKENDS["openvino"].precisions("cpu", manifest)
     ]
-    onnxruntime = [
-        Contender("onnxruntime", precision, required=True)
-        for precision in BACKENDS["onnxruntime"].precisions("cpu", manifest)
-    ]
-    return (*sorted(openvino, key=lambda one: not one.required), *onnxruntime)
+    stand_in = Contender("onnxruntime", _STAND_IN[manifest.precision.requested], required=True)
+    return (*sorted(openvino, key=lambda one: not one.required), stand_in)
 
 
 # --- the original ---------------------------------------------------------------------------------
@@ -346,11 +346,11 @@ def _measure_logits(
 
 
 def _opened(model: ModelProto, manifest: Manifest, contender: Contender) -> Session:
+    precision = contender.precision
     if contender.backend == "onnxruntime":
         model, _ = round_explicitly(model)
-    return open_model(
-        model.SerializeToString(), manifest, backend=contender.backend, precision=contender.precision
-    )
+        precision = "float32"  # in which it runs the roundings that are written out
+    return open_model(model.SerializeToString(), manifest, backend=contender.backend, precision=precision)
 
 
 def with_logits(conversion: Conversion) -> tuple[ModelProto, Manifest]:

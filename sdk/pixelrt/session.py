@@ -176,7 +176,9 @@ def _without_gate(backend: Backend, precision: Precision, gate: Gate) -> tuple[P
             f"no precision of {backend.name} passed the gate; name one with precision=..., or export again",
         )
     reason = (
-        "the gate was skipped at the export" if gate.skipped else f"the gate did not measure {backend.name}"
+        "the gate was skipped at the export"
+        if gate.skipped
+        else f"the gate did not measure {backend.name} in it"
     )
     return precision, f"{precision} is the most exact precision here ({reason})"
 

@@ -175,7 +175,6 @@ class TestONNXRuntime(BackendContract):
     backend = "onnxruntime"
 
 
-class TestONNXRuntimeHalf(BackendContract):
+class TestONNXRuntimeOnHalfPrecisionGraph(BackendContract):
     backend = "onnxruntime"
     model = "fp16"
-    precision = "float16"

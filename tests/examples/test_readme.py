@@ -61,7 +61,7 @@ def test_the_readme_from_top_to_bottom(tmp_path: Path) -> None:
                     run(["bash", "-c", line], tmp_path)
     bundle = tmp_path / "engines" / "road-unet" / "bundle"
     kinds = [artifact["kind"] for artifact in json.loads((bundle / "manifest.json").read_text())["artifacts"]]
-    assert kinds.count("engine") == 2
+    assert kinds.count("engine") == 6
     assert (tmp_path / "out" / "my-unet" / "report.html").is_file()
     assert (tmp_path / "drive.mp4").stat().st_size > 10_000
     assert len(list((tmp_path / "masks").glob("*.png"))) == 25

@@ -115,6 +115,21 @@ class TestPassing:
         assert "the gate was skipped: nobody has checked" in done.stderr
         assert Bundle.open(tmp_path / "bundle").manifest.gate.skipped
 
+    def test_the_engines_that_a_recipe_names_are_built(self, tmp_path: Path) -> None:
+        target = '[[target]]\nflavour = "tensorrt_rtx"\nsm = [75, 86]'
+        recipe = write_recipe(tmp_path, gate=target)
+        done = pixelrt_export(recipe)
+        assert done.returncode == 0, done.stderr
+        assert "engines: sm75, sm86" in done.stderr
+        bundle = Bundle.open(tmp_path / "bundle")
+        engines = [artifact for artifact in bundle.manifest.artifacts if artifact.kind == "engine"]
+        assert [engine.targets for engine in engines] == [("sm75",), ("sm86",)]
+        report = (bundle.path / "report.html").read_text()
+        assert all(bundle.read(engine) and engine.file in report for engine in engines)
+        done = pixelrt_export(recipe, "--no-engines", "--quiet")
+        assert done.returncode == 0, done.stderr
+        assert len(Bundle.open(tmp_path / "bundle").manifest.artifacts) == 1
+
     def test_a_checkpoint_is_named_in_the_manifest(self, tmp_path: Path) -> None:
         recipe = write_recipe(tmp_path, model='checkpoint = "weights.safetensors"')
         weights = {
@@ -173,6 +188,13 @@ class TestFailing:
         assert done.returncode == 1
         assert "is the checkpoint of another architecture than Net: 3 missing (" in done.stderr
         assert "1 of another shape (lift.weight (16, 3, 3, 3), the model has (8, 3, 3, 3))" in done.stderr
+        assert left_in(tmp_path) == set()
+
+    def test_a_target_whose_tensorrt_is_missing_is_refused_before_any_work(self, tmp_path: Path) -> None:
+        recipe = write_recipe(tmp_path, gate='[[target]]\nflavour = "tensorrt"')
+        done = pixelrt_export(recipe)
+        assert done.returncode == 1
+        assert "pip install 'pixelrt[tensorrt]', or leave the engines out (--no-engines" in done.stderr
         assert left_in(tmp_path) == set()
 
     def test_no_recipe(self, tmp_path: Path) -> None:

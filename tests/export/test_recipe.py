@@ -188,6 +188,21 @@ def test_a_file_beside_the_recipe_may_be_the_entry(tmp_path: Path) -> None:
             '["a", "b"]\n[[target]]\nflavour = "rtx"\nsm = [80]',
             r"target\[0\].flavour is 'rtx'",
         ),
+        (
+            '["road", "car"]',
+            '["a", "b"]\n[[target]]\nflavour = "tensorrt_rtx"\nsm = [86, 86]',
+            r"target\[0\]: targets .*each once",
+        ),
+        (
+            '["road", "car"]',
+            '["a", "b"]\n[[target]]\nflavour = "tensorrt_rtx"',
+            r"target\[0\]: targets \[\]: one or more",
+        ),
+        (
+            '["road", "car"]',
+            '["a", "b"]\n[[target]]\nflavour = "tensorrt"\nsm = [86]',
+            r"tensorrt builds for the GPU of the machine it runs on",
+        ),
         ("[model]", "[model", r"is not valid TOML: .*line 2"),
     ],
 )

@@ -40,6 +40,11 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--no-gate", action="store_true", help="do not compare with the original; the bundle records that"
     )
+    parser.add_argument(
+        "--no-engines",
+        action="store_true",
+        help="do not build the engines of the recipe's [[target]] sections",
+    )
     parser.add_argument("--quiet", action="store_true", help="no progress bars and no table")
     parser.add_argument("--json", action="store_true", help="print path and gate as JSON")
 
@@ -52,7 +57,11 @@ def run(arguments: argparse.Namespace) -> int:
     """
     exporter = require("pixelrt_export", "export", "exporting a network")
     bundle: Bundle = exporter.export_recipe(
-        arguments.recipe, arguments.out, gate=not arguments.no_gate, quiet=arguments.quiet
+        arguments.recipe,
+        arguments.out,
+        gate=not arguments.no_gate,
+        engines=not arguments.no_engines,
+        quiet=arguments.quiet,
     )
     if not arguments.quiet:
         _show(bundle)
@@ -72,6 +81,9 @@ def _show(bundle: Bundle) -> None:
     else:
         terminal = require("pixelrt.terminal", "cli", "showing tables")
         terminal.console.print(_table(gate.checks, gate.agreement, gate.miou_drop))
+    engines = [artifact for artifact in bundle.manifest.artifacts if artifact.kind == "engine"]
+    if engines:
+        complain(f"engines: {', '.join(' '.join(engine.targets) for engine in engines)}")
     complain(f"report: {bundle.path / 'report.html'}")
 
 

@@ -1,0 +1,47 @@
+"""The engines that a recipe asks for, built into its bundle after the export."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pixelrt.bundle import Bundle
+from pixelrt.bundle_report import refresh_report
+from pixelrt.errors import MissingDependency
+from pixelrt.trt import FLAVOURS, BuildOptions, build_bundle, installed_flavours
+from pixelrt_export.progress import Steps
+from pixelrt_export.recipe import TargetSection
+
+
+def check_flavours(targets: Sequence[TargetSection]) -> None:
+    """Refuse targets that cannot be built here, before any work.
+
+    Raises:
+        MissingDependency: If the TensorRT of a target is not installed.
+    """
+    installed = installed_flavours()
+    for target in targets:
+        if target.flavour not in installed:
+            extra = "rtx" if target.flavour == "tensorrt_rtx" else "tensorrt"
+            raise MissingDependency(
+                f"the recipe has a [[target]] for {FLAVOURS[target.flavour]}, which is not installed; "
+                f"install it with: pip install 'pixelrt[{extra}]', or leave the engines out (--no-engines, "
+                "engines=False) and use `pixelrt build` elsewhere"
+            )
+
+
+def with_engines(bundle: Bundle, targets: Sequence[TargetSection], *, quiet: bool) -> Bundle:
+    """Build the engines and list them in the bundle's report.
+
+    Raises:
+        BuildError: If an engine cannot be built; the bundle stands, with the engines that could be.
+        BundleError: If an engine or the report cannot be written.
+    """
+    try:
+        with Steps(quiet) as steps:
+            for target in targets:
+                with steps.step(f"engines: {' '.join(target.names)}"):
+                    options = BuildOptions(flavour=target.flavour, targets=target.names)
+                    bundle = build_bundle(bundle, options)
+    finally:
+        refresh_report(bundle)
+    return bundle
