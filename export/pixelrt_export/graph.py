@@ -215,9 +215,9 @@ class Nodes:
         """Add a Cast to a `TensorProto.DataType`."""
         return self.add("Cast", [tensor], name, output, to=elem_type)
 
-    def largest(self, tensor: str, axis: int, name: str) -> str:
-        """Add ReduceMax over one axis, which disappears, in the spelling of the operator set."""
+    def reduce(self, op: str, tensor: str, axis: int, name: str, output: str = "") -> str:
+        """Add a ReduceMax or ReduceMean over one axis, which disappears, as the operator set spells it."""
         if self.opset < 18:
-            return self.add("ReduceMax", [tensor], name, axes=[axis], keepdims=0)
+            return self.add(op, [tensor], name, output, axes=[axis], keepdims=0)
         axes = self.constant(f"axis_{axis}", np.array([axis], dtype=np.int64))
-        return self.add("ReduceMax", [tensor, axes], name, keepdims=0)
+        return self.add(op, [tensor, axes], name, output, keepdims=0)
