@@ -32,7 +32,7 @@ from pixelrt.manifest import (
 )
 from pixelrt.strict import SurpriseError, decode, suggestion
 from pixelrt_export.engines import check_flavours, with_engines
-from pixelrt_export.fuse import FuseSpec, HeadSpec, fuse, output_name
+from pixelrt_export.fuse import DEFAULT_AXES, FuseSpec, HeadSpec, fuse, output_name
 from pixelrt_export.graph import checked, value_types
 from pixelrt_export.network import HeadOutput, Network, NetworkSpec, from_module, open_network
 from pixelrt_export.palettes import ClassEntry, class_infos
@@ -391,8 +391,7 @@ def _network_spec(recipe: Recipe) -> NetworkSpec:
 
 
 def _fuse_spec(recipe: Recipe) -> FuseSpec:
-    axes = FuseSpec(heads=(), mean=(), std=()).axes
-    axes["batch"] = Axis(min=1, opt=1, max=recipe.input.batch)
+    axes = {**DEFAULT_AXES, "batch": Axis(min=1, opt=1, max=recipe.input.batch)}
     return FuseSpec(
         heads=tuple(
             HeadSpec(

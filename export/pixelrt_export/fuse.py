@@ -3,15 +3,17 @@
     frame uint8[batch, height, width, C] -> float -> NCHW -> resize -> normalise -> network
         -> per head: logits at the network's input size -> mask, confidence, grid, logits
 
-Everything around the network computes in float32. uint8 meets a Cast first and leaves through a Cast last,
-because TensorRT knows it at the border only.
+float32 is the graph's type around the network; a backend may compute in less (OpenVINO in bfloat16 does, and
+the probabilities of a grid's cell then sum to 1 +- 0.002). uint8 meets a Cast first and leaves through a Cast
+last, because TensorRT knows it at the border only.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +37,14 @@ FRAME = "frame"
 IMAGE = "image"
 MAX_CLASSES = 256
 """A mask is made of bytes."""
+DEFAULT_AXES: Mapping[str, Axis] = MappingProxyType(
+    {
+        "batch": Axis(min=1, opt=1, max=4),
+        "height": Axis(min=16, opt=720, max=2160),
+        "width": Axis(min=16, opt=1280, max=3840),
+    }
+)
+"""Ranges of the dynamic axes: up to four frames at once, up to 4K."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,13 +74,7 @@ class FuseSpec:
     """Order in which the network was trained to see the first three channels."""
     frame_color: ColorOrder = "rgb"
     """Order in which frames arrive."""
-    axes: dict[str, Axis] = field(
-        default_factory=lambda: {
-            "batch": Axis(min=1, opt=1, max=4),
-            "height": Axis(min=16, opt=720, max=2160),
-            "width": Axis(min=16, opt=1280, max=3840),
-        }
-    )
+    axes: dict[str, Axis] = field(default_factory=lambda: dict(DEFAULT_AXES))
     """Ranges of the dynamic axes `batch`, `height` and `width`."""
 
 

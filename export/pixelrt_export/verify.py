@@ -13,7 +13,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -23,9 +22,11 @@ from pixelrt.backends import BACKENDS
 from pixelrt.errors import DeviceError, ExportError, GateFailed
 from pixelrt.manifest import Emit, Gate, GateCheck, Head, Manifest, PrecisionType
 from pixelrt.metrics import ConfusionMatrix
+from pixelrt.segmentation import nearest
 from pixelrt.session import Precision, Session, open_model
 from pixelrt_export.diagnose import explain
 from pixelrt_export.fuse import FRAME, MAX_CLASSES, FuseSpec, HeadSpec, fuse
+from pixelrt_export.network import Network
 from pixelrt_export.rounding import round_explicitly
 
 LOGIT_BYTES = 64 * 2**20
@@ -35,18 +36,12 @@ NUM_PICTURES = 3
 
 _STAND_IN: dict[PrecisionType, Precision] = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 """What ONNX Runtime computes for the gate, by the type of the network."""
+_TOLERANCE = 1e-3
+"""By which probabilities may leave 0..1, and their sum over the classes miss 1."""
 
 Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 T = TypeVar("T")
-
-
-class Network(Protocol):
-    """The part of `pixelrt_export.network.Network` that the gate needs."""
-
-    def reference(self, images: Floats) -> dict[str, Floats]:
-        """Head name to raw output of the original in FP32."""
-        ...
 
 
 class Track(Protocol):
@@ -164,7 +159,8 @@ def verify(conversion: Conversion, samples: Sequence[Sample], gate: Gate, track:
     Raises:
         GateFailed: If a contender that must pass does not; the message says which number missed which limit
             and where the networks begin to differ.
-        ExportError: If there are no images, the labels do not fit the classes, or the original gives NaN.
+        ExportError: If there are no images, the labels do not fit the classes, the original gives NaN, or its
+            values show that the activation of a head is another one than the recipe says.
         DeviceError: If a contender that must pass cannot run here.
     """
     if not samples:
@@ -238,11 +234,8 @@ def class_ids(values: Floats, head: HeadSpec) -> Bytes:
 
 
 def at_size_of(mask: Bytes, labels: Bytes) -> Bytes:
-    """A mask at the size of its labels, by nearest neighbour."""
-    if mask.shape == labels.shape:
-        return mask
-    rows, cols = labels.shape
-    return np.asarray(cv2.resize(mask, (cols, rows), interpolation=cv2.INTER_NEAREST_EXACT), mask.dtype)
+    """A mask at the size of its labels, as the runtime does it, so that both mIoUs are one measure."""
+    return nearest(mask, *labels.shape)
 
 
 def _original(conversion: Conversion, samples: Sequence[Sample], track: Track) -> Reference:
@@ -252,21 +245,75 @@ def _original(conversion: Conversion, samples: Sequence[Sample], track: Track) -
         reference.masks[head.name], reference.logits[head.name] = [], []
         if any(head.name in sample.labels for sample in samples):
             reference.truth[head.name] = ConfusionMatrix(num_classes[head.name])
-    room = LOGIT_BYTES
+    room, ranges = LOGIT_BYTES, {head.name: _Range() for head in spec.heads}
     for sample in track(samples, "gate: the original in FP32"):
         raw = conversion.network.reference(normalised(sample.pixels, spec))
         values = {head.name: upsampled(raw[head.name], sample.pixels.shape[:2]) for head in spec.heads}
         room -= sum(array.nbytes for array in values.values())
         for head in spec.heads:
             _finite(values[head.name], head.name, sample.name)
+            ranges[head.name].add(raw[head.name])
             mask = class_ids(values[head.name], head)
             reference.masks[head.name].append(mask)
             if room >= 0 or not reference.logits[head.name]:
                 reference.logits[head.name].append(values[head.name])
             _count(reference.truth.get(head.name), sample.labels.get(head.name), mask)
+    for head in spec.heads:
+        _check_activation(head, ranges[head.name])
     for name, truth in reference.truth.items():
         _check_labels(truth, name)
     return reference
+
+
+@dataclass(slots=True)
+class _Range:
+    """What the raw values [N, K, h, w] of a head have in common over all images."""
+
+    channels: int = 0
+    least: float = math.inf
+    most: float = -math.inf
+    off_one: float = 0.0
+    """Largest difference between 1 and the sum over the channels."""
+
+    def add(self, raw: Floats) -> None:
+        self.channels = raw.shape[1]
+        self.least = min(self.least, float(raw.min()))
+        self.most = max(self.most, float(raw.max()))
+        self.off_one = max(self.off_one, float(np.abs(raw.sum(1) - 1).max()))
+
+    @property
+    def within(self) -> bool:
+        """Whether every value could be a probability."""
+        return self.least >= -_TOLERANCE and self.most <= 1 + _TOLERANCE
+
+    @property
+    def probabilities(self) -> bool:
+        """Whether these are probabilities: of class 1, or of all classes together."""
+        return self.within and (self.channels == 1 or self.off_one <= _TOLERANCE)
+
+
+def _check_activation(head: HeadSpec, found: _Range) -> None:
+    """Confidence and grid mean nothing, and a one-channel mask is wrong, under the wrong activation."""
+    if (head.activation == "none") == found.probabilities:
+        return
+    start = f"the original gives values from {found.least:.4g} to {found.most:.4g} for head {head.name!r}"
+    if found.probabilities:
+        summing = "" if found.channels == 1 else ", and they sum to 1 over the classes"
+        raise ExportError(
+            f"{start}{summing}: these are probabilities already, and {head.activation} would be applied a "
+            "second time; set activation = 'none'"
+        )
+    if found.within:
+        raise ExportError(
+            f"{start}, and their sum over the classes misses 1 by up to {found.off_one:.4g}: with activation "
+            "= 'none', probabilities that sum to 1 were expected. For logits set activation = 'softmax'; "
+            "independent classes (a sigmoid for each of several channels) are not supported"
+        )
+    right = "sigmoid" if found.channels == 1 else "softmax"
+    raise ExportError(
+        f"{start}: these are logits, and with activation = 'none' probabilities from 0 to 1 were expected; "
+        f"set activation = '{right}'"
+    )
 
 
 def _num_classes(manifest: Manifest) -> dict[str, int]:

@@ -26,6 +26,7 @@ import pixelrt_export
 from pixelrt.bundle import MANIFEST, Bundle
 from pixelrt.errors import BundleError, ExportError, GateFailed, InputError, SourceError
 from pixelrt_export import exporting
+from pixelrt_export.models import UNet
 
 SIZE = (64, 96)
 UNTRAINED = 0.99
@@ -209,6 +210,20 @@ class TestForeignNetworks:
 
 
 class TestWholeWay:
+    def test_a_network_that_ends_in_softmax(self, tmp_path: Path) -> None:
+        """As `classic_unet` does."""
+        torch.manual_seed(1)
+        net = UNet(3, 4, (8, 16), batch_norm=False, upsampling="nearest", activation="softmax")
+        with torch.no_grad():
+            net.classify.weight *= 40
+        with pytest.raises(ExportError, match=r"probabilities already, .*; set activation = 'none'"):
+            export(net, tmp_path / "b")
+        bundle = export(net, tmp_path / "b", activation="none")
+        with pixelrt.load(bundle, precision="float32") as segmenter:
+            grid = segmenter(frames(1)[0]).grid
+        assert grid is not None
+        np.testing.assert_allclose(grid.sum(0), 1, atol=1e-3)
+
     def test_the_bundle_gives_what_pytorch_gives(self, tmp_path: Path) -> None:
         net = Pixelwise()
         bundle = export(net, tmp_path / "b")

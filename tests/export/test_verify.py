@@ -20,10 +20,11 @@ from torch import nn
 from pixelrt.backends import BACKENDS
 from pixelrt.errors import ExportError, GateFailed
 from pixelrt.manifest import Emit, Gate
+from pixelrt.segmentation import Latency, Segmentation
 from pixelrt_export.exporting import convert
 from pixelrt_export.fuse import FuseSpec, HeadSpec, fuse
 from pixelrt_export.graph import copy_of
-from pixelrt_export.network import from_module
+from pixelrt_export.network import NetworkSpec, from_module
 from pixelrt_export.precision import to_precision
 from pixelrt_export.progress import Steps
 from pixelrt_export.recipe import (
@@ -163,6 +164,15 @@ class TestParts:
         np.testing.assert_array_equal(
             at_size_of(mask, labels), np.repeat(np.repeat(mask, 2, axis=0), 3, axis=1)
         )
+
+    @pytest.mark.parametrize("size", [(25, 37), (720, 960), (31, 1000)])
+    def test_masks_are_resized_as_the_runtime_resizes_them(self, size: tuple[int, int]) -> None:
+        mask = np.random.default_rng(0).integers(0, 11, (512, 704), dtype=np.uint8)
+        found = Segmentation(
+            name="x", mask=mask, confidence=None, grid=None, logits=None, classes=(), frame_size=size,
+            latency=Latency(prepare_ms=0, network_ms=0, total_ms=0),
+        )  # fmt: skip
+        np.testing.assert_array_equal(at_size_of(mask, np.zeros(size, np.uint8)), found.resized().mask)
 
 
 def run(model: ModelProto, feeds: dict[str, NDArray[Any]]) -> list[NDArray[np.float32]]:
@@ -355,8 +365,50 @@ class TestRefusing:
         ):
             verify(colors, given, gate(), untracked)
 
+    @pytest.mark.parametrize(
+        ("last", "channels", "activation", "message"),
+        [
+            (
+                nn.Sigmoid(),
+                1,
+                "sigmoid",
+                r"from \S+ to \S+ for head 'scene': these are probabilities already, and sigmoid .*'none'",
+            ),
+            (nn.Softmax(1), 3, "softmax", r"they sum to 1 .*: these are probabilities already.* = 'none'"),
+            (nn.Identity(), 1, "none", r"these are logits, .* from 0 to 1 were expected; .* = 'sigmoid'"),
+            (nn.Identity(), 3, "none", r"these are logits, .* from 0 to 1 were expected; .* = 'softmax'"),
+            (nn.Sigmoid(), 3, "none", r"misses 1 by .* 'softmax'; independent classes .* are not supported"),
+        ],
+        ids=["sigmoid-twice", "softmax-twice", "sigmoid-missing", "softmax-missing", "independent"],
+    )
+    def test_another_activation_than_the_network_needs(
+        self, last: nn.Module, channels: int, activation: str, message: str
+    ) -> None:
+        head = HeadSection(classes=("a", "b", "c")[: max(2, channels)], activation=activation)  # type: ignore[arg-type]
+        made = conversion(self.network(last, channels), head=(head,))
+        with pytest.raises(ExportError, match=message):
+            verify(made, samples(), gate(0), untracked)
+
+    @pytest.mark.parametrize(("last", "channels"), [(nn.Sigmoid(), 1), (nn.Softmax(1), 3)])
+    def test_probabilities_are_said_to_be_so(self, last: nn.Module, channels: int) -> None:
+        head = HeadSection(classes=("a", "b", "c")[: max(2, channels)], activation="none")
+        made = conversion(self.network(last, channels), head=(head,))
+        assert verify(made, samples(), gate(0.9), untracked).gate.checks[0].passed
+
+    def network(self, last: nn.Module, channels: int) -> nn.Module:
+        torch.manual_seed(0)
+        lift = nn.Conv2d(3, channels, 3, padding=1)
+        with torch.no_grad():
+            lift.weight *= 5
+        return nn.Sequential(lift, last)
+
     def test_an_original_that_gives_nan(self, colors: Conversion) -> None:
         class Broken:
+            description, checkpoint_sha256 = "broken", ""
+
+            def to_onnx(self, spec: NetworkSpec) -> ModelProto:
+                raise NotImplementedError
+
             def reference(self, images: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
                 return {"scene": np.full((1, 3, *SIZE), math.nan, np.float32)}
 
