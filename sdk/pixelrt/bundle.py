@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from pixelrt.errors import BundleError
+from pixelrt.errors import BundleError, ManifestError
 from pixelrt.manifest import Artifact, Manifest
 
 MANIFEST = "manifest.json"
@@ -45,15 +45,18 @@ class Bundle:
         folder = Path(path)
         file = folder / MANIFEST
         if not file.is_file():
-            found = "no such folder" if not folder.exists() else f"no {MANIFEST} in it"
             raise BundleError(
-                f"{folder} is not a bundle: {found}; expected the folder that `pixelrt export` writes"
+                f"{folder} is not a bundle: {_instead(folder)}; expected the folder that `pixelrt export` "
+                "writes"
             )
         try:
             text = file.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as problem:
             raise BundleError(f"{file} cannot be read: {problem}") from problem
-        return cls(folder, Manifest.from_json(text))
+        try:
+            return cls(folder, Manifest.from_json(text))
+        except ManifestError as problem:
+            raise ManifestError(f"{folder}: {problem}") from problem
 
     @property
     def model(self) -> Artifact:
@@ -119,6 +122,15 @@ class Bundle:
         return Bundle(self.path, manifest)
 
 
+def _instead(path: Path) -> str:
+    """What is there in the place of a bundle."""
+    if not path.exists():
+        return "no such folder"
+    if path.is_dir():
+        return f"no {MANIFEST} in it"
+    return f"a file; did you mean {path.parent}?" if path.name == MANIFEST else "a file"
+
+
 def sha256(content: bytes) -> str:
     """Hexadecimal SHA-256 of bytes."""
     return hashlib.sha256(content).hexdigest()
@@ -143,6 +155,25 @@ def write_file(path: Path, content: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def check_folder(path: Path) -> Path:
+    """Refuse a place where no bundle can be written, before any work.
+
+    Returns:
+        The absolute path.
+
+    Raises:
+        BundleError: If `path` holds something that is not a bundle, or its parent is no writable folder.
+    """
+    place = path.resolve()
+    if place.exists() and not (place / MANIFEST).is_file() and (not place.is_dir() or any(place.iterdir())):
+        raise BundleError(f"{path} exists and is not a bundle; choose another folder, or remove it first")
+    parent = next(folder for folder in place.parents if folder.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+        found = "is no folder" if not parent.is_dir() else "may not be written to"
+        raise BundleError(f"{path} cannot be written: {parent} {found}; choose another place")
+    return place
+
+
 def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
     """Write a folder whole or not at all.
 
@@ -152,32 +183,59 @@ def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
     Raises:
         BundleError: If the folder cannot be written, or `path` holds something that is not a bundle.
     """
-    if path.exists() and not (path / MANIFEST).is_file() and (not path.is_dir() or any(path.iterdir())):
-        raise BundleError(f"{path} exists and is not a bundle; choose another folder, or remove it first")
+    place = check_folder(path)
     token = secrets.token_hex(4)
-    temporary = path.with_name(f".{path.name}.{token}.tmp")
-    retired = path.with_name(f".{path.name}.{token}.old")
+    temporary = place.with_name(f".{place.name}.{token}.tmp")
+    retired = place.with_name(f".{place.name}.{token}.old")
     try:
         temporary.mkdir(parents=True)
         fill(temporary)
-        if path.exists():
-            path.rename(retired)
-        temporary.rename(path)
+        _flush(temporary)
+        _replace(place, temporary, retired)
     except OSError as problem:
-        if retired.exists() and not path.exists():
-            retired.rename(path)
         raise BundleError(f"{path} cannot be written ({problem.strerror}); nothing was changed") from problem
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-        shutil.rmtree(retired, ignore_errors=True)
+        if place.exists():
+            shutil.rmtree(retired, ignore_errors=True)
+
+
+def _flush(folder: Path) -> None:
+    """Bring a folder's files to the disk, so that a power cut after the renaming finds them whole."""
+    for file in (*folder.iterdir(), folder):
+        descriptor = os.open(file, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _replace(place: Path, fresh: Path, retired: Path) -> None:
+    """Put a folder in the place of another, or leave all as it was, Ctrl-C included."""
+    try:
+        if place.exists():
+            place.rename(retired)
+        fresh.rename(place)
+    except BaseException:
+        if retired.exists() and not place.exists():
+            retired.rename(place)
+        raise
 
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Hold a folder for this process (advisory lock; released when the process ends, however it ends)."""
-    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError as problem:
+        raise BundleError(f"{folder} cannot be opened ({problem.strerror}); is it there?") from problem
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        except OSError as problem:
+            raise BundleError(
+                f"{folder} cannot be locked ({problem.strerror}); keep bundles on a disk of this machine"
+            ) from problem
         yield
     finally:
         os.close(descriptor)

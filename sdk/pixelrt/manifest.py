@@ -157,10 +157,11 @@ class Gate:
     num_images: int
     checks: tuple[GateCheck, ...] = ()
 
-    def passed(self, backend: str, precision: str) -> bool | None:
-        """Whether every head passed on this backend in this precision; None where it was not measured."""
+    def passed(self, backend: str, precision: str, device: str = "cpu") -> bool | None:
+        """Whether every head passed on this backend and device in this precision; None if not measured."""
+        asked = (backend, precision, device)
         verdicts = [
-            check.passed for check in self.checks if (check.backend, check.precision) == (backend, precision)
+            check.passed for check in self.checks if (check.backend, check.precision, check.device) == asked
         ]
         return all(verdicts) if verdicts else None
 

@@ -91,14 +91,15 @@ class Segmentation:
             size: Height and width; None for the frame's own.
 
         Raises:
-            InputError: If a side is below 1.
+            InputError: If a side is no whole number of at least 1.
         """
-        height, width = size or self.frame_size
-        _check_size((height, width))
+        size = size or self.frame_size
+        _check_size(size)
+        height, width = size
         return dataclasses.replace(
             self,
-            mask=_nearest(self.mask, height, width),
-            confidence=_nearest(self.confidence, height, width),
+            mask=nearest(self.mask, height, width),
+            confidence=nearest(self.confidence, height, width),
             logits=None,
             others={name: other.resized((height, width)) for name, other in self.others.items()},
         )
@@ -110,7 +111,7 @@ class Segmentation:
             InputError: If a side is below 1, or the bundle emits no mask.
         """
         _check_size(size)
-        return _nearest(self._mask(), *size)
+        return nearest(self._mask(), *size)
 
     def colorize(self, color: ColorOrder = "rgb") -> Bytes:
         """The mask in the colours of its classes, uint8[h, w, 3].
@@ -214,7 +215,8 @@ class Segmenter:
         Args:
             bundle: A segmentation bundle.
             session: An open session of it, which the segmenter then owns.
-            color: Colour order of the frames that will come; None for the bundle's own.
+            color: Colour order of the frames that will come, where they have three channels or more; None for
+                the bundle's own.
 
         Raises:
             InputError: If the colour order is unknown.
@@ -223,7 +225,8 @@ class Segmenter:
             raise InputError(f"color is {color!r}, expected 'rgb', 'bgr', or None for the bundle's own")
         self.bundle = bundle
         self.session = session
-        self._swap_color = color not in (None, bundle.manifest.preprocess.color)
+        form = bundle.manifest.preprocess
+        self._swap_color = form.channels >= 3 and color not in (None, form.color)
 
     def __repr__(self) -> str:
         return f"Segmenter({self.bundle.manifest.name!r}, {self.session!r})"
@@ -384,8 +387,8 @@ def check_alpha(alpha: float) -> None:
 
 
 def _check_size(size: tuple[int, int]) -> None:
-    if min(size) < 1:
-        raise InputError(f"size {size}: height and width of at least 1 were expected")
+    if not all(isinstance(side, (int, np.integer)) and side >= 1 for side in size) or len(size) != 2:
+        raise InputError(f"size {size}: height and width, whole numbers of at least 1, were expected")
 
 
 def _check_frame(frame: object, channels: int) -> None:
@@ -422,13 +425,13 @@ def _indices(outputs: Mapping[str, NDArray[Any]]) -> range:
 
 
 @overload
-def _nearest(plane: Bytes, height: int, width: int) -> Bytes: ...
+def nearest(plane: Bytes, height: int, width: int) -> Bytes: ...
 @overload
-def _nearest(plane: None, height: int, width: int) -> None: ...
+def nearest(plane: None, height: int, width: int) -> None: ...
 @overload
-def _nearest(plane: Bytes | None, height: int, width: int) -> Bytes | None: ...
-def _nearest(plane: Bytes | None, height: int, width: int) -> Bytes | None:
-    """Nearest neighbour with half-pixel centres, as the network's own resizing counts pixels."""
+def nearest(plane: Bytes | None, height: int, width: int) -> Bytes | None: ...
+def nearest(plane: Bytes | None, height: int, width: int) -> Bytes | None:
+    """A mask at another size, by nearest neighbour with half-pixel centres, as the network counts pixels."""
     if plane is None or plane.shape == (height, width):
         return plane
     rows = ((np.arange(height) + 0.5) * (plane.shape[0] / height)).astype(np.intp)

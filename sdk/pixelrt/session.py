@@ -61,8 +61,8 @@ class SessionOptions:
         _check_choice("device", self.device, ("auto", "cpu", "cuda"))
         _check_choice("backend", self.backend, (None, *BACKENDS))
         _check_choice("precision", self.precision, (None, *get_args(Precision)))
-        if self.threads is not None and self.threads < 1:
-            raise InputError(f"threads is {self.threads}, expected 1 or more, or None for one per core")
+        if self.threads is not None and (not isinstance(self.threads, int) or self.threads < 1):
+            raise InputError(f"threads is {self.threads!r}, expected 1 or more, or None for one per core")
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,19 +158,23 @@ def _precision(
 ) -> tuple[Precision | None, str]:
     """The precision to use and why, or None and why there is none."""
     available = backend.precisions(device, manifest)
-    if options.precision is not None:
-        if options.precision in available:
-            return options.precision, f"{options.precision} was asked for"
-        return None, _lacks(backend, device, manifest, options.precision)
+    gate, asked = manifest.gate, options.precision
+    if asked is not None:
+        if asked not in available:
+            return None, _lacks(backend, device, manifest, asked)
+        failed = gate.passed(backend.name, asked, device) is False
+        return asked, f"{asked} was asked for{', although its gate failed' if failed else ''}"
     for precision in available:
-        if manifest.gate.passed(backend.name, precision):
+        if gate.passed(backend.name, precision, device):
             return precision, f"{precision} is the fastest precision here whose gate passed"
-    return _without_gate(backend, available[-1], manifest.gate)
+    return _without_gate(backend, device, available[-1], gate)
 
 
-def _without_gate(backend: Backend, precision: Precision, gate: Gate) -> tuple[Precision | None, str]:
+def _without_gate(
+    backend: Backend, device: Device, precision: Precision, gate: Gate
+) -> tuple[Precision | None, str]:
     """The most exact precision, where no gate says that one passed."""
-    if gate.passed(backend.name, precision) is False:
+    if gate.passed(backend.name, precision, device) is False:
         return (
             None,
             f"no precision of {backend.name} passed the gate; name one with precision=..., or export again",

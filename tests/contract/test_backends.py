@@ -53,7 +53,7 @@ class BackendContract:
         info = session.info
         assert (info.backend, info.device, info.precision) == (self.backend, "cpu", self.precision)
         assert info.version[0].isdigit()
-        assert [spec.name for spec in session.inputs] == ["frame"]
+        assert [(spec.name, spec.shape) for spec in session.inputs] == [("frame", ("batch", 32, 48, 3))]
         assert [spec.name for spec in session.outputs] == [tensor.name for tensor in bundle.manifest.outputs]
 
     def test_finds_the_classes(self, session: Session) -> None:
@@ -102,7 +102,9 @@ class BackendContract:
             ({}, r"inputs \[\] were given, expected \['frame'\]"),
             ({"image": stripes()}, r"inputs \['image'\] were given, expected \['frame'\]"),
             ({"frame": stripes().astype(np.float32)}, r"'frame' is float32\[1, 32, 48, 3\], expected uint8"),
-            ({"frame": stripes()[0]}, r"is uint8\[32, 48, 3\], expected uint8\[batch, height, width, 3\]"),
+            ({"frame": stripes()[0]}, r"is uint8\[32, 48, 3\], expected uint8\[batch, 32, 48, 3\]"),
+            ({"frame": [1, 2]}, "is a list, expected a NumPy array"),
+            ({"frame": np.zeros((1, 64, 48, 3), np.uint8)}, r"is uint8\[1, 64, 48, 3\], expected uint8"),
             ({"frame": stripes()[..., :1]}, r"is uint8\[1, 32, 48, 1\], expected"),
             ({"frame": stripes()[:0]}, r"is uint8\[0, 32, 48, 3\], expected"),
         ],

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pixelrt import errors
-from pixelrt.bundle import Bundle, sha256, write_file, write_folder
+from pixelrt.bundle import MANIFEST, Bundle, check_folder, sha256, write_file, write_folder
 from pixelrt.dependency import require
 from pixelrt.errors import BundleError, ManifestError, MissingDependency, PixelRTError
 from pixelrt.manifest import (
@@ -278,3 +278,61 @@ class TestWriting:
             write_file(tmp_path / "missing" / "file", b"x")
         write_file(tmp_path / "file", bytes(np.arange(3, dtype=np.uint8)))
         assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("at", ["rename", "fill"])
+def test_ctrl_c_at_any_moment_keeps_the_old_bundle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    write_bundle(tmp_path / "road", manifest())
+    bundle = Bundle.open(tmp_path / "road")
+    before = {file.name: file.read_bytes() for file in bundle.path.iterdir()}
+    rename = Path.rename
+
+    def interrupted(path: Path, target: Path) -> Path:
+        moved = rename(path, target)
+        if at == "rename" and str(target).endswith(".old"):
+            raise KeyboardInterrupt
+        return moved
+
+    def fill(folder: Path) -> None:
+        (folder / "new").write_bytes(b"new")
+        if at == "fill":
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_folder(bundle.path, fill)
+    assert {file.name: file.read_bytes() for file in bundle.path.iterdir()} == before
+    assert [path.name for path in tmp_path.iterdir()] == ["road"]
+
+
+def test_places_where_no_bundle_can_be_are_refused_at_once(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "others").mkdir()
+    (tmp_path / "others" / "holiday.jpg").write_text("")
+    for place, message in [
+        ("file", "exists and is not a bundle"),
+        ("others", "exists and is not a bundle"),
+        ("file/deep/bundle", "is no folder; choose another place"),
+    ]:
+        with pytest.raises(BundleError, match=message):
+            check_folder(tmp_path / place)
+    assert check_folder(tmp_path / "new" / "bundle") == (tmp_path / "new" / "bundle").resolve()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "others"]
+
+
+def test_the_folder_that_one_stands_in_can_become_a_bundle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_folder(Path(), lambda inside: (inside / MANIFEST).write_text("{}") and None)
+    assert (tmp_path / MANIFEST).is_file()
+
+
+def test_a_manifest_error_names_the_folder_and_a_file_is_no_bundle(tmp_path: Path) -> None:
+    (tmp_path / MANIFEST).write_text("{}")
+    with pytest.raises(ManifestError, match=rf"{tmp_path}: manifest.json has schema None"):
+        Bundle.open(tmp_path)
+    with pytest.raises(BundleError, match=rf"a file; did you mean {tmp_path}\?"):
+        Bundle.open(tmp_path / MANIFEST)

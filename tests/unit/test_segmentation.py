@@ -8,9 +8,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from torch.nn import functional
 
 import pixelrt
 from pixelrt.bundle import Bundle
@@ -161,13 +163,15 @@ def test_loading_what_is_no_bundle(tmp_path: Path) -> None:
 # --- results ------------------------------------------------------------------------------------------------
 
 
-def test_resizing_is_opencv_s_exact_nearest() -> None:
+def test_resizing_is_pytorch_s_exact_nearest() -> None:
     mask = np.random.default_rng(0).integers(0, 3, (11, 15)).astype(np.uint8)
-    for size in [(22, 30), (7, 40), (100, 9), (11, 15)]:
-        golden = cv2.resize(mask, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+    for size in [(22, 30), (7, 40), (100, 9), (11, 15), (360, 480)]:
+        golden = functional.interpolate(torch.from_numpy(mask)[None, None], size, mode="nearest-exact")[0, 0]
         np.testing.assert_array_equal(a_result(mask).resized(size).mask, golden)
-    with pytest.raises(InputError, match="at least 1"):
-        a_result(mask).resized((0, 3))
+        np.testing.assert_array_equal(a_result(mask).mask_at(size), golden)
+    for size in [(0, 3), (10.5, 3), (3,)]:
+        with pytest.raises(InputError, match="whole numbers of at least 1"):
+            a_result(mask).resized(size)  # type: ignore[arg-type]
 
 
 @given(

@@ -39,13 +39,19 @@ def test_without_a_gate_the_most_exact_precision_is_taken_and_said(make_bundle: 
         assert "the gate was skipped at the export" in session.info.why
 
 
+def test_a_verdict_counts_for_its_device_alone(make_bundle: MakeBundle) -> None:
+    gate = make_bundle(passed=BOTH).manifest.gate
+    assert gate.passed("openvino", "float32") is True
+    assert gate.passed("openvino", "float32", "cuda") is None
+
+
 def test_nothing_runs_where_no_precision_passed(make_bundle: MakeBundle) -> None:
     verdicts = {("openvino", "bfloat16"): False, ("openvino", "float32"): False}
     bundle = make_bundle(passed=verdicts)
     with pytest.raises(DeviceError, match="no precision of openvino passed the gate"):
         open_session(bundle, SessionOptions(backend="openvino"))
     with open_session(bundle, SessionOptions(backend="openvino", precision="float32")) as session:
-        assert session.info.why == "float32 was asked for"
+        assert session.info.why == "float32 was asked for, although its gate failed"
 
 
 @no_gpu
@@ -96,6 +102,7 @@ def test_a_precision_that_a_backend_lacks_is_refused(make_bundle: MakeBundle) ->
         ({"backend": "openvin"}, r"did you mean 'openvino'\?"),
         ({"precision": "fp16"}, "precision is 'fp16', expected one of float32, bfloat16, float16"),
         ({"threads": 0}, "threads is 0, expected 1 or more"),
+        ({"threads": 1.5}, "threads is 1.5, expected 1 or more"),
     ],
 )
 def test_unknown_options_are_refused(options: dict[str, object], message: str) -> None:

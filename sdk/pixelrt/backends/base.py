@@ -41,6 +41,8 @@ class TensorSpec:
         Raises:
             InputError: Naming what came and what was expected.
         """
+        if not isinstance(value, np.ndarray):
+            raise InputError(f"input {self.name!r} is a {type(value).__name__}, expected a NumPy array")
         fits = len(value.shape) == len(self.shape) and all(
             isinstance(expected, str) or found == expected
             for found, expected in zip(value.shape, self.shape, strict=True)
@@ -50,6 +52,14 @@ class TensorSpec:
             raise InputError(
                 f"input {self.name!r} is {value.dtype}{list(value.shape)}, expected {self.dtype}[{expected}]"
             )
+
+
+def _at_size(spec: TensorSpec, size: tuple[int, int] | None) -> TensorSpec:
+    """The specification with its height and width fixed, where a session takes one size alone."""
+    if size is None:
+        return spec
+    fixed: dict[int | str, int | str] = {"height": size[0], "width": size[1]}
+    return TensorSpec(spec.name, spec.dtype, tuple(fixed.get(dim, dim) for dim in spec.shape))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,7 +154,7 @@ class LocalSession(ABC):
     """What all sessions share: their description, checks of inputs, closing, one thread at a time."""
 
     def __init__(self, manifest: Manifest, info: SessionInfo, frame_size: tuple[int, int] | None) -> None:
-        self.inputs = tuple(map(TensorSpec.of, manifest.inputs))
+        self.inputs = tuple(_at_size(TensorSpec.of(tensor), frame_size) for tensor in manifest.inputs)
         self.outputs = tuple(map(TensorSpec.of, manifest.outputs))
         self.info = info
         self.frame_size = frame_size

@@ -84,9 +84,7 @@ class OpenVINOSession(LocalSession):
             ) from problem
 
     def _one_frame(self, shape: tuple[int | str, ...]) -> list[int]:
-        height, width = self.frame_size or (-1, -1)
-        sizes = {"batch": 1, "height": height, "width": width}
-        return [sizes[dim] if isinstance(dim, str) else dim for dim in shape]
+        return [1 if isinstance(dim, str) else dim for dim in shape]
 
     def _run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         batch = len(next(iter(feeds.values())))
