@@ -279,7 +279,7 @@ def train(options: argparse.Namespace) -> Path:
                 run.best = miou
                 save_weights(run.averaged_network, best)
         run.save(epoch)
-        console.print(line)
+        console().print(line)
     if not held_out:
         save_weights(run.averaged_network, best)
     return best
@@ -326,7 +326,7 @@ class Run:
         batches = Batches(pairs, self.options, epoch)
         total = 0.0
         for images, labels in track(
-            batches, f"epoch {epoch + 1}", len(batches), console=console, transient=True
+            batches, f"epoch {epoch + 1}", len(batches), console=console(), transient=True
         ):
             total += self.step(images.to(self.options.device), labels.to(self.options.device))
         return total / max(1, len(batches))
@@ -438,7 +438,7 @@ def evaluate(network: RoadUNet, pairs: list[Pair], size: tuple[int, int], device
         raise SystemExit(f"--size {size[0]} {size[1]}: expected multiples of {STRIDE}")
     network = network.to(device).eval()
     confusion = ConfusionMatrix(len(NAMES))
-    for image, labels in track(pairs, "evaluate", console=console, transient=True):
+    for image, labels in track(pairs, "evaluate", console=console(), transient=True):
         resized = cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
         logits = network(normalise(torch.from_numpy(resized[None])).to(device))
         logits = functional.interpolate(logits.float(), labels.shape, mode="bilinear", align_corners=False)
@@ -454,7 +454,7 @@ def report(confusion: ConfusionMatrix, path: Path) -> None:
     table = Table("class", "IoU %", title="test split")
     for name, value in scores.items():
         table.add_row(name, f"{value:.2f}")
-    console.print(table)
+    console().print(table)
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ class Steps:
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
-            console=console,
+            console=console(),
             disable=self.quiet,
         )
 

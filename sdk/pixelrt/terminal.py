@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 from collections.abc import Sequence
@@ -12,18 +13,17 @@ from pixelrt.dependency import require
 if TYPE_CHECKING:
     from rich.console import Console
 
-    console: Console
-    """Standard error with rich's progress bars and tables, so that standard output stays machine-readable."""
-
 _STYLES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33"}
 
 
-def __getattr__(name: str) -> object:
-    """Make `console` when it is first asked for: plain text must work without rich."""
-    if name != "console":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    made = require("rich.console", "cli", "showing progress bars and tables").Console(stderr=True)
-    globals()["console"] = made
+@functools.cache
+def console() -> Console:
+    """Standard error with rich's progress bars and tables, so that standard output stays machine-readable.
+
+    Raises:
+        MissingDependency: If rich is not installed; plain text works without it.
+    """
+    made: Console = require("rich.console", "cli", "showing progress bars and tables").Console(stderr=True)
     return made
 
 

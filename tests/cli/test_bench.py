@@ -84,5 +84,7 @@ def test_no_gpu(bundle: Bundle, capsys: Capture) -> None:
 def test_a_file_that_cannot_be_written(bundle: Bundle, tmp_path: Path, capsys: Capture) -> None:
     words = ["--frames", "1", "--size", "32x48", "--json", str(tmp_path / "missing" / "bench.json")]
     assert main(["bench", str(bundle.path), *words]) == 1
-    assert "cannot be written (No such file or directory)" in capsys.readouterr().err
+    shown = capsys.readouterr()
+    assert f"cannot be written: there is no folder {tmp_path / 'missing'}; make it first" in shown.err
+    assert shown.out == ""  # found out before the measurement
     assert list(tmp_path.iterdir()) == []

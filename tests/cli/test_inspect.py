@@ -38,7 +38,7 @@ class TestBundle:
             "in   frame             uint8    [batch, height, width, 3]",
             "out  lane.mask         uint8    [batch, 32, 48]",
             "1  green  #00ff00",
-            "openvino  cpu     bfloat16   scene    0.50000     -     -         0  FAILED",
+            "openvino  cpu     bfloat16   scene    0.50000     -     -         0  not used",
             "fp16 asked for; layers: 2 in fp16",
             "intact",
         ):

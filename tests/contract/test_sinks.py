@@ -19,6 +19,7 @@ from pixelrt.errors import SinkError
 from pixelrt.segmentation import Segmentation, Segmenter
 from pixelrt.video.sinks import ContactSheet, Sink, open_sink, open_sinks
 from pixelrt.video.sources import Frame, Source, open_source
+from pixelrt.video.sources.base import BaseSource
 
 Bytes = NDArray[np.uint8]
 SIZE = (96, 144)
@@ -240,7 +241,7 @@ class TestSheet(SinkContract):
             sheet.write(
                 Frame(image=stripes(0), index=index, time_s=index / 10, name=str(index)), result, None
             )
-        shown = sheet.indices()
+        shown = [tile.index for tile in sheet._chosen()]
         assert len(shown) == min(frames, 4)
         assert shown[0] == 0
         assert shown[-1] >= 0.8 * (frames - 1)
@@ -281,7 +282,7 @@ def test_odd_sizes_are_made_even(tmp_path: Path, segmenter: Segmenter, size: tup
         assert len(list(written)) == 3
 
 
-@pytest.mark.parametrize("fps", [25.0, 24000 / 1001, 30000 / 1001, 12.5, 1.0, 240.0, 7.3])
+@pytest.mark.parametrize("fps", [25.0, 24000 / 1001, 30000 / 1001, 12.5, 1.0, 240.0, 7.3, 0.01, 1000.0])
 def test_rates_are_kept(tmp_path: Path, segmenter: Segmenter, fps: float) -> None:
     source = open_source(f"test://drive?frames=5&size=64x64&fps={fps}")
     with source, open_sink(tmp_path / "out.mp4", source) as sink:
@@ -289,6 +290,28 @@ def test_rates_are_kept(tmp_path: Path, segmenter: Segmenter, fps: float) -> Non
             sink.write(frame, segmenter(frame.image), frame.image)
     with open_source(tmp_path / "out.mp4") as written:
         assert written.fps == pytest.approx(fps, rel=1e-4)
+
+
+class TimeLapse(BaseSource):
+    """A source of a rate that no video has: a file may say anything about itself."""
+
+    name, size, num_frames = "lapse", SIZE, FRAMES
+
+    def __init__(self, fps: float) -> None:
+        self.fps = fps
+
+    def __enter__(self) -> TimeLapse:
+        return self
+
+    def __iter__(self) -> Iterator[Frame]:
+        yield from ()
+
+
+@pytest.mark.parametrize("fps", [0.0004, 1e12, float("nan")])
+def test_a_rate_that_no_video_has(tmp_path: Path, fps: float) -> None:
+    with pytest.raises(SinkError, match=r"expected 0\.01 to 1000; write a folder of masks"):
+        open_sink(tmp_path / "out.mp4", TimeLapse(fps))
+    assert not list(tmp_path.iterdir())
 
 
 def test_uneven_times_are_kept_and_go_forward(tmp_path: Path, source: Source, segmenter: Segmenter) -> None:
@@ -391,7 +414,7 @@ def test_full_disk(tmp_path: Path, segmenter: Segmenter, target: str) -> None:
             else (lambda: open_sink(f"{tmp_path}/{target}", source))
         )
         name = target.split("/")[0].split(".")[0]
-        message = rf"{name}.* cannot be written \(File too large\); nothing half-written"
+        message = rf"{name}.* cannot be written \(File too large\); nothing (half-written|was changed)"
         with pytest.raises(SinkError, match=message), make() as sink:
             for index in range(1 if target == "out.png" else 200):
                 frame = noisy(index)

@@ -267,7 +267,7 @@ def test_camera() -> None:
         ("test://drive?sed=3", r"no option 'sed' \(did you mean 'seed'\?\); known: frames, size, seed, fps"),
         ("test://drive?seed=x", "seed=x, expected a whole number"),
         ("test://drive?fps=x", "fps=x, expected a number"),
-        ("test://drive?size=720", "size=720, expected height x width"),
+        ("test://drive?size=720", "size=720: '720' is no size; give height x width"),
         ("test://drive?seed=1&seed=2", "got seed twice"),
         ("test://drive?seed", "not a list of key=value"),
         ("test://drive?size=10x10", "at least 64 pixels"),
@@ -450,10 +450,20 @@ def test_equal_stems_keep_their_suffixes(tmp_path: Path) -> None:
         assert [frame.name for frame in source] == ["a.bmp", "a.png", "b"]
 
 
-@pytest.mark.parametrize("fps", [0.0, -1.0, float("nan"), float("inf")])
+@pytest.mark.parametrize("fps", [0.0, -1.0, float("nan"), float("inf"), 0.0004, 1e12])
 def test_rate_that_makes_no_sense(tmp_path: Path, fps: float) -> None:
-    with pytest.raises(SourceError, match="above 0"):
+    with pytest.raises(SourceError, match=r"expected 0\.01 to 1000"):
         open_source(tmp_path, fps=fps)
+    with pytest.raises(SourceError, match=r"expected 0\.01 to 1000"):
+        open_source(f"test://drive?fps={fps}")
+
+
+def test_every_file_that_is_read_is_known(tmp_path: Path) -> None:
+    write_images(tmp_path / "images", ["a.png", "b.png"])
+    write_labels(tmp_path / "labels", ["a.png", "b.png"])
+    with open_source(tmp_path) as source:
+        read = {Path(path).relative_to(tmp_path).as_posix() for path in source.paths}
+    assert read >= {"images", "labels", "images/a.png", "images/b.png", "labels/a.png", "labels/b.png"}
 
 
 def test_a_frame_checks_itself() -> None:

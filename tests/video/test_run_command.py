@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -87,10 +88,14 @@ def test_no_legend(bundle: str, tmp_path: Path) -> None:
         ([DRIVE, "--json", "nowhere/a.json"], "error: nowhere/a.json cannot be written: there is no folder"),
         ([DRIVE, "--alpha", "2"], "error: alpha is 2.0"),
         ([DRIVE, "--limit", "0"], "error: limit is 0"),
-        ([DRIVE, "--fps", "0"], "error: frames per second must be above 0"),
+        ([DRIVE, "--fps", "0"], "error: 0 frames per second were asked for, expected 0.01 to 1000"),
         ([DRIVE, "--head", "scenes"], "error: the bundle has no head 'scenes' (did you mean 'scene'?)"),
         ([DRIVE, "--backend", "openvin"], "did you mean 'openvino'?"),
         ([DRIVE, "--labels", "ids"], "error: labels were given"),
+        ([DRIVE, "--fps", "1e12"], "error: 1e+12 frames per second were asked for"),
+        ([DRIVE, "--out", "o.png", "--json", "o.png"], "error: o.png was asked for twice"),
+        ([DRIVE, "--out", "a/../o.png", "--sheet", "o.png"], "error: o.png was asked for twice"),
+        ([DRIVE, "--sheet", "o.png", "--json", "./o.png"], "error: ./o.png was asked for twice"),
     ],
 )
 def test_errors_are_one_message(
@@ -108,6 +113,55 @@ def test_errors_are_one_message(
     assert "Traceback" not in shown.err
     assert shown.out == ""
     assert not list(tmp_path.iterdir())
+
+
+def test_nothing_that_is_read_is_replaced(
+    bundle: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clip, photos = tmp_path / "clip.mp4", tmp_path / "photos"
+    assert main(["run", bundle, DRIVE, "--out", f"{clip}"]) == 0
+    photos.mkdir()
+    cv2.imwrite(str(photos / "1.png"), np.zeros((96, 144, 3), np.uint8))
+    before = {path: path.read_bytes() for path in (clip, photos / "1.png")}
+    link = tmp_path / "link.json"
+    link.symlink_to(clip)
+    for words in (
+        [f"{clip}", "--json", f"{clip}"],
+        [f"{clip}", "--json", f"{link}"],
+        [f"{clip}", "--out", f"{clip}"],
+        [f"{photos}", "--sheet", f"{photos}/1.png"],
+    ):
+        capsys.readouterr()
+        assert main(["run", bundle, *words]) == 1
+        assert "is read from; write somewhere else" in capsys.readouterr().err
+    assert before == {path: path.read_bytes() for path in before}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["clip.mp4", "link.json", "photos"]
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+def test_other_channels_are_refused_before_anything_is_opened(
+    make_bundle: Callable[..., Bundle],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    channels: int,
+) -> None:
+    made = make_bundle()
+    values = (0.5,) * channels
+    form = dataclasses.replace(made.manifest.preprocess, channels=channels, mean=values, std=values)
+    (made.path / "manifest.json").write_text(dataclasses.replace(made.manifest, preprocess=form).to_json())
+    assert main(["run", str(made.path), DRIVE, "--out", f"{tmp_path}/masks/"]) == 1
+    shown = capsys.readouterr()
+    assert f"takes frames of {channels} channel" in shown.err
+    assert f"frames uint8[H, W, {channels}]" in shown.err
+    assert shown.err.count("\n") == 1  # nothing was announced
+    assert not list(tmp_path.iterdir())
+
+
+def test_wrong_options_of_the_machine(bundle: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", bundle, DRIVE, "--precision", "float31"]) == 2
+    assert "--precision cannot be 'float31' (did you mean 'float32'?)" in capsys.readouterr().err
+    assert main(["run", bundle, DRIVE, "--threads", "0"]) == 2
+    assert "--threads: '0' is no whole number of at least 1" in capsys.readouterr().err
 
 
 def test_a_broken_video_shows_its_figures_and_fails(

@@ -6,7 +6,6 @@ import argparse
 import dataclasses
 import datetime
 import json
-import re
 import sys
 import time
 from dataclasses import dataclass
@@ -16,13 +15,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pixelrt.bundle import Bundle, write_file
-from pixelrt.errors import BundleError, SinkError
+from pixelrt.bundle import Bundle
+from pixelrt.cli.options import add_machine_options, count, size
+from pixelrt.cli.wording import say_times, verdict
 from pixelrt.machine import Load, describe, load, peak_memory_bytes
 from pixelrt.manifest import GateCheck
 from pixelrt.segmentation import Segmenter
 from pixelrt.segmentation import load as load_segmenter
-from pixelrt.terminal import complain, heading, say, say_pairs, say_table, size_text, styled
+from pixelrt.terminal import complain, heading, say, say_pairs, size_text, styled
+from pixelrt.video.sinks.base import temporary_for, write_whole
+from pixelrt.video.statistics import StageStatistics, StageTimes
 
 _EPILOG = """\
 examples:
@@ -40,25 +42,6 @@ _SEED = 7
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Spread:
-    """Durations in milliseconds."""
-
-    mean_ms: float
-    p50_ms: float
-    p95_ms: float
-    p99_ms: float
-    max_ms: float
-
-    @classmethod
-    def of(cls, durations_ms: list[float]) -> Spread:
-        """Summarise."""
-        p50, p95, p99 = (float(value) for value in np.percentile(durations_ms, (50, 95, 99)))
-        mean, largest = float(np.mean(durations_ms)), max(durations_ms)
-        rounded = (round(value, 3) for value in (mean, p50, p95, p99, largest))
-        return cls(**dict(zip(cls.__dataclass_fields__, rounded, strict=True)))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Measurement:
     """What was measured."""
 
@@ -71,7 +54,7 @@ class Measurement:
     first_mask_s: float
     """From the call of `load` to the first result."""
     frames_per_s: float
-    stages: dict[str, Spread]
+    stages: dict[str, StageStatistics]
     """`prepare`, `network`, and `end_to_end` as seen by the caller."""
     peak_memory_bytes: int | None
     """Of the whole process."""
@@ -86,29 +69,23 @@ def add_parser(subparsers: Any) -> None:
         epilog=_EPILOG,
     )
     parser.add_argument("bundle", metavar="BUNDLE", help="folder of a bundle")
-    parser.add_argument("--frames", type=_count, default=200, metavar="N", help="frames to measure (200)")
+    parser.add_argument("--frames", type=count, default=200, metavar="N", help="frames to measure (200)")
     parser.add_argument(
-        "--warmup", type=_count, default=20, metavar="N", help="frames before them that do not count (20)"
+        "--warmup", type=count, default=20, metavar="N", help="frames before them that do not count (20)"
     )
     parser.add_argument(
-        "--size", type=_size, default=(720, 1280), metavar="HxW", help="size of the frames (720x1280)"
+        "--size", type=size, default=(720, 1280), metavar="HxW", help="size of the frames (720x1280)"
     )
-    parser.add_argument(
-        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to run (auto)"
-    )
-    parser.add_argument("--backend", metavar="NAME", help="openvino, onnxruntime or tensorrt (the best)")
-    parser.add_argument(
-        "--precision",
-        choices=("float32", "bfloat16", "float16"),
-        help="how to compute (the fastest that passed the gate)",
-    )
-    parser.add_argument("--threads", type=_count, metavar="N", help="CPU threads (one per core)")
     parser.add_argument("--json", metavar="FILE", help="write everything to FILE; - for standard output")
+    add_machine_options(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure, print, and write the JSON if asked for."""
     bundle = Bundle.open(arguments.bundle)
+    file = None if arguments.json in (None, "-") else Path(arguments.json)
+    if file is not None:
+        temporary_for(file)  # found out before the measurement, not after it
     before = load()
     if before.busy:
         complain(f"warning: {_busy_text(before)}")
@@ -136,8 +113,8 @@ def run(arguments: argparse.Namespace) -> int:
         say(json.dumps(report, indent=2))
         return 0
     _show(segmenter, measured, checks, before)
-    if arguments.json:
-        _write(Path(arguments.json), report)
+    if file is not None:
+        write_whole(file, (json.dumps(report, indent=2) + "\n").encode())
     return 0
 
 
@@ -156,14 +133,13 @@ def _measure(bundle: Bundle, arguments: argparse.Namespace) -> tuple[Segmenter, 
     first = time.perf_counter()
     for index in range(arguments.warmup):
         segmenter(frames[index % len(frames)])
-    durations: dict[str, list[float]] = {"prepare": [], "network": [], "end_to_end": []}
+    times = StageTimes(("prepare", "network", "end_to_end"))
     started = time.perf_counter()
     for index in range(arguments.frames):
         called = time.perf_counter()
         latency = segmenter(frames[index % len(frames)]).latency
-        durations["end_to_end"].append((time.perf_counter() - called) * 1e3)
-        durations["prepare"].append(latency.prepare_ms)
-        durations["network"].append(latency.network_ms)
+        whole_ms = (time.perf_counter() - called) * 1e3
+        times.add(prepare=latency.prepare_ms, network=latency.network_ms, end_to_end=whole_ms)
     ended = time.perf_counter()
     return segmenter, Measurement(
         frames=arguments.frames,
@@ -172,7 +148,7 @@ def _measure(bundle: Bundle, arguments: argparse.Namespace) -> tuple[Segmenter, 
         load_s=round(loaded - began, 3),
         first_mask_s=round(first - began, 3),
         frames_per_s=round(arguments.frames / (ended - started), 2),
-        stages={stage: Spread.of(values) for stage, values in durations.items()},
+        stages=times.statistics(),
         peak_memory_bytes=peak_memory_bytes(),
     )
 
@@ -199,22 +175,14 @@ def _show(segmenter: Segmenter, measured: Measurement, checks: list[GateCheck], 
         ]
     )
     heading(f"Milliseconds per frame, after {measured.warmup_frames} frames of warm-up")
-    say_table(
-        ("stage", ">p50", ">p95", ">p99", ">mean", ">max"),
-        [_stage_row(stage, spread) for stage, spread in measured.stages.items()],
-    )
+    say_times(measured.stages)
     heading("Accuracy, as the gate measured it at the export")
     for check in checks:
         miou = "" if check.miou is None else f", mIoU {check.miou:.4f}"
-        verdict = "passed" if check.passed else "FAILED"
-        say(f"  {check.head}: {check.agreement:.5f} of the pixels as PyTorch in float32{miou} ({verdict})")
+        agreement = f"{check.agreement:.5f} of the pixels as PyTorch in float32"
+        say(f"  {check.head}: {agreement}{miou} ({verdict(check)})")
     if not checks:
         say(f"  not measured for {info.backend} in {info.precision}")
-
-
-def _stage_row(stage: str, spread: Spread) -> tuple[str, ...]:
-    values = (spread.p50_ms, spread.p95_ms, spread.p99_ms, spread.mean_ms, spread.max_ms)
-    return (stage.replace("_", " "), *(f"{value:.2f}" for value in values))
 
 
 def _busy_text(now: Load) -> str:
@@ -222,27 +190,3 @@ def _busy_text(now: Load) -> str:
         f"busy: {now.busy_share or 0:.0%} of all cores were in use before the measurement "
         f"(load average {now.average_1min}); the figures come out slower than they are"
     )
-
-
-def _write(file: Path, report: dict[str, Any]) -> None:
-    try:
-        write_file(file, (json.dumps(report, indent=2) + "\n").encode())
-    except BundleError as problem:
-        raise SinkError(str(problem)) from problem
-
-
-def _count(text: str) -> int:
-    try:
-        number = int(text)
-    except ValueError:
-        number = 0
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least 1")
-    return number
-
-
-def _size(text: str) -> tuple[int, int]:
-    match = re.fullmatch(r"(\d+)x(\d+)", text)
-    if match is None or "0" in match.groups():
-        raise argparse.ArgumentTypeError(f"{text!r} is no size; give height x width, such as 720x1280")
-    return int(match.group(1)), int(match.group(2))

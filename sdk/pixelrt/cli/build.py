@@ -8,17 +8,17 @@ import logging
 import re
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from pixelrt.bundle import Bundle
 from pixelrt.bundle_report import refresh_report
-from pixelrt.dependency import require
-from pixelrt.errors import BuildError
-from pixelrt.manifest import Tensor
-from pixelrt.terminal import heading, say, say_pairs, say_table, size_text
+from pixelrt.cli.progress import showing_progress
+from pixelrt.errors import BuildError, PixelRTError
+from pixelrt.manifest import Artifact, Tensor
+from pixelrt.terminal import complain, heading, say, say_pairs, say_table, size_text
 from pixelrt.trt.building import BuildOptions, DryRun, build_bundle, choose_flavour, dry_run
 from pixelrt.trt.library import FLAVOURS, installed_flavours
-from pixelrt.trt.process import Progress
 from pixelrt.trt.profiles import KINDS, Shape, parse_shapes, profile_of, shape_text
 from pixelrt.trt.targets import LOCAL, RTX_TARGETS, default_targets
 
@@ -112,17 +112,21 @@ def run(arguments: argparse.Namespace) -> int:
             return _show_dry_run(dry_run(bundle, options, profile=profile))
         before = bundle.manifest.artifacts
         try:
-            with _bars() as progress:
-                bundle = build_bundle(
-                    bundle, options, profile=profile, together=arguments.together, progress=progress
-                )
-        finally:
-            refresh_report(bundle)
-            _show_engines(Bundle.open(bundle.path), before)
+            with showing_progress() as progress:
+                build_bundle(bundle, options, profile=profile, together=arguments.together, progress=progress)
+        except BaseException:
+            try:
+                _show_engines(bundle.path, before)
+            except (PixelRTError, OSError) as second:  # what stopped the build is what has to be told
+                complain(f"warning: {second}")
+            raise
+        _show_engines(bundle.path, before)
     return 0
 
 
-def _show_engines(bundle: Bundle, before: tuple[Any, ...]) -> None:
+def _show_engines(path: Path, before: tuple[Artifact, ...]) -> None:
+    """Show the engines that were added, and bring the report up to date if there are any."""
+    bundle = Bundle.open(path)
     built = [artifact for artifact in bundle.manifest.artifacts if artifact not in before]
     if built:
         say_table(
@@ -137,6 +141,7 @@ def _show_engines(bundle: Bundle, before: tuple[Any, ...]) -> None:
                 for artifact in built
             ],
         )
+        refresh_report(bundle)
 
 
 def _show_dry_run(found: DryRun) -> int:
@@ -178,30 +183,6 @@ def _show_dry_run(found: DryRun) -> int:
 
 def _shape(tensor: Tensor) -> str:
     return f"[{', '.join(map(str, tensor.shape))}]"
-
-
-@contextlib.contextmanager
-def _bars() -> Iterator[Progress]:
-    """A progress bar for every phase that is under way; phases nest."""
-    rich = require("rich.progress", "cli", "progress bars")
-    console = require("pixelrt.terminal", "cli", "progress bars").console
-    shown: dict[str, Any] = {}
-    columns = (
-        rich.TextColumn("{task.description}"),
-        rich.BarColumn(),
-        rich.MofNCompleteColumn(),
-        rich.TimeElapsedColumn(),
-    )
-    with rich.Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
-
-        def progress(phase: str, step: int, num_steps: int) -> None:
-            if phase not in shown:
-                shown[phase] = bars.add_task(phase, total=num_steps)
-            bars.update(shown[phase], completed=step, total=num_steps)
-            if step >= num_steps:
-                bars.remove_task(shown.pop(phase))
-
-        yield progress
 
 
 @contextlib.contextmanager

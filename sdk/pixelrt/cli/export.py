@@ -8,9 +8,10 @@ import json
 from typing import Any
 
 from pixelrt.bundle import Bundle
+from pixelrt.cli.wording import verdict
 from pixelrt.dependency import require
 from pixelrt.manifest import GateCheck
-from pixelrt.terminal import complain, say
+from pixelrt.terminal import complain, console, say
 
 _EPILOG = """\
 examples:
@@ -79,8 +80,7 @@ def _show(bundle: Bundle) -> None:
     if gate.skipped:
         complain("the gate was skipped: nobody has checked that this bundle does what the original does")
     else:
-        terminal = require("pixelrt.terminal", "cli", "showing tables")
-        terminal.console.print(_table(gate.checks, gate.agreement, gate.miou_drop))
+        console().print(_table(gate.checks, gate.agreement, gate.miou_drop))
     engines = [artifact for artifact in bundle.manifest.artifacts if artifact.kind == "engine"]
     if engines:
         complain(f"engines: {', '.join(' '.join(engine.targets) for engine in engines)}")
@@ -112,7 +112,7 @@ def _row(check: GateCheck, *, several: bool, labelled: bool) -> list[str]:
     if labelled:
         row += [_number(check.miou, ".4f"), _number(check.miou_drop, "+.4f")]
     row.append(_number(check.max_logit_difference, ".3g"))
-    row.append("[green]passed[/]" if check.passed else "[yellow]not used[/]")
+    row.append(f"[{'green' if check.passed else 'yellow'}]{verdict(check)}[/]")
     return row
 
 

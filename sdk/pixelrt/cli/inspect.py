@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pixelrt.bundle import MANIFEST, Bundle
+from pixelrt.cli.wording import verdict
 from pixelrt.errors import BundleError, InputError, PixelRTError
 from pixelrt.manifest import Artifact, GateCheck, Manifest
 from pixelrt.onnx_file import OnnxTensor, read_onnx
@@ -229,7 +230,7 @@ def _check_row(check: GateCheck) -> tuple[str, ...]:
         _or_dash(check.miou, ".4f"),
         _or_dash(check.miou_drop, "+.4f"),
         _or_dash(check.max_logit_difference, ".3g"),
-        "passed" if check.passed else "FAILED",
+        verdict(check),
     )
 
 

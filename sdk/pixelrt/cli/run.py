@@ -6,13 +6,15 @@ import argparse
 import contextlib
 import signal
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from pixelrt.dependency import require
+from pixelrt.bundle import Bundle
+from pixelrt.cli.options import add_machine_options
+from pixelrt.cli.progress import showing_progress
+from pixelrt.cli.wording import say_times
 from pixelrt.errors import SourceError
 from pixelrt.terminal import complain, heading, say, say_table
 
@@ -25,7 +27,6 @@ if TYPE_CHECKING:
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _EXIT_BASE = 128
-_LINE_EVERY_S = 5.0
 
 _EPILOG = """\
 SOURCE:
@@ -65,7 +66,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("bundle", metavar="BUNDLE", help="the folder that `pixelrt export` wrote")
     parser.add_argument("source", metavar="SOURCE", help="where frames come from (below)")
     _add_outputs(parser)
-    _add_machine(parser)
+    add_machine_options(parser)
 
 
 def _add_outputs(parser: argparse.ArgumentParser) -> None:
@@ -91,14 +92,6 @@ def _add_outputs(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_machine(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("how it runs (the defaults take the best; see `pixelrt doctor BUNDLE`)")
-    group.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: auto")
-    group.add_argument("--backend", metavar="NAME", help="openvino, onnxruntime, tensorrt")
-    group.add_argument("--precision", metavar="TYPE", help="float32, bfloat16 or float16")
-    group.add_argument("--threads", metavar="N", type=int, help="CPU threads (default: one per core)")
-
-
 def run(arguments: argparse.Namespace) -> int:
     """Run, and show the figures.
 
@@ -109,7 +102,9 @@ def run(arguments: argparse.Namespace) -> int:
         PixelRTError: If something cannot be opened, read or written.
     """
     from pixelrt.segmentation import load
-    from pixelrt.video.run import Run, RunOptions
+    from pixelrt.video.run import Run, RunOptions, check_channels
+    from pixelrt.video.sinks import check_places
+    from pixelrt.video.sinks.base import temporary_for
     from pixelrt.video.sources import DEFAULT_FPS, open_source
 
     options = RunOptions(
@@ -118,11 +113,15 @@ def run(arguments: argparse.Namespace) -> int:
         limit=arguments.limit,
         head=arguments.head,
     )
-    _check_json(arguments.json)
+    bundle = Bundle.open(arguments.bundle)
+    check_channels(bundle)
+    if arguments.json not in (None, "-"):
+        temporary_for(Path(arguments.json))
     fps = DEFAULT_FPS if arguments.fps is None else arguments.fps
     with open_source(arguments.source, labels=arguments.labels, fps=fps) as source:
+        check_places(_places(arguments), source)
         segmenter = load(
-            arguments.bundle,
+            bundle,
             device=arguments.device,
             backend=arguments.backend,
             precision=arguments.precision,
@@ -131,7 +130,11 @@ def run(arguments: argparse.Namespace) -> int:
         )
         with segmenter, _open_sinks(arguments, segmenter, source) as sinks, _stopping() as stop:
             _announce(segmenter, source)
-            with _showing_progress() as progress:
+            with showing_progress() as show:
+
+                def progress(now: Progress) -> None:
+                    show("frames", now.frames, now.total, f"{now.fps:.1f} frames/s, p50 {now.p50_ms:.1f} ms")
+
                 job = Run(segmenter, source, sinks, options=options, progress=progress, stop=stop)
                 failure = _execute(job)
             report = job.report()
@@ -139,6 +142,12 @@ def run(arguments: argparse.Namespace) -> int:
             if failure is not None:
                 raise failure
             return _EXIT_BASE + stop.signal if stop.signal else 0
+
+
+def _places(arguments: argparse.Namespace) -> list[str]:
+    """Everything that will be written."""
+    others = [place for place in (arguments.sheet, arguments.json) if place not in (None, "-")]
+    return [*arguments.out, *others]
 
 
 def _execute(job: Run) -> SourceError | None:
@@ -154,12 +163,11 @@ def _execute(job: Run) -> SourceError | None:
 def _open_sinks(arguments: argparse.Namespace, segmenter: Segmenter, source: Source) -> Iterator[list[Sink]]:
     """Open all sinks; whatever is not finished at the end is given up."""
     from pixelrt.video.run import pick_head
-    from pixelrt.video.sinks import ContactSheet, open_sinks, refuse_source
+    from pixelrt.video.sinks import ContactSheet, open_sinks
 
     sinks: list[Sink] = []
     try:
         if arguments.sheet is not None:
-            refuse_source(Path(arguments.sheet), source)
             head = pick_head(segmenter, arguments.head)
             title = f"{segmenter.bundle.manifest.name} on {source.name}"
             sinks.append(
@@ -207,54 +215,6 @@ def _announce(segmenter: Segmenter, source: Source) -> None:
     complain(f"{source.name}: {rows}x{cols}{frames}, {source.fps:.6g} frames/s")
 
 
-@contextlib.contextmanager
-def _showing_progress() -> Iterator[Callable[[Progress], None]]:
-    """A bar on a terminal; elsewhere (a log) a line now and then."""
-    if not sys.stderr.isatty():
-        yield _Lines()
-        return
-    from pixelrt.terminal import console
-
-    rich = require("rich.progress", "cli", "showing a progress bar")
-    columns = (
-        rich.BarColumn(bar_width=40),
-        rich.TextColumn("{task.completed:.0f}{task.fields[of]}"),
-        rich.TextColumn("{task.fields[rate]}"),
-        rich.TimeRemainingColumn(),
-    )
-    with rich.Progress(*columns, console=console, transient=True, refresh_per_second=8) as bar:
-        task = bar.add_task("", total=None, of="", rate="")
-
-        def update(now: Progress) -> None:
-            of = "" if now.total is None else f"/{now.total}"
-            bar.update(task, completed=now.frames, total=now.total, of=of, rate=_rate(now))
-
-        yield update
-
-
-class _Lines:
-    def __init__(self) -> None:
-        self._last_s = time.monotonic()
-
-    def __call__(self, now: Progress) -> None:
-        if time.monotonic() - self._last_s >= _LINE_EVERY_S:
-            self._last_s = time.monotonic()
-            of = "" if now.total is None else f"/{now.total}"
-            complain(f"  {now.frames}{of} frames, {_rate(now)}")
-
-
-def _rate(now: Progress) -> str:
-    return f"{now.fps:.1f} frames/s, p50 {now.p50_ms:.1f} ms"
-
-
-def _check_json(file: str | None) -> None:
-    """Find out before the run, not after it."""
-    from pixelrt.video.sinks.base import temporary_for
-
-    if file not in (None, "-"):
-        temporary_for(Path(file))
-
-
 def _show(report: RunReport, json_file: str | None) -> None:
     from pixelrt.video.sinks.base import write_whole
 
@@ -278,19 +238,7 @@ def _show_times(report: RunReport) -> None:
     if not report.stages:
         return
     heading("Milliseconds per frame")
-    say_table(
-        ("stage", ">p50", ">p95", ">p99", ">mean", ">max"),
-        [
-            (
-                name,
-                *(
-                    f"{value:.1f}"
-                    for value in (times.p50_ms, times.p95_ms, times.p99_ms, times.mean_ms, times.max_ms)
-                ),
-            )
-            for name, times in report.stages.items()
-        ],
-    )
+    say_times(report.stages)
 
 
 def _show_classes(report: RunReport) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pixelrt.bundle import Bundle
 from pixelrt.errors import InputError, SourceError
 from pixelrt.machine import describe
 from pixelrt.manifest import ClassInfo, Head
@@ -75,7 +76,8 @@ class Run:
         stop: Asked before each frame; true ends the run as if the source had ended.
 
     Raises:
-        InputError: If the bundle has no head of the name in the options, or the head emits no mask.
+        InputError: If the bundle does not take frames of 3 channels, has no head of the name in the options,
+            or the head emits no mask.
     """
 
     def __init__(
@@ -91,6 +93,7 @@ class Run:
         self._segmenter, self._source, self._sinks = segmenter, source, tuple(sinks)
         self._options = options or RunOptions()
         self._progress, self._stop = progress, stop
+        check_channels(segmenter.bundle)
         head = pick_head(segmenter, self._options.head)
         self._head = head.name
         self._artist = _Artist(head.classes, self._options)
@@ -284,6 +287,21 @@ class _Score:
         }
         return Accuracy(
             miou=finite(self._matrix.miou()), iou=iou, pixel_accuracy=finite(self._matrix.accuracy())
+        )
+
+
+def check_channels(bundle: Bundle) -> None:
+    """Refuse a bundle that sees other frames than sources give.
+
+    Raises:
+        InputError: If it does not take 3 channels.
+    """
+    channels = bundle.manifest.preprocess.channels
+    if channels != 3:
+        raise InputError(
+            f"{bundle.path} takes frames of {channels} channel{'s' if channels != 1 else ''}, and videos, "
+            "images and cameras give 3 (RGB); run it from Python: pixelrt.load(...) and frames "
+            f"uint8[H, W, {channels}]"
         )
 
 

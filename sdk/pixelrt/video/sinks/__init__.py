@@ -13,7 +13,7 @@ Files are replaced if they exist, and appear under their names only when they ar
 from __future__ import annotations
 
 from pixelrt.video.sinks.base import Sink
-from pixelrt.video.sinks.opening import open_sink, open_sinks, refuse_source
+from pixelrt.video.sinks.opening import check_places, open_sink, open_sinks
 from pixelrt.video.sinks.sheet import ContactSheet
 
-__all__ = ["ContactSheet", "Sink", "open_sink", "open_sinks", "refuse_source"]
+__all__ = ["ContactSheet", "Sink", "check_places", "open_sink", "open_sinks"]

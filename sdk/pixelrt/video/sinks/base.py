@@ -11,8 +11,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from pixelrt.bundle import write_file
 from pixelrt.dependency import require
-from pixelrt.errors import SinkError
+from pixelrt.errors import BundleError, SinkError
 from pixelrt.segmentation import Segmentation
 from pixelrt.video.sources import Frame
 
@@ -105,18 +106,16 @@ def explained(
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a small file whole or not at all.
+    """Write a small file whole or not at all, also where the power goes (robots are switched off like that).
 
     Raises:
         SinkError: If it cannot be written.
     """
-    temporary = temporary_for(path)
+    temporary_for(path)
     try:
-        with explained(path):
-            temporary.write_bytes(content)
-            temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        write_file(path, content)
+    except BundleError as problem:
+        raise SinkError(str(problem)) from problem
 
 
 def encode_image(path: Path, image: Bytes) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from pixelrt.errors import SinkError
@@ -39,7 +39,7 @@ def open_sink(uri: str | os.PathLike[str], source: Source, *, num_frames: int | 
         hint = suggestion(scheme[0], ["null:"])
         raise SinkError(f"{text}: unknown scheme {scheme[0]}{hint}; expected {_KNOWN}")
     path = Path(text)
-    refuse_source(path, source)
+    check_places([path], source)
     if text.endswith(("/", os.sep)) or path.is_dir():
         return MaskFolder(path)
     suffix = path.suffix.lower()
@@ -64,10 +64,7 @@ def open_sinks(
         SinkError: As `open_sink`, and if two would write the same file.
     """
     texts = [os.fspath(uri) for uri in uris]
-    places = [Path(text).resolve() for text in texts if text != "null:"]
-    for place in places:
-        if places.count(place) > 1:
-            raise SinkError(f"{place} was asked for twice; give it once")
+    check_places(texts, source)
     with contextlib.ExitStack() as opened:
         sinks: list[Sink] = []
         for text in texts:
@@ -78,15 +75,27 @@ def open_sinks(
     return tuple(sinks)
 
 
-def refuse_source(path: Path, source: Source) -> None:
-    """Protect what is read from being overwritten.
+def check_places(places: Iterable[str | os.PathLike[str]], source: Source) -> None:
+    """Protect what is read from being overwritten, and results from each other.
+
+    Args:
+        places: Every file and folder that will be written; `null:` is none.
+        source: Where the frames come from.
 
     Raises:
-        SinkError: If `path` is a file or folder of the source.
+        SinkError: If a place is a file or folder of the source, or is there twice.
     """
-    for read in source.paths:
-        if path.resolve() == Path(read).resolve():
-            raise SinkError(f"{path} is where {source.name} is read from; write somewhere else")
+    read = {Path(path).resolve() for path in source.paths}
+    seen: set[Path] = set()
+    for text in (os.fspath(place) for place in places):
+        if text == "null:":
+            continue
+        place = Path(text).resolve()
+        if place in read:
+            raise SinkError(f"{text} is where {source.name} is read from; write somewhere else")
+        if place in seen:
+            raise SinkError(f"{text} was asked for twice; write each result to a place of its own")
+        seen.add(place)
 
 
 def _unknown(text: str, suffix: str) -> str:

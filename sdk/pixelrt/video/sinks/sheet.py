@@ -83,10 +83,6 @@ class ContactSheet(BaseSink):
             self._closed = True
         return (self.path,)
 
-    def indices(self) -> list[int]:
-        """Indices of the frames that the sheet would show now."""
-        return [tile.index for tile in self._chosen()]
-
     def _tile(self, frame: Frame, result: Segmentation) -> _Tile:
         rows, cols = frame.image.shape[:2]
         scale = min(_TILE_PX[0] / rows, _TILE_PX[1] / cols, 1.0)

@@ -14,6 +14,7 @@ from pixelrt.errors import SinkError
 from pixelrt.segmentation import Segmentation
 from pixelrt.video.sinks.base import BaseSink, Bytes, explained, temporary_for
 from pixelrt.video.sources import Frame
+from pixelrt.video.sources.base import FASTEST_FPS, SLOWEST_FPS
 
 FORMATS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
 _ENCODERS = {"libx264": {"preset": "veryfast", "crf": "20"}, "mpeg4": {"qscale": "3"}}
@@ -35,7 +36,7 @@ class VideoSink(BaseSink):
         fps: Their nominal rate.
 
     Raises:
-        SinkError: If the file cannot be made.
+        SinkError: If the file cannot be made, or at that rate.
     """
 
     wants_overlay = True
@@ -44,6 +45,11 @@ class VideoSink(BaseSink):
         self._av = require("av", "video", "writing video")
         self._cv2 = require("cv2", "video", "writing video")
         self.path, self.size, self._frames, self._last = path, size, 0, -1
+        if not SLOWEST_FPS <= fps <= FASTEST_FPS:
+            raise SinkError(
+                f"{path} cannot have {fps:g} frames per second, expected {SLOWEST_FPS:g} to {FASTEST_FPS:g}; "
+                "write a folder of masks (masks/), which has no rate"
+            )
         rate = Fraction(fps).limit_denominator(1001)
         self._tick = Fraction(1, rate.numerator * max(1, _TICKS_PER_S // rate.numerator))
         self._duration = max(round(1 / rate / self._tick), 1)

@@ -14,6 +14,9 @@ from pixelrt.errors import SourceError
 
 Bytes = NDArray[np.uint8]
 
+SLOWEST_FPS, FASTEST_FPS = 0.01, 1000.0
+"""What a container can hold as a rate: one frame in 100 s to one in a millisecond."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Frame:
@@ -104,3 +107,27 @@ def natural(name: str) -> list[tuple[int, int, str]]:
     """Key that sorts `frame2` before `frame10`, as people do."""
     parts = re.split(r"(\d+)", name)
     return [(0, int(part), part) if part.isdecimal() else (1, 0, part.lower()) for part in parts if part]
+
+
+def check_fps(fps: float) -> None:
+    """Refuse a rate at which no video can be written.
+
+    Raises:
+        SourceError: If it lies outside of `SLOWEST_FPS` to `FASTEST_FPS`.
+    """
+    if not SLOWEST_FPS <= fps <= FASTEST_FPS:
+        raise SourceError(
+            f"{fps:g} frames per second were asked for, expected {SLOWEST_FPS:g} to {FASTEST_FPS:g}; try 25"
+        )
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Height and width from `720x1280`.
+
+    Raises:
+        ValueError: If it is no size.
+    """
+    match = re.fullmatch(r"(\d+)x(\d+)", text)
+    if match is None or not int(match[1]) or not int(match[2]):
+        raise ValueError(f"{text!r} is no size; give height x width, such as 720x1280")
+    return int(match[1]), int(match[2])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import parse_qsl
@@ -10,7 +9,7 @@ from urllib.parse import parse_qsl
 from pixelrt.errors import SourceError
 from pixelrt.strict import suggestion
 from pixelrt.video.drive import CLASSES, Drive, DriveOptions
-from pixelrt.video.sources.base import BaseSource, Frame
+from pixelrt.video.sources.base import BaseSource, Frame, check_fps, parse_size
 
 EXAMPLE = "test://drive?frames=300&size=720x1280&seed=7"
 
@@ -71,23 +70,25 @@ def _whole(key: str, text: str) -> int:
         raise SourceError(f"test://drive got {key}={text}, expected a whole number; try {EXAMPLE}") from None
 
 
-def _number(key: str, text: str) -> float:
+def _rate(key: str, text: str) -> float:
     try:
-        return float(text)
+        fps = float(text)
     except ValueError:
         raise SourceError(f"test://drive got {key}={text}, expected a number such as 25") from None
+    check_fps(fps)
+    return fps
 
 
 def _size(key: str, text: str) -> tuple[int, int]:
-    match = re.fullmatch(r"(\d+)x(\d+)", text)
-    if match is None:
-        raise SourceError(f"test://drive got {key}={text}, expected height x width such as 720x1280")
-    return int(match[1]), int(match[2])
+    try:
+        return parse_size(text)
+    except ValueError as problem:
+        raise SourceError(f"test://drive got {key}={text}: {problem}") from None
 
 
 _READERS: dict[str, Callable[[str, str], Any]] = {
     "frames": _whole,
     "size": _size,
     "seed": _whole,
-    "fps": _number,
+    "fps": _rate,
 }

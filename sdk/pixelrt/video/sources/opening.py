@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pixelrt.errors import SourceError
 from pixelrt.strict import suggestion
-from pixelrt.video.sources.base import Source
+from pixelrt.video.sources.base import Source, check_fps
 from pixelrt.video.sources.camera import Camera
 from pixelrt.video.sources.drive import EXAMPLE, DriveSource
 from pixelrt.video.sources.pictures import SUFFIXES, Pictures
@@ -32,14 +32,14 @@ def open_source(
     Args:
         uri: See `pixelrt.video.sources`. `./0` is a file of that name, `0` the first camera.
         labels: Folder of label PNGs, for an image or a folder of images.
-        fps: Frames a second that a folder stands for, and of cameras and files that do not say.
+        fps: Frames a second that a folder stands for, and of cameras and files that do not say;
+            0.01 to 1000.
 
     Raises:
         SourceError: If there is nothing to open; the message says what is near.
         MissingDependency: If a library is needed that is not installed.
     """
-    if not 0 < fps < float("inf"):
-        raise SourceError(f"frames per second must be above 0, and {fps} was given; try {DEFAULT_FPS:g}")
+    check_fps(fps)
     text = os.fspath(uri)
     label_folder = None if labels is None else Path(labels)
     source = _open_address(text, fps)

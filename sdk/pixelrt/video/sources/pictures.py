@@ -38,7 +38,9 @@ class Pictures(BaseSource):
         self._labels = None if folder is None else [_label_of(file, folder) for file in self._files]
         self.name = path.resolve().name
         self.fps, self.num_frames = fps, len(self._files)
-        self.paths = tuple(str(item) for item in (path, self._files[0].parent, folder) if item is not None)
+        folders = (path, self._files[0].parent, folder)
+        read = (*(item for item in folders if item is not None), *self._files, *(self._labels or ()))
+        self.paths = tuple(str(item) for item in dict.fromkeys(read))
         self.size = (0, 0)
         self.size = read_image(self._files[0]).shape[:2]
 
