@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pixelrt.bundle import Bundle, locked, write_file
+from pixelrt.errors import BundleError
 from pixelrt.manifest import Manifest
 from pixelrt.markup import Html, element, join, table
 from pixelrt.terminal import size_text
@@ -36,13 +37,19 @@ def refresh_report(bundle: Bundle) -> bool:
         Whether there was a report with such a section.
 
     Raises:
-        BundleError: If the report cannot be written.
+        BundleError: If the report cannot be read or written.
     """
     path = bundle.path / REPORT
     with locked(bundle.path):
         if not path.is_file():
             return False
-        before, start, rest = path.read_text(encoding="utf-8").partition(_START)
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as problem:
+            raise BundleError(
+                f"{path} cannot be read ({problem}); its list of files is out of date"
+            ) from problem
+        before, start, rest = text.partition(_START)
         _, end, after = rest.partition(_END)
         if not (start and end):
             return False

@@ -30,5 +30,6 @@ def require(module: str, extra: str, purpose: str) -> ModuleType:
         ) from None
     except ImportError as problem:
         raise MissingDependency(
-            f"{purpose} needs the library {module!r}, which is installed and cannot be loaded: {problem}"
+            f"{purpose} needs the library {module!r}, which is installed and cannot be loaded: {problem}; "
+            f"install it again: pip install --force-reinstall 'pixelrt[{extra}]'"
         ) from problem

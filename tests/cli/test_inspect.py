@@ -122,6 +122,22 @@ class TestEngine:
         assert "engine tensorrt_rtx" in shown
         assert shown.count("intact") == 2
 
+    @pytest.mark.parametrize("text", ['{"name": "a web app", "icons": []}', "[1]", "not JSON"])
+    def test_beside_a_manifest_of_something_else(
+        self, built: Bundle, tmp_path: Path, capsys: Capture, text: str
+    ) -> None:
+        file = tmp_path / "road.engine"
+        shutil.copy(built.path / built.manifest.artifacts[1].file, file)
+        (tmp_path / "manifest.json").write_text(text)
+        assert main(["inspect", str(file)]) == 0
+        shown = capsys.readouterr().out
+        assert "which alone can load it" in shown
+        assert "the manifest.json beside it is none of PixelRT's" in shown
+        assert main(["inspect", str(file), "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert (found["manifest"], found["problem"]) == (None, "")
+        assert "none of PixelRT's" in found["note"]
+
     def test_a_changed_engine(self, built: Bundle, tmp_path: Path, capsys: Capture) -> None:
         copy = tmp_path / "copy"
         shutil.copytree(built.path, copy)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -45,6 +46,24 @@ def talkative(
     return replace_model(
         bundle, make_model(*nodes, last, constants={"w": np.ones((48, 5), dtype=np.float32)})
     )
+
+
+def test_a_process_that_cannot_be_started(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    with pytest.raises(BuildError, match=r"cannot be started \(/nowhere/python .*No such file"):
+        build_bundle(bundle, SM86)
+
+
+def test_a_folder_that_somebody_removed(bundle: Bundle) -> None:
+    """A cleaner of old temporary files, say: the engine is gone, and so is what the child printed."""
+    before = set(Path(tempfile.gettempdir()).glob("pixelrt-build-*"))
+
+    def progress(phase: str, step: int, num_steps: int) -> None:
+        for folder in set(Path(tempfile.gettempdir()).glob("pixelrt-build-*")) - before:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    with pytest.raises(BuildError, match="cannot be written|cannot be read|ended with status"):
+        build_bundle(bundle, SM86, progress=progress)
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -105,6 +105,35 @@ def test_what_was_built_is_shown_beside_what_was_not(
     assert "sm87 is Jetson Orin" in err
 
 
+@pytest.fixture
+def broken_report(bundle: Bundle) -> None:
+    """A report that is there and cannot be brought up to date."""
+    (bundle.path / "report.html").write_bytes(b"\xff\xfe no UTF-8")
+
+
+@pytest.mark.usefixtures("broken_report")
+def test_a_report_that_cannot_be_refreshed_hides_no_error(
+    bundle: Bundle, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["build", str(bundle.path), "--target", "sm86", "--target", "sm87"]) == 1
+    err = capsys.readouterr().err
+    assert "warning: " in err
+    assert "report.html" in err
+    assert "error: 1 of 2 engines could not be built" in err
+    assert "sm87 is Jetson Orin" in err
+    assert engines(bundle.path) == [("sm86",)]
+
+
+@pytest.mark.usefixtures("broken_report")
+def test_without_an_engine_the_report_is_left_alone(
+    bundle: Bundle, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["build", str(bundle.path), "--target", "sm87"]) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("error: TensorRT-RTX")
+    assert "report.html" not in err
+
+
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [

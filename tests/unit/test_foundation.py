@@ -101,6 +101,15 @@ class TestErrors:
         ):
             require("no_such_library", "video", "reading video")
 
+    def test_a_library_that_cannot_be_loaded(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (tmp_path / "half_a_library.py").write_text("from math import no_such_thing\n")
+        monkeypatch.syspath_prepend(tmp_path)
+        with pytest.raises(
+            MissingDependency,
+            match=r"cannot be loaded: .*no_such_thing.*pip install --force-reinstall 'pixelrt\[video\]'",
+        ):
+            require("half_a_library", "video", "reading video")
+
 
 class TestImport:
     def test_importing_loads_no_library(self) -> None:

@@ -279,7 +279,7 @@ def _onnx(path: Path, *, as_json: bool) -> int:
 
 def _engine(path: Path, *, as_json: bool) -> int:
     header = inspect_engine(path)
-    known, problem = _entry(path)
+    known, problem, stranger = _entry(path)
     if as_json:
         plain = {
             "kind": "engine",
@@ -287,6 +287,7 @@ def _engine(path: Path, *, as_json: bool) -> int:
             **dataclasses.asdict(header),
             "manifest": dataclasses.asdict(known) if known else None,
             "problem": problem,
+            "note": stranger,
         }
         say(json.dumps(plain, indent=2))
     else:
@@ -299,19 +300,26 @@ def _engine(path: Path, *, as_json: bool) -> int:
                     " ".join(header.targets) or "the kind of GPU it was built on; it does not say which",
                 ),
                 ("size", size_text(header.size_bytes)),
-                *(_entry_pairs(known, problem) if known else [("bundle", "in none that knows it")]),
+                *(
+                    _entry_pairs(known, problem)
+                    if known
+                    else [("bundle", stranger or "in none that knows it")]
+                ),
             ]
         )
     return PixelRTError.exit_code if problem else 0
 
 
-def _entry(path: Path) -> tuple[Artifact | None, str]:
-    """What the bundle around an engine says of it, and what is wrong with it."""
+def _entry(path: Path) -> tuple[Artifact | None, str, str]:
+    """What the bundle around an engine says of it, what is wrong with it, and why there is no bundle."""
     if not (path.parent / MANIFEST).is_file():
-        return None, ""
-    bundle = Bundle.open(path.parent)
+        return None, "", ""
+    try:
+        bundle = Bundle.open(path.parent)
+    except BundleError as problem:  # anybody may call a file manifest.json
+        return None, "", f"in none: the {MANIFEST} beside it is none of PixelRT's, or damaged ({problem})"
     found = next((entry for entry in bundle.manifest.artifacts if entry.file == path.name), None)
-    return found, _problem(bundle, found) if found else ""
+    return found, _problem(bundle, found) if found else "", ""
 
 
 def _entry_pairs(known: Artifact, problem: str) -> list[tuple[str, str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from typing import Literal
 
 from pixelrt.bundle import Bundle
 from pixelrt.errors import BuildError, InputError, MissingDependency
@@ -14,7 +15,7 @@ from pixelrt.trt.network import NodeProblem, differences, named_axes
 from pixelrt.trt.process import Progress
 from pixelrt.trt.profiles import Profile, profile_of, profile_options
 from pixelrt.trt.protocol import Outcome, Request
-from pixelrt.trt.targets import check_targets
+from pixelrt.trt.targets import LOCAL, check_targets
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,10 +38,10 @@ class BuildOptions:
         if self.workspace_mib is not None and not 0 < self.workspace_mib < float("inf"):
             raise InputError(f"workspace of {self.workspace_mib} MiB: a number above 0 was expected")
 
-    def request(self, action: str, profile: Profile) -> Request:
+    def request(self, action: Literal["build", "parse"], profile: Profile) -> Request:
         """The request for a child process."""
         return Request(
-            action="build" if action == "build" else "parse",
+            action=action,
             flavour=self.flavour,
             targets=self.targets,
             workspace_mib=self.workspace_mib,
@@ -267,7 +268,7 @@ def choose_flavour(targets: tuple[str, ...], installed: tuple[Flavour, ...]) -> 
         MissingDependency: If none is installed.
     """
     if targets:
-        return "tensorrt" if targets == ("local",) else "tensorrt_rtx"
+        return "tensorrt" if targets == (LOCAL,) else "tensorrt_rtx"
     if not installed:
         raise MissingDependency(
             "building engines needs TensorRT, and neither flavour is installed; on any machine, for GeForce "

@@ -69,7 +69,7 @@ def run(request: Request, content: bytes, progress: Progress | None) -> tuple[Ou
     with _folder() as folder:
         _put(folder, request, content)
         outcome = _converse(folder, progress)
-        engine = (folder / ENGINE).read_bytes() if outcome.size_bytes else b""
+        engine = _take(folder / ENGINE) if outcome.size_bytes else b""
     if outcome.sha256 and hashlib.sha256(engine).hexdigest() != outcome.sha256:
         raise BuildError(
             f"the engine was {outcome.size_bytes} bytes when it was built and reads back as {len(engine)} "
@@ -101,6 +101,16 @@ def _put(folder: Path, request: Request, content: bytes) -> None:
         ) from problem
 
 
+def _take(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as problem:
+        raise BuildError(
+            f"the engine was built and cannot be read back from {file} ({problem.strerror}); "
+            "TMPDIR names another place"
+        ) from problem
+
+
 def _converse(folder: Path, progress: Progress | None) -> Outcome:
     reading, writing = os.pipe()
     with open(reading, encoding="utf-8") as lines:
@@ -129,6 +139,11 @@ def _child(folder: Path, writing: int) -> Iterator[subprocess.Popen[bytes]]:
                 pass_fds=(writing,),
                 start_new_session=True,
             )
+    except OSError as problem:
+        raise BuildError(
+            f"the process that builds cannot be started ({sys.executable} in {folder}: {problem.strerror}); "
+            "the machine may be out of memory or processes, or the disk full; TMPDIR names another place"
+        ) from problem
     finally:
         os.close(writing)
     try:
@@ -182,7 +197,10 @@ def _sudden_end(code: int, phase: str, folder: Path) -> str:
 
 def _last_words(folder: Path) -> str:
     """What the child printed at its end, or around the place where Python noticed a crash."""
-    lines = (folder / OUTPUT).read_text(encoding="utf-8", errors="replace").splitlines()
+    try:
+        lines = (folder / OUTPUT).read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError as problem:
+        return f"; what it printed cannot be read ({problem.strerror})"
     crash = next((index for index, line in enumerate(lines) if line.startswith("Fatal Python error")), None)
     start = max(0, len(lines) - _MOST_LINES if crash is None else crash - _LINES_BEFORE_CRASH)
     shown = "".join(f"\n  {line}" for line in lines[start : start + _MOST_LINES] if line)
