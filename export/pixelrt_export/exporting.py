@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 from torch import nn
 
-from pixelrt.bundle import Bundle
+from pixelrt.bundle import Bundle, check_folder
 from pixelrt.errors import ExportError, InputError
 from pixelrt.manifest import (
     SCHEMA,
@@ -50,7 +50,7 @@ from pixelrt_export.recipe import (
 from pixelrt_export.report import Report
 from pixelrt_export.samples import ARRAYS, Images, read_samples, samples_of
 from pixelrt_export.verify import Conversion, Sample, normalised, verify
-from pixelrt_export.write import check_place, tool_versions, write_bundle
+from pixelrt_export.write import tool_versions, write_bundle
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -135,7 +135,9 @@ def export(
     _check_names(given, ExportOptions, "option")
     quiet = bool(given.pop("quiet", False))
     recipe = _recipe_of(model, Path(out), {**given, "size": size, "classes": classes, "images": images})
-    return _Export(recipe, from_module(model), _arrays(images), quiet).to(Path(out))
+    check_folder(Path(out))
+    with Steps(quiet) as steps:
+        return _Export(recipe, from_module(model), _arrays(images), steps).to(Path(out))
 
 
 def export_recipe(
@@ -173,7 +175,11 @@ def export_recipe(
     if not gate:
         recipe = dataclasses.replace(recipe, gate=dataclasses.replace(recipe.gate, skip=True))
     folder = Path(path).parent / "bundle" if out is None else Path(out)
-    bundle = _Export(recipe, open_network(recipe.model), None, quiet).to(folder)
+    check_folder(folder)
+    with Steps(quiet) as steps:
+        with steps.step("opening the network"):
+            network = open_network(recipe.model)
+        bundle = _Export(recipe, network, None, steps).to(folder)
     return with_engines(bundle, targets, quiet=quiet) if targets else bundle
 
 
@@ -198,6 +204,7 @@ def _recipe_of(model: nn.Module, out: Path, given: dict[str, Any]) -> Recipe:
         gate=_section(GateSection, {**gate, "skip": not given.get("gate", True)}),
         name=given.get("name") or out.resolve().name,
         text="",
+        images=_spelled(images),
     )
 
 
@@ -237,15 +244,22 @@ def _plain(classes: Classes) -> str | list[Any]:
 
 def _section(kind: type[Any], values: Mapping[str, Any], where: str = "") -> Any:
     try:
-        return decode(kind, dict(values), where)
+        return decode(kind, _builtin(values), where)
     except SurpriseError as problem:
         raise InputError(str(problem).removeprefix(f"{kind.__name__}: ")) from problem
 
 
+def _builtin(value: Any) -> Any:
+    """Python's own types in the place of NumPy's."""
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    if isinstance(value, Mapping):
+        return {key: _builtin(one) for key, one in value.items()}
+    return [_builtin(one) for one in value] if isinstance(value, list | tuple) else value
+
+
 def _check_names(given: Mapping[str, Any], known: type[Any], what: str) -> None:
     names = list(known.__annotations__)
-    if known is ExportOptions:
-        names = [*names, *_OF_HEAD]
     for name in given:
         if name not in names:
             raise InputError(f"unknown {what} {name!r}{suggestion(name, names)}; known: {', '.join(names)}")
@@ -254,6 +268,16 @@ def _check_names(given: Mapping[str, Any], known: type[Any], what: str) -> None:
 def _arrays(images: Images | None) -> Sequence[NDArray[np.uint8]] | None:
     """Images that came as frames; None for a folder or the address of a source."""
     return None if images is None or isinstance(images, str | os.PathLike) else images
+
+
+def _spelled(images: Images | None) -> str:
+    """How the images are called in the manifest: as the caller does, without the folders of this machine."""
+    if images is None:
+        return ""
+    if not isinstance(images, str | os.PathLike):
+        return ARRAYS
+    path = Path(images)
+    return path.name if path.is_absolute() else os.fspath(images)
 
 
 # --- the way of a model ---------------------------------------------------------------------------
@@ -266,32 +290,30 @@ class _Export:
     recipe: Recipe
     network: Network
     arrays: Sequence[NDArray[np.uint8]] | None
-    quiet: bool
+    steps: Steps
 
     def to(self, out: Path) -> Bundle:
-        check_place(out)
-        with Steps(self.quiet) as steps:
-            samples = self._samples(steps)
-            conversion, precision = convert(self.recipe, self.network, samples, steps)
-            manifest, verification = conversion.manifest, None
-            if not self.recipe.gate.skip:
-                verification = verify(conversion, samples, manifest.gate, steps.track)
-                manifest = dataclasses.replace(manifest, gate=verification.gate)
-            report = Report(
-                manifest=manifest,
-                precision=precision,
-                verification=verification,
-                samples=samples,
-                seconds=steps.seconds,
-            )
-            with steps.step("writing the bundle"):
-                return write_bundle(out, conversion.fused, report)
+        samples = self._samples()
+        conversion, precision = convert(self.recipe, self.network, samples, self.steps)
+        manifest, verification = conversion.manifest, None
+        if not self.recipe.gate.skip:
+            verification = verify(conversion, samples, manifest.gate, self.steps.track)
+            manifest = dataclasses.replace(manifest, gate=verification.gate)
+        report = Report(
+            manifest=manifest,
+            precision=precision,
+            verification=verification,
+            samples=samples,
+            seconds=self.steps.seconds,
+        )
+        with self.steps.step("writing the bundle"):
+            return write_bundle(out, conversion.fused, report)
 
-    def _samples(self, steps: Steps) -> list[Sample]:
-        if self.arrays is not None:
+    def _samples(self) -> list[Sample]:
+        if self.arrays is not None and len(self.arrays):
             return samples_of(self.arrays, self.recipe)
-        if self.recipe.gate.images is not None:
-            return read_samples(self.recipe, steps)
+        if self.arrays is None and self.recipe.gate.images is not None:
+            return read_samples(self.recipe, self.steps)
         if self.recipe.gate.skip and self.recipe.precision.type == "fp32":
             return []
         if self.recipe.gate.skip:
@@ -326,7 +348,7 @@ def convert(
     with steps.step("network to ONNX"):
         plain = network.to_onnx(_network_spec(recipe))
         _check_classes(plain, recipe)
-    if samples:
+    if samples or recipe.precision.type != "fp32":
         images = (normalised(sample.pixels, spec) for sample in steps.track(samples, "activation ranges"))
         typed, precision = to_precision(plain, images, recipe.precision.type)
     else:
@@ -369,7 +391,7 @@ def _manifest(recipe: Recipe, network: Network, precision: PrecisionReport) -> M
             skipped=gate.skip,
             agreement=gate.agreement,
             miou_drop=gate.miou_drop,
-            images=gate.images or "",
+            images=recipe.images,
             num_images=0,
         ),
         source=Source(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,17 +15,6 @@ from pixelrt.manifest import ColorOrder
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".npy"})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImageFormat:
-    """How the network wants its frames."""
-
-    size: tuple[int, int]
-    """Height and width that images are resized to."""
-    channels: int
-    color: ColorOrder = "rgb"
-    """Order of the first three channels of a frame."""
-
-
 @dataclass(frozen=True, slots=True)
 class ImageSet:
     """Image files, sorted by name, and the label of each where there are labels."""
@@ -34,43 +22,12 @@ class ImageSet:
     folder: Path
     images: tuple[Path, ...]
     labels: tuple[Path, ...] | None = None
-    num_found: int = 0
-    """Images in the folder, of which `images` are evenly spread ones."""
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def read(self, form: ImageFormat) -> Iterator[Picture]:
-        """Read the images one by one.
-
-        Raises:
-            SourceError: If one cannot be read, has other channels, or its label does not fit; it is named.
-        """
-        labels: tuple[Path | None, ...] = self.labels or (None,) * len(self.images)
-        for path, label in zip(self.images, labels, strict=True):
-            frame = read_frame(path, form.channels, form.color)
-            truth = None if label is None else _resized_label(read_label(label), frame.shape[:2], form, label)
-            yield Picture(path=path, frame=resized(frame, form.size), label=truth)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Picture:
-    """An image at the network's size."""
-
-    path: Path
-    frame: NDArray[np.uint8]
-    """uint8[H, W, C], resized once with OpenCV's INTER_LINEAR."""
-    label: NDArray[np.uint8] | None
-    """uint8[H, W] class ids at the same size (nearest neighbour), 255 where nothing is labelled."""
-
-    def __repr__(self) -> str:
-        return f"Picture({self.path.name}, {list(self.frame.shape)}, labelled={self.label is not None})"
 
 
 def find_images(folder: Path, *, labels: Path | None = None, max_images: int = 64) -> ImageSet:
     """Find the images of a folder, and of each the label PNG of the same name.
 
-    A folder that holds the folders `images` and `labels` stands for these two. Subfolders are not searched.
+    A folder without images that holds a folder `images` stands for that one. Subfolders are not searched.
 
     Args:
         folder: Where the images are: jpg, png, bmp, webp, tif, or npy (uint8[H, W, C]).
@@ -84,7 +41,6 @@ def find_images(folder: Path, *, labels: Path | None = None, max_images: int = 6
         found = "is a file" if folder.exists() else "does not exist"
         raise SourceError(f"the folder of images {folder} {found}; name a folder that holds images")
     if not _images_in(folder) and (folder / "images").is_dir():
-        labels = labels_beside(folder / "images") if labels is None else labels
         folder = folder / "images"
     found_images = _images_in(folder)
     if not found_images:
@@ -92,9 +48,14 @@ def find_images(folder: Path, *, labels: Path | None = None, max_images: int = 6
             f"{folder} holds no image, at least one was expected ({', '.join(sorted(IMAGE_SUFFIXES))}; "
             "subfolders are not searched)"
         )
-    count = min(max_images, len(found_images))
-    chosen = tuple(found_images[index * len(found_images) // count] for index in range(count))
-    return ImageSet(folder, chosen, _labels_of(chosen, labels), len(found_images))
+    chosen = tuple(found_images[index] for index in evenly_spread(len(found_images), max_images))
+    return ImageSet(folder, chosen, _labels_of(chosen, labels))
+
+
+def evenly_spread(count: int, limit: int) -> list[int]:
+    """Indices of at most `limit` of `count` things, evenly spread."""
+    number = min(count, limit)
+    return [index * count // number for index in range(number)]
 
 
 def labels_beside(images: Path) -> Path | None:
@@ -161,18 +122,6 @@ def resized(frame: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8
     return np.ascontiguousarray(result.reshape(*size, frame.shape[2]), dtype=np.uint8)
 
 
-def _resized_label(
-    label: NDArray[np.uint8], frame_size: tuple[int, ...], form: ImageFormat, path: Path
-) -> NDArray[np.uint8]:
-    if label.shape != frame_size:
-        raise SourceError(
-            f"the label {path} is {label.shape[0]}x{label.shape[1]}, its image is "
-            f"{frame_size[0]}x{frame_size[1]}; the same height and width were expected"
-        )
-    nearest = cv2.resize(label, form.size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
-    return np.ascontiguousarray(nearest, dtype=np.uint8)
-
-
 def _images_in(folder: Path) -> list[Path]:
     return sorted(
         path
@@ -224,16 +173,6 @@ def _decoded(path: Path, flags: int) -> NDArray[np.generic]:
 
 
 def _cut_short(content: bytes) -> bool:
-    """Whether an image's end is missing: OpenCV fills the rest with grey and says nothing."""
-    for start, is_cut in _ENDS.items():
-        if content.startswith(start):
-            return is_cut(content)
-    return False
-
-
-_ENDS: dict[bytes, Callable[[bytes], bool]] = {
-    b"\xff\xd8": lambda content: content.rfind(b"\xff\xd9") < content.rfind(b"\xff\xda"),
-    b"\x89PNG": lambda content: b"IEND" not in content,
-    b"RIFF": lambda content: len(content) < 8 + int.from_bytes(content[4:8], "little"),
-    b"BM": lambda content: len(content) < int.from_bytes(content[2:6], "little"),
-}
+    """Whether the end of a JPEG is missing."""
+    # OpenCV 4.10 fills the rest with grey and says nothing; it refuses other formats, and 5.0 refuses all.
+    return content.startswith(b"\xff\xd8") and content.rfind(b"\xff\xd9") < content.rfind(b"\xff\xda")

@@ -97,7 +97,7 @@ def open_network(section: ModelSection) -> Network:
         path = Path(section.checkpoint)
         apply_state(module, load_state(path), path)
         sha256 = _sha256(path)
-    return _TorchNetwork(copy_for_export(module), section.entry, sha256)
+    return _TorchNetwork(copy_for_export(module), Path(section.entry).name, sha256)
 
 
 def _sha256(path: Path) -> str:

@@ -15,7 +15,6 @@ from pixelrt.manifest import Activation, ColorOrder, Emit, PrecisionType
 from pixelrt.strict import SurpriseError, decode
 from pixelrt.trt import LOCAL, Flavour
 from pixelrt.trt.targets import check_targets
-from pixelrt_export.images import labels_beside
 from pixelrt_export.palettes import ClassEntry, class_infos
 
 if sys.version_info >= (3, 11):
@@ -141,7 +140,7 @@ class GateSection:
     images: str | None = None
     """Folder of images, or another source of frames (`test://drive`); they are resized to `size`."""
     labels: str | None = None
-    """Folder of label PNGs with the same names; `labels` beside the images where that exists."""
+    """Folder of label PNGs with the same names; `labels` beside a folder of images where that exists."""
     agreement: float = 0.999
     """Least share of pixels with the same class."""
     miou_drop: float = 0.002
@@ -194,6 +193,8 @@ class Recipe:
     """Name of the recipe's folder if the file is called `recipe.toml`, else of the file."""
     text: str
     """The file as it was read."""
+    images: str = ""
+    """`gate.images` as it was spelled, for the manifest: no path of this machine."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -244,6 +245,7 @@ def read_recipe(path: Path) -> Recipe:
         target=file.target,
         name=folder.name if path.name == "recipe.toml" else path.stem,
         text=text,
+        images=file.gate.images or "",
     )
 
 
@@ -271,9 +273,6 @@ def _model(section: ModelSection, folder: Path) -> ModelSection:
 
 def _gate(section: GateSection, folder: Path) -> GateSection:
     images, labels = _absolute(section.images, folder), _absolute(section.labels, folder)
-    if images is not None and labels is None and "://" not in images:
-        beside = labels_beside(Path(images))
-        labels = None if beside is None else str(beside)
     return dataclasses.replace(section, images=images, labels=labels)
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pixelrt.errors import InputError, SourceError
 from pixelrt.video.sources import Frame, Source, open_source
-from pixelrt_export.images import find_images, labels_beside, read_frame, read_label, resized
+from pixelrt_export.images import evenly_spread, find_images, labels_beside, read_frame, read_label, resized
 from pixelrt_export.palettes import class_infos
 from pixelrt_export.progress import Steps
 from pixelrt_export.recipe import Recipe
@@ -44,7 +44,7 @@ def read_samples(recipe: Recipe, steps: Steps) -> list[Sample]:
 
 
 def samples_of(frames: Sequence[Bytes], recipe: Recipe) -> list[Sample]:
-    """Samples from frames uint8[H, W, C] in the order of `frame_color`.
+    """Samples from frames uint8[H, W, C] in the order of `frame_color`, evenly spread over them.
 
     Raises:
         InputError: If one is of another type or shape, or labels were given with them.
@@ -54,7 +54,8 @@ def samples_of(frames: Sequence[Bytes], recipe: Recipe) -> list[Sample]:
             "labels are a folder, and the images came as arrays; give the images as a folder too"
         )
     channels, samples = recipe.input.channels, []
-    for index, frame in enumerate(list(frames)[: recipe.gate.max_images]):
+    for index in evenly_spread(len(frames), recipe.gate.max_images):
+        frame = frames[index]
         if not isinstance(frame, np.ndarray) or frame.dtype != np.uint8 or frame.ndim != 3 or not frame.size:
             found = (
                 f"{frame.dtype}{list(frame.shape)}" if isinstance(frame, np.ndarray) else type(frame).__name__
@@ -86,7 +87,7 @@ def _from_folder(folder: Path, recipe: Recipe, steps: Steps) -> list[Sample]:
 
 
 def _label_folders(images: Path, recipe: Recipe) -> dict[str, Path]:
-    """Head name to its folder of labels."""
+    """Head name to its folder of labels: those that the recipe names, or else those beside the images."""
     folder = Path(recipe.gate.labels) if recipe.gate.labels is not None else labels_beside(images)
     if folder is None:
         return {}
@@ -114,9 +115,9 @@ def _from_source(address: str, recipe: Recipe, steps: Steps) -> list[Sample]:
     with open_source(address, labels=recipe.gate.labels) as source:
         heads = _heads_with_truth(source, recipe)
         chosen = _spread(source.num_frames, recipe.gate.max_images)
-        samples = []
+        samples: list[Sample] = []
         with steps.step(_STEP):
-            for frame in _first(source, max(chosen) + 1):
+            for frame in _first(source, max(chosen, default=-1) + 1):
                 if frame.index in chosen:
                     image = frame.image if form.frame_color == "rgb" else frame.image[..., ::-1]
                     truth = {} if frame.truth is None else dict.fromkeys(heads, frame.truth)
@@ -127,6 +128,8 @@ def _from_source(address: str, recipe: Recipe, steps: Steps) -> list[Sample]:
                             labels=truth,
                         )
                     )
+    if not samples:
+        raise SourceError(f"{address} gives no frame, at least one was expected; name another source")
     return samples
 
 
@@ -143,13 +146,13 @@ def _heads_with_truth(source: Source, recipe: Recipe) -> list[str]:
 
 def _spread(count: int | None, limit: int) -> set[int]:
     """Indices of at most `limit` frames, evenly spread; the first ones where their number is unknown."""
-    if count is None or count <= limit:
-        return set(range(limit if count is None else count))
-    return {index * count // limit for index in range(limit)}
+    return set(range(limit) if count is None else evenly_spread(count, limit))
 
 
 def _first(source: Source, count: int) -> Iterator[Frame]:
     for frame in source:
+        if frame.index >= count:
+            return
         yield frame
-        if frame.index + 1 >= count:
+        if frame.index + 1 == count:
             return

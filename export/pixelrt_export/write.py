@@ -12,7 +12,6 @@ from onnx import ModelProto
 from pixelrt import __version__
 from pixelrt.bundle import MANIFEST, MODEL, Bundle, sha256, write_folder
 from pixelrt.bundle_report import REPORT
-from pixelrt.errors import BundleError
 from pixelrt.manifest import Artifact, Manifest
 from pixelrt_export import report as reports
 
@@ -31,16 +30,6 @@ def tool_versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:  # noqa: PERF203 - seven names
             continue
     return versions
-
-
-def check_place(out: Path) -> None:
-    """Refuse a place for a bundle before minutes of work, rather than after.
-
-    Raises:
-        BundleError: If it holds something that is not a bundle.
-    """
-    if out.exists() and not (out / MANIFEST).is_file() and (not out.is_dir() or any(out.iterdir())):
-        raise BundleError(f"{out} exists and is not a bundle; choose another folder, or remove it first")
 
 
 def write_bundle(out: Path, model: ModelProto, report: reports.Report) -> Bundle:
@@ -65,5 +54,7 @@ def write_bundle(out: Path, model: ModelProto, report: reports.Report) -> Bundle
         (folder / REPORT).write_text(reports.to_html(report), encoding="utf-8")
         (folder / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
 
-    write_folder(out, fill)
-    return Bundle.open(out)
+    inside = out.resolve() in (Path.cwd(), *Path.cwd().parents)
+    place = out.resolve() if inside else out  # `.` is gone when its folder was replaced
+    write_folder(place, fill)
+    return Bundle.open(place)

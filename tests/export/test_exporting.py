@@ -291,7 +291,55 @@ class TestWholeWay:
             assert check.miou is not None
             assert check.miou > 0.95
             assert check.miou_drop == pytest.approx(1 - check.miou, abs=0.01)
-        assert bundle.manifest.gate.images == str(folder)
+        assert bundle.manifest.gate.images == "images"
+        for file in (MANIFEST, "report.json", "report.html"):
+            assert str(tmp_path) not in (bundle.path / file).read_text()
+
+    def test_labels_beside_a_video_are_not_its_labels(self, tmp_path: Path) -> None:
+        """The message would be about labels that nobody named."""
+        writer = cv2.VideoWriter(str(tmp_path / "clip.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 25, SIZE[::-1])
+        for frame in frames(4, SIZE):
+            writer.write(frame)
+        writer.release()
+        (tmp_path / "labels").mkdir()
+        (tmp_path / "net.py").write_text(
+            "from torch import nn\n\ndef build():\n"
+            "    return nn.Sequential(nn.Conv2d(3, 2, 3, padding=1), nn.BatchNorm2d(2))\n"
+        )
+        recipe = tmp_path / "recipe.toml"
+        recipe.write_text(
+            '[model]\nentry = "net.py:build"\n[input]\nsize = [64, 96]\n[[head]]\nclasses = ["a", "b"]\n'
+            '[gate]\nimages = "clip.avi"\nagreement = 0.9\nmax_images = 2\n'
+        )
+        bundle = pixelrt_export.export_recipe(recipe, quiet=True)
+        assert (bundle.manifest.gate.images, bundle.manifest.gate.num_images) == ("clip.avi", 2)
+        assert bundle.manifest.source.model == "net.py:build"
+        assert "opening the network" in json.loads((bundle.path / "report.json").read_text())["seconds"]
+        for file in (MANIFEST, "report.json", "report.html"):
+            assert str(tmp_path) not in (bundle.path / file).read_text()
+
+    def test_arrays_are_spread_as_files_are(self, tmp_path: Path) -> None:
+        bundle = export(Pixelwise(), tmp_path / "b", images=frames(5), max_images=2)
+        assert json.loads((bundle.path / "report.json").read_text())["images"] == ["images[0]", "images[2]"]
+        assert bundle.manifest.gate.images == "arrays://"
+
+    def test_options_may_be_of_numpy(self, tmp_path: Path) -> None:
+        bundle = export(
+            Pixelwise(),
+            tmp_path / "b",
+            size=np.array(SIZE),
+            mean=np.array([0.4, 0.5, 0.6], np.float32),
+            std=[np.float64(0.25)] * 3,
+            agreement=np.float64(0.9),
+            batch=np.int64(2),
+            max_images=np.int32(2),
+            classes=np.array(list("abcd")),
+            heads={"scene": {"grid": np.array([2, 2])}},
+        )
+        manifest = bundle.manifest
+        assert (manifest.preprocess.size, manifest.gate.agreement) == (SIZE, 0.9)
+        assert (manifest.axes["batch"].max, manifest.heads[0].grid) == (2, (2, 2))
+        assert manifest.preprocess.mean == pytest.approx((0.4, 0.5, 0.6))
 
     def test_labels_of_each_head(self, tmp_path: Path) -> None:
         folder = write_images(tmp_path / "images", frames(2, SIZE))
@@ -348,15 +396,17 @@ class TestWithoutGate:
         assert bundle.manifest.precision.layers["fp32"] > 0
         assert "Activations were not measured" in (bundle.path / "report.html").read_text()
 
-    def test_fp16_needs_images_even_then(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("images", [None, []])
+    def test_fp16_needs_images_even_then(self, tmp_path: Path, images: Any) -> None:
         with pytest.raises(
             ExportError, match=r"fp16 needs images, and none were given: .* use the precision fp32"
         ):
-            export(Pixelwise(), tmp_path / "b", gate=False, images=None)
+            export(Pixelwise(), tmp_path / "b", gate=False, images=images)
 
-    def test_the_gate_needs_images(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("images", [None, [], np.zeros((0, 8, 8, 3), np.uint8)])
+    def test_the_gate_needs_images(self, tmp_path: Path, images: Any) -> None:
         with pytest.raises(ExportError, match=r"no images were given, and the gate needs some: .*gate=False"):
-            export(Pixelwise(), tmp_path / "b", images=None)
+            export(Pixelwise(), tmp_path / "b", images=images)
 
 
 class TestRefusing:
@@ -415,6 +465,35 @@ class TestRefusing:
             export(Pixelwise(), tmp_path)
         assert time.perf_counter() - start < 1
         assert (tmp_path / "thesis.tex").read_text() == "ten years of work"
+
+    def test_an_option_is_known_once(self, tmp_path: Path) -> None:
+        with pytest.raises(InputError) as refused:
+            export(Pixelwise(), tmp_path / "b", nonsense=1)
+        known = str(refused.value).partition("known: ")[2].split(", ")
+        assert len(known) == len(set(known))
+        assert {"threshold", "quiet"} <= set(known)
+
+    def test_a_place_that_cannot_be_is_refused_at_once(self, tmp_path: Path) -> None:
+        (tmp_path / "file").touch()
+        start = time.perf_counter()
+        with pytest.raises(BundleError, match="file is no folder"):
+            export(Pixelwise(), tmp_path / "file" / "b")
+        recipe = tmp_path / "recipe.toml"
+        recipe.write_text(
+            '[model]\nonnx = "nowhere.onnx"\n[input]\nsize = [64, 96]\n[[head]]\nclasses = "camvid11"\n'
+        )
+        with pytest.raises(BundleError, match="file is no folder"):  # before the network is opened
+            pixelrt_export.export_recipe(recipe, tmp_path / "file" / "b", quiet=True)
+        assert time.perf_counter() - start < 1
+
+    def test_the_current_folder_may_become_the_bundle(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "road").mkdir()
+        monkeypatch.chdir(tmp_path / "road")
+        bundle = export(Pixelwise(), Path())
+        assert bundle.manifest.name == "road"
+        assert Bundle.open(tmp_path / "road").manifest == bundle.manifest
 
     def test_missing_images(self, tmp_path: Path) -> None:
         with pytest.raises(SourceError, match="nowhere does not exist"):

@@ -93,16 +93,9 @@ def test_everything(tmp_path: Path) -> None:
     assert read.target[0].sm == (75, 80)
 
 
-def test_labels_beside_the_images_are_found(tmp_path: Path) -> None:
-    (tmp_path / "val" / "labels").mkdir(parents=True)
-    text = MINIMAL + '[gate]\nimages = "val/images"\n'
-    assert recipe(tmp_path, text).gate.labels == str(tmp_path / "val" / "labels")
-    (tmp_path / "val" / "images").mkdir()
-    assert recipe(tmp_path, MINIMAL + '[gate]\nimages = "val"\n').gate.labels == str(
-        tmp_path / "val" / "labels"
-    )
-    (tmp_path / "val" / "labels").rmdir()
-    assert recipe(tmp_path, text).gate.labels is None
+def test_the_images_keep_their_spelling_too(tmp_path: Path) -> None:
+    read = recipe(tmp_path / "road", MINIMAL + '[gate]\nimages = "../val/images"\n')
+    assert (read.images, read.gate.images) == ("../val/images", str(tmp_path / "val" / "images"))
 
 
 def test_other_sources_of_images_are_no_paths(tmp_path: Path) -> None:

@@ -88,8 +88,8 @@ def classic_unet(in_channels: int = 4, num_classes: int = 2) -> UNet:
 
     64-128-256-512-1024 channels, one same-padded 3x3 convolution with ReLU per level, 2x2 max-pooling between
     levels; on the way back 2x nearest upsampling, concatenation with the level's features and one 3x3
-    convolution with ReLU (512-256-128-64); a 1x1 convolution to the classes with softmax. No batch norm. It is
-    exported with activation = "none": nothing is left to apply.
+    convolution with ReLU (512-256-128-64); a 1x1 convolution to the classes with softmax. No batch norm.
+    It is exported with activation = "none": nothing is left to apply.
 
     Source: Ronneberger, Fischer and Brox, "U-Net: Convolutional Networks for Biomedical Image Segmentation",
     MICCAI 2015.
