@@ -13,11 +13,11 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from pixelrt.errors import CheckpointError
+from pixelrt.file_kind import FileKind, kind_of
 from pixelrt_export.quiet import essential, quiet
 
 _NESTED_UNDER = ("state_dict", "model_state_dict", "model")
 _PREFIXES = ("module.", "_orig_mod.")
-_LFS_POINTER = b"version https://git-lfs"
 
 
 def load_state(path: Path) -> dict[str, Tensor]:
@@ -39,25 +39,41 @@ def load_state(path: Path) -> dict[str, Tensor]:
     raise CheckpointError(f"{path} ends in {path.suffix!r}, expected .safetensors, .pt or .pth")
 
 
-def refuse_what_is_no_model(path: Path) -> None:
+_REFUSALS = {
+    FileKind.MISSING: "does not exist, expected a file with weights; check the path",
+    FileKind.FOLDER: "is a folder, expected a file with weights; check the path",
+    FileKind.EMPTY: "is empty, expected a file with weights; copy or download it again",
+    FileKind.LFS_POINTER: "is a Git LFS pointer, not the file itself; run: git lfs pull",
+    FileKind.WEB_PAGE: (
+        "is a web page, not a model: the download saved an error or login page; download it again"
+    ),
+    FileKind.JSON: "is JSON, expected a file with weights; check the path",
+    **dict.fromkeys(
+        (FileKind.TENSORRT_ENGINE, FileKind.RTX_ENGINE),
+        "is a TensorRT engine, from which nothing can be exported; name the network that it was built from",
+    ),
+}
+
+
+def refuse_what_is_no_model(path: Path) -> FileKind:
     """Explain the files that people mistake for a model.
 
+    Returns:
+        What the file is.
+
     Raises:
-        CheckpointError: If `path` is missing, a folder or empty, a Git LFS pointer, or a web page.
+        CheckpointError: If `path` is missing, a folder or empty, cannot be read, or is a Git LFS pointer, a
+            web page, JSON or an engine.
     """
-    if not path.is_file():
-        found = "is a folder" if path.is_dir() else "does not exist"
-        raise CheckpointError(f"{path} {found}, expected a file with weights; check the path")
-    with path.open("rb") as stream:
-        start = stream.read(512)
-    if not start:
-        raise CheckpointError(f"{path} is empty, expected a file with weights; copy or download it again")
-    if start.startswith(_LFS_POINTER):
-        raise CheckpointError(f"{path} is a Git LFS pointer, not the file itself; run: git lfs pull")
-    if start.lstrip().lower().startswith((b"<!doctype html", b"<html", b"<?xml")):
+    try:
+        kind = kind_of(path)
+    except OSError as problem:
         raise CheckpointError(
-            f"{path} is a web page, not a model: the download saved an error or login page; download it again"
-        )
+            f"{path} cannot be read ({problem.strerror}); check its permissions"
+        ) from problem
+    if kind in _REFUSALS:
+        raise CheckpointError(f"{path} {_REFUSALS[kind]}")
+    return kind
 
 
 def apply_state(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from pixelrt.dependency import require
 from pixelrt.errors import CheckpointError, ExportError
+from pixelrt.file_kind import FileKind
 from pixelrt.strict import suggestion
 from pixelrt_export.checkpoint import refuse_what_is_no_model
 from pixelrt_export.graph import copy_of, drop_unused, opset_of, rename_tensors, value_types
@@ -25,6 +26,17 @@ from pixelrt_export.outputs import HeadOutput
 from pixelrt_export.quiet import essential
 from pixelrt_export.torch_onnx import IMAGE, NetworkSpec, finished
 from pixelrt_export.trial import Runner, outputs_per_head, try_out
+
+_FROM_TORCH = (
+    "is a PyTorch file, ONNX was expected; for weights use entry and checkpoint in [model], for TorchScript "
+    "torchscript, for a .pt2 exported"
+)
+_OTHERS = {
+    FileKind.PICKLE: _FROM_TORCH,
+    FileKind.TORCH_ARCHIVE: _FROM_TORCH,
+    FileKind.ZIP: "is a zip archive, ONNX was expected; unpack it and name the .onnx file in it",
+    FileKind.SAFETENSORS: "is safetensors, weights alone; use entry and checkpoint in [model]",
+}
 
 
 @dataclass(slots=True)
@@ -36,6 +48,7 @@ class OnnxNetwork:
     checkpoint_sha256: str
     heads: tuple[HeadOutput, ...] = ()
     """Those of the last `to_onnx`."""
+    _run: Runner | None = field(default=None, init=False, repr=False)
 
     @classmethod
     def open(cls, path: Path) -> OnnxNetwork:
@@ -45,7 +58,9 @@ class OnnxNetwork:
             CheckpointError: If the file is missing, damaged or something else.
             ExportError: If it is no network that takes one FP32 image.
         """
-        refuse_what_is_no_model(path)
+        kind = refuse_what_is_no_model(path)
+        if kind in _OTHERS:
+            raise CheckpointError(f"{path} {_OTHERS[kind]}")
         try:
             model = onnx.load(path)
         except (DecodeError, ValueError) as problem:
@@ -74,17 +89,15 @@ class OnnxNetwork:
         """
         _check_shape(self.model, spec, self.description)
         wanted = {head.name: _output_of(self.model, head, self.description) for head in spec.heads}
-        any_batch = _with_batch(self.model, BATCH)
-        found = try_out(_runner(any_batch, list(wanted.values())), spec, self.description)
+        run = _runner(_with_batch(self.model, BATCH), list(wanted.values()))
+        found = try_out(run, spec, self.description)
         fixed = _fixed(_with_batch(self.model, BATCH if found.dynamic_batch else 1), spec, self.description)
-        self.heads = spec.heads
+        self.heads, self._run = spec.heads, run
         return finished(_with_shapes(_named(fixed, wanted, self.description), self.description))
 
     def reference(self, images: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
         """See `Network.reference`."""
-        names = [_output_of(self.model, head, self.description) for head in self.heads]
-        run = _runner(self.model, names) if names else None
-        return outputs_per_head(run, images, tuple(head.name for head in self.heads))
+        return outputs_per_head(self._run, images, tuple(head.name for head in self.heads))
 
 
 # --- what came -----------------------------------------------------------------------------------

@@ -183,6 +183,13 @@ def _members(content: bytes, path: Path) -> dict[str, bytes]:
             "again, or save it with torch.export.save"
         ) from problem
     if not any("/models/" in name for name in members):
+        # older versions put `serialized_*` at the top; all newer ones name their format
+        if any(name.startswith("serialized_") or name.endswith("archive_format") for name in members):
+            raise CheckpointError(
+                f"{path} was saved by another PyTorch version, which lays out its archives in another way than "
+                f"{torch.__version__}; save it again with this one: "
+                "torch.export.save(torch.export.export(model.eval(), (image,)), path)"
+            )
         raise CheckpointError(
             f"{path} holds no program of torch.export; for weights use entry and checkpoint in [model], "
             "for TorchScript use torchscript"

@@ -20,6 +20,7 @@ import torch
 from monai.networks.nets import AttentionUnet
 from monai.networks.nets import UNet as MonaiUNet
 from onnx import ModelProto, TensorProto, helper, numpy_helper
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import SegformerConfig, SegformerForSemanticSegmentation
@@ -407,9 +408,11 @@ def section_of(form: str, path: Path) -> ModelSection:
         (b"", r"is empty"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:12\n", r"Git LFS pointer.*git lfs pull"),
         (b"<!DOCTYPE html><html>please sign in</html>", r"is a web page, not a model"),
+        (b"\xef\xbb\xbf<!-- proxy --><html>please sign in</html>", r"is a web page, not a model"),
+        (b"vtrt" + bytes(99), r"is a TensorRT engine, from which nothing can be exported"),
         (b"something else entirely" * 50, r"something else|was cut short|holds more than tensors"),
     ],
-    ids=["empty", "lfs-pointer", "web-page", "nonsense"],
+    ids=["empty", "lfs-pointer", "web-page", "web-page-behind-a-comment", "engine", "nonsense"],
 )
 def test_what_is_no_model_is_refused(tmp_path: Path, form: str, content: bytes, message: str) -> None:
     path = tmp_path / FORMS[form]
@@ -419,6 +422,49 @@ def test_what_is_no_model_is_refused(tmp_path: Path, form: str, content: bytes, 
     path.unlink()
     with pytest.raises(CheckpointError, match=r"does not exist"):
         open_network(section_of(form, path))
+
+
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        ("state", r"net.onnx is a PyTorch file, ONNX was expected; for weights use entry and checkpoint"),
+        ("old", r"net.onnx is a PyTorch file, ONNX was expected"),
+        ("trace", r"net.onnx is a PyTorch file, .* for TorchScript torchscript"),
+        ("exported", r"net.onnx is a PyTorch file, .* for a .pt2 exported"),
+        ("safetensors", r"net.onnx is safetensors, weights alone; use entry and checkpoint"),
+        ("zip", r"net.onnx is a zip archive, ONNX was expected; unpack it"),
+    ],
+)
+def test_what_is_called_onnx_and_is_something_else(tmp_path: Path, what: str, message: str) -> None:
+    path = tmp_path / "net.onnx"
+    state = nn.Conv2d(3, 2, 1).state_dict()
+    if what in ("state", "old"):
+        torch.save(state, path, _use_new_zipfile_serialization=what == "state")
+    elif what == "safetensors":
+        save_file(state, path)
+    elif what == "zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("inner.onnx", small_onnx().SerializeToString())
+    else:
+        saved(Two("one"), path, what)
+    with pytest.raises(CheckpointError, match=message):
+        open_network(ModelSection(onnx=str(path)))
+
+
+def test_onnx_is_loaded_once_and_not_for_every_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Any] = []
+    session = onnxruntime.InferenceSession
+    network = opened(small_onnx(), tmp_path)
+    with pytest.raises(RuntimeError, match=r"call to_onnx\(\) first"):
+        network.reference(images())
+    network.to_onnx(NetworkSpec(size=SIZE, channels=3, heads=(HeadOutput("scene", "logits"),)))
+    monkeypatch.setattr(
+        onnxruntime,
+        "InferenceSession",
+        lambda *given, **named: made.append(given) or session(*given, **named),
+    )
+    assert [network.reference(images())["scene"].shape for _ in range(3)] == [(2, 4, *SIZE)] * 3
+    assert made == []
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -445,7 +491,7 @@ def test_a_pickled_module_is_refused_and_not_run(
     path = tmp_path / FORMS[form]
     torch.save(Mine(3, 2, 1) if what == "module" else {"weight": Evil()}, path)
     message = {
-        "onnx": r"no readable ONNX file",
+        "onnx": r"is a PyTorch file, ONNX was expected; for weights use entry and checkpoint",
         "torchscript": r"weights or a pickled module, not TorchScript; for weights use entry and checkpoint",
         "exported": r"holds no program of torch.export; for weights use entry and checkpoint",
         "checkpoint": r"holds more than tensors.*would run code; save the weights alone",
@@ -520,6 +566,44 @@ def test_a_program_saved_on_cuda_opens_on_a_cpu(tmp_path: Path) -> None:
             path, member, text.replace('"type": "cpu", "index": null', '"type": "cuda", "index": 0').encode()
         )
     converted(open_network(section))
+
+
+@pytest.mark.parametrize("form", ["checkpoint", "torchscript"])
+def test_what_was_saved_on_cuda_opens_on_a_cpu(tmp_path: Path, form: str) -> None:
+    """The place of a storage is a string in the pickle, with its length before it."""
+    path = tmp_path / FORMS[form]
+    if form == "checkpoint":
+        torch.save(nn.Conv2d(3, 2, 1).state_dict(), path)
+    else:
+        saved(Two("one"), path, "trace")
+    with zipfile.ZipFile(path) as archive:
+        pickled = archive.read(next(name for name in archive.namelist() if name.endswith("/data.pkl")))
+    moved = pickled.replace(b"X\3\0\0\0cpu", b"X\6\0\0\0cuda:0")
+    assert moved != pickled
+    replaced(path, "/data.pkl", moved)
+    if not torch.cuda.is_available():
+        with pytest.raises(RuntimeError, match="CUDA"), quiet():
+            torch.load(path, weights_only=True) if form == "checkpoint" else torch.jit.load(path)
+    converted(open_network(section_of(form, path)))
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        ("version", "serialized_exported_program.json", "serialized_state_dict.pt"),
+        ("net/archive_format", "net/archive_version", "net/programs/forward.json"),
+    ],
+    ids=["older", "newer"],
+)
+def test_an_exported_program_of_another_pytorch_is_told_apart(
+    tmp_path: Path, members: tuple[str, ...]
+) -> None:
+    path = tmp_path / "net.pt2"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in members:
+            archive.writestr(name, "{}")
+    with pytest.raises(CheckpointError, match=r"saved by another PyTorch version, .*save it again with this"):
+        open_network(ModelSection(exported=str(path)))
 
 
 @pytest.mark.parametrize(
