@@ -143,6 +143,7 @@ def _compare(arguments: argparse.Namespace) -> int:
     _show(results, medians, agreement)
     default = results["pixelrt default"][0]["precision"]
     figures = {
+        "bundle": harness.about(arguments.bundle),
         "threads": arguments.threads,
         "frame_size": harness.SIZE,
         "default_precision": default,

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pixelrt.bundle import Bundle, write_file
 from pixelrt.machine import Load, describe, load
 from pixelrt.terminal import complain, say
 
@@ -85,6 +86,16 @@ def quiet_or_warn() -> Load:
     return now
 
 
+def about(path: Path) -> dict[str, str]:
+    """Which bundle was measured."""
+    bundle = Bundle.open(path)
+    return {
+        "name": bundle.manifest.name,
+        "onnx_sha256": bundle.model.sha256,
+        "precision": bundle.manifest.precision.requested,
+    }
+
+
 def finish(name: str, figures: dict[str, Any], bars: Sequence[Bar], before: Load, out: Path | None) -> int:
     """Print the bars and write everything to a file.
 
@@ -108,7 +119,7 @@ def finish(name: str, figures: dict[str, Any], bars: Sequence[Bar], before: Load
     }
     file = out or RESULTS / f"{name}.json"
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(report, indent=2) + "\n")
+    write_file(file, (json.dumps(report, indent=2) + "\n").encode())
     say(f"\nwritten to {file}")
     return int(any(bar.verdict == "MISSED" for bar in bars))
 

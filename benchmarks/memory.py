@@ -44,6 +44,7 @@ def main() -> int:
     say_table((">frames", ">resident MB"), [(str(index), f"{size / 1e6:.2f}") for index, size in samples])
     growth = max(size for _, size in samples[1:]) / samples[0][1] - 1
     figures = {
+        "bundle": harness.about(arguments.bundle),
         "session": info,
         "warmup_frames": _WARMUP,
         "resident_bytes": [{"frame": index, "bytes": size} for index, size in samples],

@@ -89,7 +89,8 @@ def _measure(arguments: argparse.Namespace) -> int:
         harness.Bar("import pixelrt, ms", medians["import_ms"], _IMPORT_LIMIT_MS, at_most=True),
         harness.Bar("load to first mask, s", medians["first_mask_s"], _FIRST_MASK_LIMIT_S, at_most=True),
     ]
-    return harness.finish("startup", {"medians": medians, "rounds": rounds}, bars, before, arguments.out)
+    figures = {"bundle": harness.about(Path(bundle)), "medians": medians, "rounds": rounds}
+    return harness.finish("startup", figures, bars, before, arguments.out)
 
 
 if __name__ == "__main__":

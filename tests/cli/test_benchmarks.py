@@ -13,7 +13,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from pixelrt.bundle import Bundle
 from pixelrt.cli import main
+from pixelrt.machine import processor
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 SIZE = (32, 48)
@@ -68,6 +70,9 @@ def benchmark(script: str, recipe: Path, *words: str) -> tuple[dict[str, Any], s
     assert done.returncode == bool(missed)
     assert found["command"][0] == script
     assert found["machine"]["libraries"]["openvino"]
+    bundle = Bundle.open(recipe.with_name("bundle"))
+    about = {"name": bundle.manifest.name, "onnx_sha256": bundle.model.sha256, "precision": "fp32"}
+    assert found["bundle"] == about
     assert found["load_before"]["average_1min"] is not None
     return found, done.stdout
 
@@ -88,10 +93,14 @@ def test_memory(recipe: Path) -> None:
 def test_cpu_overhead(recipe: Path) -> None:
     options = ("--recipe", str(recipe), "--rounds", "1", "--frames", "3", "--threads", "1")
     found, shown = benchmark("cpu_overhead.py", recipe, *options)
-    assert {"bare float32", "pixelrt float32", "pixelrt default", "handwritten"} <= set(found["medians_ms"])
+    everybody = {"bare float32", "pixelrt float32", "pixelrt default", "handwritten"}
+    everybody |= {"model_api", "model_api_soft"}
+    everybody |= {"bare bfloat16", "pixelrt bfloat16"} if processor().bfloat16 else set()
+    assert set(found["medians_ms"]) == everybody
     agreement = found["mask_agreement_with_pixelrt"]
     assert agreement["bare float32"] > 0.999
     assert agreement["handwritten"] > 0.999
+    assert agreement["model_api"] > 0.99
     assert [bar["name"] for bar in found["bars"]] == [
         "pixelrt / bare in float32",
         "pixelrt / bare in bfloat16",
