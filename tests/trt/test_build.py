@@ -32,7 +32,7 @@ from pixelrt.trt import (
     process,
     profile_of,
 )
-from pixelrt.trt.builder import build_plan
+from pixelrt.trt.builder import _set_targets, build_plan
 from pixelrt.trt.gpu import local_gpu
 from pixelrt.trt.library import explain, load_library
 from pixelrt.trt.network import parse
@@ -341,6 +341,25 @@ class TestTargets:
                 local_gpu()
         else:
             assert local_gpu().target.startswith("sm")
+
+
+def test_targets_that_tensorrt_does_not_take_are_not_passed_over(bundle: Bundle) -> None:
+    class OnlyOne:
+        """A configuration that holds a single target, whatever it is told."""
+
+        def __setattr__(self, name: str, value: object) -> None: ...
+
+        def __getattr__(self, name: str) -> int:
+            assert name == "num_compute_capabilities"
+            return 1
+
+        def set_compute_capability(self, capability: object, index: int) -> bool:
+            return True
+
+    options = dataclasses.replace(SM86, targets=("sm86", "sm89"))
+    request = options.request("build", profile_of(bundle.manifest))
+    with pytest.raises(BuildError, match=r"2 targets in one engine \(it says 1\)"):
+        _set_targets(load_library("tensorrt_rtx"), OnlyOne(), request)
 
 
 class TestLocal:

@@ -54,15 +54,17 @@ def test_a_process_that_cannot_be_started(bundle: Bundle, monkeypatch: pytest.Mo
         build_bundle(bundle, SM86)
 
 
-def test_a_folder_that_somebody_removed(bundle: Bundle) -> None:
+def test_a_folder_that_somebody_removed(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A cleaner of old temporary files, say: the engine is gone, and so is what the child printed."""
-    before = set(Path(tempfile.gettempdir()).glob("pixelrt-build-*"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
     def progress(phase: str, step: int, num_steps: int) -> None:
-        for folder in set(Path(tempfile.gettempdir()).glob("pixelrt-build-*")) - before:
+        for folder in tmp_path.glob("pixelrt-build-*"):
             shutil.rmtree(folder, ignore_errors=True)
 
-    with pytest.raises(BuildError, match="cannot be written|cannot be read|ended with status"):
+    with pytest.raises(BuildError, match=r"cannot be written|cannot be read|ended with status"):
         build_bundle(bundle, SM86, progress=progress)
 
 

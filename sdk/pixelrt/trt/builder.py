@@ -56,7 +56,7 @@ def configure(library: Library, parsed: Parsed, request: Request) -> Any:
 
 def _set_targets(library: Library, config: Any, request: Request) -> None:
     capabilities = compute_capabilities(library, request.targets)
-    config.num_compute_capabilities = len(capabilities)  # refuses in silence, so what holds is read back
+    config.num_compute_capabilities = len(capabilities)  # returns nothing, so what holds is read back
     taken = config.num_compute_capabilities
     library.check(taken == len(capabilities), f"{len(capabilities)} targets in one engine (it says {taken})")
     for index, (target, capability) in enumerate(zip(request.targets, capabilities, strict=True)):
