@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pixelrt.bundle import Bundle
-from pixelrt.bundle_report import refresh_report
+from pixelrt.bundle_report import report_refreshed
 from pixelrt.errors import MissingDependency
 from pixelrt.trt import FLAVOURS, BuildOptions, build_bundle, installed_flavours
 from pixelrt_export.progress import Steps
@@ -36,12 +36,9 @@ def with_engines(bundle: Bundle, targets: Sequence[TargetSection], *, quiet: boo
         BuildError: If an engine cannot be built; the bundle stands, with the engines that could be.
         BundleError: If an engine or the report cannot be written.
     """
-    try:
-        with Steps(quiet) as steps:
-            for target in targets:
-                with steps.step(f"engines: {' '.join(target.names)}"):
-                    options = BuildOptions(flavour=target.flavour, targets=target.names)
-                    bundle = build_bundle(bundle, options)
-    finally:
-        refresh_report(bundle)
+    with report_refreshed(bundle), Steps(quiet) as steps:
+        for target in targets:
+            with steps.step(f"engines: {' '.join(target.names)}"):
+                options = BuildOptions(flavour=target.flavour, targets=target.names)
+                bundle = build_bundle(bundle, options, progress=steps.phase)
     return bundle

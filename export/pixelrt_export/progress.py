@@ -8,7 +8,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
 
 from pixelrt.terminal import console
 
@@ -26,6 +33,7 @@ class Steps:
     seconds: dict[str, float] = field(default_factory=dict)
     """Wall time per step, in the order of the steps."""
     _progress: Progress = field(init=False)
+    _phases: dict[str, TaskID] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         self._progress = Progress(
@@ -42,6 +50,8 @@ class Steps:
         return self
 
     def __exit__(self, *_: object) -> None:
+        for task in self._phases.values():  # those that an error ended
+            self._progress.remove_task(task)
         self._progress.stop()
 
     @contextmanager
@@ -65,6 +75,14 @@ class Steps:
                 self._progress.advance(task)
         finally:
             self._keep(description, start)
+
+    def phase(self, name: str, step: int, num_steps: int) -> None:
+        """Show how far a part of a step has come; parts may nest, and are gone when they are done."""
+        if name not in self._phases:
+            self._phases[name] = self._progress.add_task(f"  {name}", total=num_steps)
+        self._progress.update(self._phases[name], completed=step, total=num_steps)
+        if step >= num_steps:
+            self._progress.remove_task(self._phases.pop(name))
 
     def _keep(self, description: str, start: float) -> None:
         self.seconds[description] = self.seconds.get(description, 0.0) + time.perf_counter() - start

@@ -183,11 +183,11 @@ def _members(content: bytes, path: Path) -> dict[str, bytes]:
             "again, or save it with torch.export.save"
         ) from problem
     if not any("/models/" in name for name in members):
-        # older versions put `serialized_*` at the top; all newer ones name their format
-        if any(name.startswith("serialized_") or name.endswith("archive_format") for name in members):
+        # PyTorch up to 2.7 wrote `serialized_*`, all newer ones a format
+        if any(re.search(r"(^|/)(serialized_\w+\.\w+|archive_format)$", name) for name in members):
             raise CheckpointError(
-                f"{path} was saved by another PyTorch version, which lays out its archives in another way than "
-                f"{torch.__version__}; save it again with this one: "
+                f"{path} was saved by another PyTorch version, whose archives {torch.__version__} does not "
+                "read; save it again with this one: "
                 "torch.export.save(torch.export.export(model.eval(), (image,)), path)"
             )
         raise CheckpointError(

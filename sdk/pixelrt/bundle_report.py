@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
 from pixelrt.bundle import Bundle, locked, write_file
 from pixelrt.errors import BundleError
-from pixelrt.manifest import Manifest
+from pixelrt.manifest import Artifact, Manifest
 from pixelrt.markup import Html, element, join, table
 from pixelrt.terminal import size_text
 
@@ -28,6 +31,28 @@ def files_section(manifest: Manifest) -> Html:
     ]
     columns = ["File", "What", "Runs on", ">Size", ">Built in", "SHA-256"]
     return join(_START, element("section", element("h2", "Files"), table(columns, rows)), _END)
+
+
+@contextmanager
+def report_refreshed(bundle: Bundle) -> Iterator[None]:
+    """Bring the report up to date if engines are added in the block, also where it ends in an error.
+
+    Raises:
+        BundleError: If the report cannot be written, and no error of the block has to be told.
+    """
+    before = bundle.manifest.artifacts
+    try:
+        yield
+    except BaseException:
+        with suppress(BundleError, OSError):
+            _refresh_after(bundle, before)
+        raise
+    _refresh_after(bundle, before)
+
+
+def _refresh_after(bundle: Bundle, before: tuple[Artifact, ...]) -> None:
+    if Bundle.open(bundle.path).manifest.artifacts != before:
+        refresh_report(bundle)
 
 
 def refresh_report(bundle: Bundle) -> bool:

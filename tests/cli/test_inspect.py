@@ -162,6 +162,9 @@ class TestOthers:
         [
             ("model.onnx", b"version https://git-lfs.github.com/spec/v1\noid ", "is a Git LFS pointer"),
             ("model.onnx", b"<!DOCTYPE html><html>", "is a web page or XML, not a model"),
+            ("model.onnx", b"\xef\xbb\xbf<!-- proxy --><html>", "is a web page or XML, not a model"),
+            ("net.onnx", b"PK\x03\x04" + bytes(30), "is a zip archive; unpack it"),
+            ("net.onnx", b"\x28" + bytes(7) + b'{"w": 1}', "is safetensors, the weights of a network"),
             ("model.onnx", b"", "is empty; export, build or copy it again"),
             ("model.onnx", b"\x08\x0agarbage", "cannot be read as an ONNX file (onnxruntime: "),
             ("net.engine", b"hello", "is no TensorRT engine: it begins with b'hello'"),

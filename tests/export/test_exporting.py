@@ -26,7 +26,10 @@ import pixelrt_export
 from pixelrt.bundle import MANIFEST, Bundle
 from pixelrt.errors import BundleError, ExportError, GateFailed, InputError, SourceError
 from pixelrt_export import exporting
+from pixelrt_export.engines import with_engines
 from pixelrt_export.models import UNet
+from pixelrt_export.progress import Steps
+from pixelrt_export.recipe import TargetSection
 
 SIZE = (64, 96)
 UNTRAINED = 0.99
@@ -407,6 +410,27 @@ class TestWithoutGate:
     def test_the_gate_needs_images(self, tmp_path: Path, images: Any) -> None:
         with pytest.raises(ExportError, match=r"no images were given, and the gate needs some: .*gate=False"):
             export(Pixelwise(), tmp_path / "b", images=images)
+
+
+class TestEngines:
+    def test_the_steps_of_tensorrt_are_shown(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        shown: list[tuple[str, int, int]] = []
+        phase = Steps.phase
+
+        def recorded(steps: Steps, name: str, step: int, num_steps: int) -> None:
+            shown.append((name, step, num_steps))
+            phase(steps, name, step, num_steps)
+
+        monkeypatch.setattr(Steps, "phase", recorded)
+        bundle = export(Pixelwise(), tmp_path / "b", gate=False)
+        target = TargetSection(flavour="tensorrt_rtx", sm=(86,))
+        grown = with_engines(bundle, (target,), quiet=True)
+        assert [engine.targets for engine in grown.manifest.artifacts if engine.kind == "engine"] == [
+            ("sm86",)
+        ]
+        assert ".engine" in (bundle.path / "report.html").read_text()
+        assert {name.partition(":")[0] for name, _, _ in shown} == {"sm86"}
+        assert any(step == num_steps for _, step, num_steps in shown)
 
 
 class TestRefusing:

@@ -6,6 +6,7 @@ import base64
 import dataclasses
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -18,7 +19,8 @@ from torch import nn
 
 import pixelrt_export
 from pixelrt.bundle import Bundle
-from pixelrt.bundle_report import refresh_report
+from pixelrt.bundle_report import refresh_report, report_refreshed
+from pixelrt.errors import BuildError
 from pixelrt.manifest import Artifact, ClassInfo
 from pixelrt.markup import Html, element, join, table
 from pixelrt_export.pictures import as_rgb, colored, difference, drawing_uri, photo_uri
@@ -225,6 +227,30 @@ class TestRefreshing:
         assert re.sub(r"<!-- files -->.*<!-- end of files -->", "", after) == re.sub(
             r"<!-- files -->.*<!-- end of files -->", "", text
         )
+
+    def test_an_error_is_not_hidden_by_one_of_the_report(self, bundle: Bundle, tmp_path: Path) -> None:
+        shutil.copytree(bundle.path, tmp_path / "b")
+        copy = Bundle.open(tmp_path / "b")
+        with pytest.raises(BuildError, match="the cause"), report_refreshed(copy):
+            (copy.path / "manifest.json").unlink()
+            raise BuildError("the cause")
+
+    def test_engines_of_a_build_that_ended_in_an_error_are_listed(
+        self, bundle: Bundle, tmp_path: Path
+    ) -> None:
+        shutil.copytree(bundle.path, tmp_path / "b")
+        copy, report = Bundle.open(tmp_path / "b"), tmp_path / "b" / "report.html"
+        before = report.stat().st_ino
+        with report_refreshed(copy):
+            pass
+        assert report.stat().st_ino == before  # nothing was added, nothing is written
+        engine = Artifact(
+            file="first.engine", kind="engine", sha256="", size_bytes=0, flavour="tensorrt_rtx", version="1.7"
+        )
+        with pytest.raises(BuildError, match="the second one"), report_refreshed(copy):
+            copy.add_engine(b"plan" * 1000, engine)
+            raise BuildError("the second one")
+        assert "first.engine" in report.read_text(encoding="utf-8")
 
     def test_a_bundle_without_a_report_is_left_alone(self, bundle: Bundle, tmp_path: Path) -> None:
         (tmp_path / "manifest.json").write_text(bundle.manifest.to_json())

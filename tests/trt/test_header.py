@@ -63,6 +63,8 @@ def test_the_regular_tensorrt_at_the_places_that_trtexec_reads(tmp_path: Path) -
         (b"", "it is empty"),
         (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
         (b"<!DOCTYPE html>", "a web page"),
+        (b"\x80\x02}q\x00.", "it is a Python pickle"),
+        (b"PK\x03\x04" + bytes(60), "it is a zip archive"),
         (b"\x08\x08\x12\x07pytorch", "an ONNX file, it seems"),
         (b"whatever else", "it begins with b'whatever'; an engine begins with 'ftrt' or 'vtrt'"),
     ],

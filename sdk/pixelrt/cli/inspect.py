@@ -12,6 +12,7 @@ from typing import Any
 from pixelrt.bundle import MANIFEST, Bundle
 from pixelrt.cli.wording import verdict
 from pixelrt.errors import BundleError, InputError, PixelRTError
+from pixelrt.file_kind import FileKind, kind_of
 from pixelrt.manifest import Artifact, GateCheck, Manifest
 from pixelrt.onnx_file import OnnxTensor, read_onnx
 from pixelrt.terminal import heading, say, say_pairs, say_table, size_text, styled
@@ -27,13 +28,18 @@ exits with 1 if a file of the bundle is missing, damaged or changed
 """
 
 _ENGINE_SUFFIXES = (".engine", ".plan", ".trt")
-_ENGINE_STARTS = (b"ftrt", b"vtrt")
-_OTHER_STARTS = {
-    b"version https://git-lfs": "a Git LFS pointer, not the file itself; fetch it with: git lfs pull",
-    b"<": "a web page or XML, not a model; download the file itself again",
-    b"PK": "a PyTorch checkpoint, TorchScript or .pt2 file; make a bundle of it with: pixelrt export",
-    b"\x80": "a Python pickle, such as an old PyTorch checkpoint; make a bundle of it with: pixelrt export",
-    b"{": "a JSON file; give the bundle's folder instead",
+_OTHERS = {
+    FileKind.LFS_POINTER: "a Git LFS pointer, not the file itself; fetch it with: git lfs pull",
+    FileKind.WEB_PAGE: "a web page or XML, not a model; download the file itself again",
+    FileKind.TORCH_ARCHIVE: (
+        "a PyTorch checkpoint, TorchScript or .pt2 file; make a bundle of it with: pixelrt export"
+    ),
+    FileKind.ZIP: "a zip archive; unpack it and give what is in it",
+    FileKind.PICKLE: (
+        "a Python pickle, such as an old PyTorch checkpoint; make a bundle of it with: pixelrt export"
+    ),
+    FileKind.SAFETENSORS: "safetensors, the weights of a network; make a bundle of it with: pixelrt export",
+    FileKind.JSON: "a JSON file; give the bundle's folder instead",
 }
 
 
@@ -70,23 +76,21 @@ def _kind(path: Path) -> str:
     Raises:
         InputError: If it is something else.
     """
-    if not path.exists():
-        raise InputError(f"{path} does not exist; expected a bundle, an engine or an ONNX file")
-    if path.is_dir():
-        return "bundle"
     try:
-        with path.open("rb") as stream:
-            start = stream.read(64)
+        kind = kind_of(path)
     except OSError as problem:
         raise InputError(f"{path} cannot be read ({problem.strerror})") from problem
-    if not start:
+    if kind is FileKind.MISSING:
+        raise InputError(f"{path} does not exist; expected a bundle, an engine or an ONNX file")
+    if kind is FileKind.FOLDER:
+        return "bundle"
+    if kind is FileKind.EMPTY:
         raise InputError(f"{path} is empty; export, build or copy it again")
-    for mark, explanation in _OTHER_STARTS.items():
-        if start.lower().startswith(mark.lower()):
-            raise InputError(f"{path} is {explanation}")
-    if path.suffix in _ENGINE_SUFFIXES or start[:4] in _ENGINE_STARTS:
+    if kind in _OTHERS:
+        raise InputError(f"{path} is {_OTHERS[kind]}")
+    if path.suffix in _ENGINE_SUFFIXES or kind in (FileKind.TENSORRT_ENGINE, FileKind.RTX_ENGINE):
         return "engine"
-    if path.suffix == ".onnx" or start[0] == 0x08:  # an ONNX file begins with the field of its IR version
+    if path.suffix == ".onnx" or kind is FileKind.ONNX:
         return "onnx"
     raise InputError(f"{path} is neither a bundle, an engine nor an ONNX file; expected one of these")
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pixelrt.errors import BundleError, EngineMismatch
+from pixelrt.file_kind import NUM_BYTES, FileKind, kind_of_bytes
 from pixelrt.trt.library import FLAVOURS, Flavour
 
 _MARKS: dict[bytes, Flavour] = {b"ftrt": "tensorrt", b"vtrt": "tensorrt_rtx"}
@@ -22,11 +23,20 @@ _BUCKETS = ("sm75", "sm80", "sm86", "sm89", "sm120", "sm121", "newer than sm121"
 _LEAST_BYTES = 64
 
 _OTHERS = {
-    b"version https://git-lfs": "a Git LFS pointer; fetch the file itself with: git lfs pull",
-    b"<": "a web page; download the file itself",
-    b"{": "JSON",
-    b"PK": "a zip archive, such as a PyTorch checkpoint",
-    b"\x08": "an ONNX file, it seems",
+    FileKind.EMPTY: "empty",
+    FileKind.LFS_POINTER: "a Git LFS pointer; fetch the file itself with: git lfs pull",
+    FileKind.WEB_PAGE: "a web page; download the file itself",
+    FileKind.ONNX: "an ONNX file, it seems",
+    **{
+        kind: kind.value
+        for kind in (
+            FileKind.JSON,
+            FileKind.PICKLE,
+            FileKind.TORCH_ARCHIVE,
+            FileKind.ZIP,
+            FileKind.SAFETENSORS,
+        )
+    },
 }
 
 
@@ -53,7 +63,7 @@ def inspect_engine(path: str | os.PathLike[str]) -> EngineHeader:
     file = Path(path)
     try:
         with file.open("rb") as stream:
-            start = stream.read(_LEAST_BYTES)
+            start = stream.read(NUM_BYTES)
             size_bytes = os.fstat(stream.fileno()).st_size
     except OSError as problem:
         raise BundleError(
@@ -101,9 +111,5 @@ def _targets(mask: int) -> tuple[str, ...]:
 
 
 def _what(start: bytes) -> str:
-    if not start:
-        return "it is empty"
-    for sign, what in _OTHERS.items():
-        if start.startswith(sign):
-            return f"it is {what}"
-    return f"it begins with {start[:8]!r}"
+    kind = kind_of_bytes(start)
+    return f"it is {_OTHERS[kind]}" if kind in _OTHERS else f"it begins with {start[:8]!r}"
