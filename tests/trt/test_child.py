@@ -19,7 +19,7 @@ from onnx import helper
 
 from pixelrt.bundle import Bundle
 from pixelrt.errors import BuildError
-from pixelrt.trt import BuildOptions, build_bundle, build_engine, profile_of
+from pixelrt.trt import BuildOptions, build_bundle, build_engine, process, profile_of
 
 MakeBundle = Callable[..., Bundle]
 WaitFor = Callable[[Callable[[], bool]], None]
@@ -57,15 +57,22 @@ def test_a_process_that_cannot_be_started(bundle: Bundle, monkeypatch: pytest.Mo
 def test_a_folder_that_somebody_removed(
     bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A cleaner of old temporary files, say: the engine is gone, and so is what the child printed."""
+    """A cleaner of old temporary files, say."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
     def progress(phase: str, step: int, num_steps: int) -> None:
         for folder in tmp_path.glob("pixelrt-build-*"):
             shutil.rmtree(folder, ignore_errors=True)
 
-    with pytest.raises(BuildError, match=r"cannot be written|cannot be read|ended with status"):
+    with pytest.raises(BuildError, match=r"the engine cannot be written to .*TMPDIR names another place"):
         build_bundle(bundle, SM86, progress=progress)
+
+
+def test_files_that_are_gone_are_explained(tmp_path: Path) -> None:
+    with pytest.raises(BuildError, match=r"cannot be read back from .*No such file"):
+        process._take(tmp_path / "engine")
+    said = process._sudden_end(3, "Parsing", tmp_path)
+    assert said.endswith("what it printed cannot be read (No such file or directory)")
 
 
 def contents(folder: Path) -> dict[str, bytes]:
