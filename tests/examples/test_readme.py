@@ -13,6 +13,9 @@ from pathlib import Path
 import cv2
 import pytest
 
+from pixelrt.bundle import Bundle
+from pixelrt.trt import RTX_TARGETS, inspect_engine
+
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -60,8 +63,12 @@ def test_the_readme_from_top_to_bottom(tmp_path: Path) -> None:
                 if line.startswith("pixelrt "):
                     run(["bash", "-c", line], tmp_path)
     bundle = tmp_path / "engines" / "road-unet" / "bundle"
-    kinds = [artifact["kind"] for artifact in json.loads((bundle / "manifest.json").read_text())["artifacts"]]
-    assert kinds.count("engine") == 6
+    entries = [entry for entry in Bundle.open(bundle).manifest.artifacts if entry.kind == "engine"]
+    assert {entry.targets for entry in entries} == {(target,) for target in RTX_TARGETS}
+    assert len(entries) == len(RTX_TARGETS)
+    for entry in entries:
+        found = inspect_engine(bundle / entry.file)
+        assert (found.flavour, found.version, found.targets) == (entry.flavour, entry.version, entry.targets)
     assert (tmp_path / "out" / "my-unet" / "report.html").is_file()
     assert (tmp_path / "drive.mp4").stat().st_size > 10_000
     assert len(list((tmp_path / "masks").glob("*.png"))) == 25
