@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from pixelrt.dependency import require
 
 if TYPE_CHECKING:
-    from pixelrt_export.exporting import ExportOptions, HeadOptions, export, export_recipe
+    from pixelrt_export.exporting import ExportOptions, HeadOptions, export
+    from pixelrt_export.from_recipe import export_recipe
     from pixelrt_export.palettes import PALETTES, ClassEntry, class_infos
     from pixelrt_export.recipe import Recipe, read_recipe
 
@@ -25,7 +26,8 @@ __all__ = [
 ]
 
 _HOMES = {
-    "exporting": ("ExportOptions", "HeadOptions", "export", "export_recipe"),
+    "exporting": ("ExportOptions", "HeadOptions", "export"),
+    "from_recipe": ("export_recipe",),
     "palettes": ("PALETTES", "ClassEntry", "class_infos"),
     "recipe": ("Recipe", "read_recipe"),
 }
@@ -44,16 +46,28 @@ _LIBRARIES = (
 )
 
 
+def load_libraries() -> None:
+    """Import what an export needs, which takes seconds.
+
+    Raises:
+        MissingDependency: If a library is missing: now, and not after minutes of work.
+    """
+    for library in _LIBRARIES:
+        require(library, "export", "exporting a network")
+
+
 def __getattr__(name: str) -> object:
     """Load the public names when they are first used: training a model needs none of what converts it.
 
     Raises:
-        MissingDependency: If a library is missing that an export needs: now, and not after minutes of work.
+        MissingDependency: If a library is missing that this name needs.
     """
     for module, names in _HOMES.items():
         if name in names:
-            for library in _LIBRARIES:
-                require(library, "export", "exporting a network")
+            if module == "exporting":
+                load_libraries()
+            elif module == "from_recipe":
+                require("rich", "export", "exporting a network")
             return getattr(importlib.import_module(f"pixelrt_export.{module}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

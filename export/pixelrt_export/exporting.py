@@ -1,4 +1,4 @@
-"""From a trained network to a verified bundle: `export` for a live module, `export_recipe` for a recipe."""
+"""From a trained network to a verified bundle: `export` for a live module, `carry_out` for a recipe."""
 
 from __future__ import annotations
 
@@ -31,7 +31,6 @@ from pixelrt.manifest import (
     Source,
 )
 from pixelrt.strict import SurpriseError, decode, suggestion
-from pixelrt_export.engines import check_flavours, with_engines
 from pixelrt_export.fuse import DEFAULT_AXES, FuseSpec, HeadSpec, fuse, output_name
 from pixelrt_export.graph import checked, value_types
 from pixelrt_export.network import HeadOutput, Network, NetworkSpec, from_module, open_network
@@ -45,7 +44,6 @@ from pixelrt_export.recipe import (
     ModelSection,
     PrecisionSection,
     Recipe,
-    read_recipe,
 )
 from pixelrt_export.report import Report
 from pixelrt_export.samples import ARRAYS, Images, read_samples, samples_of
@@ -140,47 +138,11 @@ def export(
         return _Export(recipe, from_module(model), _arrays(images), steps).to(Path(out))
 
 
-def export_recipe(
-    path: str | os.PathLike[str],
-    out: str | os.PathLike[str] | None = None,
-    *,
-    gate: bool = True,
-    engines: bool = True,
-    quiet: bool = False,
-) -> Bundle:
-    """Do what a recipe says: write the bundle, then build the engines of its [[target]] sections into it.
-
-    Args:
-        path: The recipe.
-        out: Folder of the bundle; `bundle` beside the recipe by default.
-        gate: False skips the gate, whatever the recipe says; the bundle records that.
-        engines: False leaves the [[target]] sections for `pixelrt build` on another machine.
-        quiet: No progress bars.
-
-    Returns:
-        The bundle.
-
-    Raises:
-        RecipeError: If the recipe asks for something that does not exist or makes no sense.
-        CheckpointError: If a file is not the weights that it should be.
-        GateFailed: If the converted network does not do what the original does; nothing is written.
-        ExportError: If the network cannot be converted.
-        BundleError: If the bundle cannot be written.
-        MissingDependency: If the TensorRT of a target is not installed; that is found before any work.
-        BuildError: If an engine cannot be built; the bundle stands, with the engines that could be.
-    """
-    recipe = read_recipe(Path(path))
-    targets = recipe.target if engines else ()
-    check_flavours(targets)
-    if not gate:
-        recipe = dataclasses.replace(recipe, gate=dataclasses.replace(recipe.gate, skip=True))
-    folder = Path(path).parent / "bundle" if out is None else Path(out)
-    check_folder(folder)
-    with Steps(quiet) as steps:
-        with steps.step("opening the network"):
-            network = open_network(recipe.model)
-        bundle = _Export(recipe, network, None, steps).to(folder)
-    return with_engines(bundle, targets, quiet=quiet) if targets else bundle
+def carry_out(recipe: Recipe, out: Path, steps: Steps) -> Bundle:
+    """Open the network that a recipe names, and write the bundle; `export_recipe` says the rest."""
+    with steps.step("opening the network"):
+        network = open_network(recipe.model)
+    return _Export(recipe, network, None, steps).to(out)
 
 
 # --- a recipe from arguments ----------------------------------------------------------------------

@@ -204,6 +204,7 @@ class TestFailing:
 
     @pytest.mark.parametrize("library", ["torch", "onnxslim", "openvino"])
     def test_a_missing_library_is_named_at_once(self, tmp_path: Path, library: str) -> None:
+        write_recipe(tmp_path)
         code = (
             f"import sys; sys.modules[{library!r}] = None\n"
             "from pixelrt.cli import main; sys.exit(main(['export', 'recipe.toml']))"
@@ -215,6 +216,19 @@ class TestFailing:
         assert f"needs the library {library!r}, which is not installed" in done.stderr
         assert "pip install 'pixelrt[export]'" in done.stderr
         assert "Traceback" not in done.stderr
+        assert left_in(tmp_path) == set()
+
+    def test_mistakes_of_a_recipe_are_found_before_pytorch_is_loaded(self, tmp_path: Path) -> None:
+        write_recipe(tmp_path, gate="agrement = 0.9")
+        code = (
+            "import sys\nfrom pixelrt.cli import main\nstatus = main(['export', 'recipe.toml'])\n"
+            "print('torch' in sys.modules)\nsys.exit(status)"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path
+        )
+        assert (done.returncode, done.stdout) == (1, "False\n")
+        assert "did you mean 'agreement'?" in done.stderr
 
 
 def wait_for(path: Path, process: subprocess.Popen[str]) -> None:

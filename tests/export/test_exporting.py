@@ -25,7 +25,7 @@ import pixelrt
 import pixelrt_export
 from pixelrt.bundle import MANIFEST, Bundle
 from pixelrt.errors import BundleError, ExportError, GateFailed, InputError, SourceError
-from pixelrt_export import exporting
+from pixelrt_export import exporting, samples
 from pixelrt_export.engines import with_engines
 from pixelrt_export.models import UNet
 from pixelrt_export.progress import Steps
@@ -317,7 +317,8 @@ class TestWholeWay:
         bundle = pixelrt_export.export_recipe(recipe, quiet=True)
         assert (bundle.manifest.gate.images, bundle.manifest.gate.num_images) == ("clip.avi", 2)
         assert bundle.manifest.source.model == "net.py:build"
-        assert "opening the network" in json.loads((bundle.path / "report.json").read_text())["seconds"]
+        seconds = json.loads((bundle.path / "report.json").read_text())["seconds"]
+        assert list(seconds)[:2] == ["loading PyTorch", "opening the network"]
         for file in (MANIFEST, "report.json", "report.html"):
             assert str(tmp_path) not in (bundle.path / file).read_text()
 
@@ -518,6 +519,31 @@ class TestRefusing:
         bundle = export(Pixelwise(), Path())
         assert bundle.manifest.name == "road"
         assert Bundle.open(tmp_path / "road").manifest == bundle.manifest
+
+    @pytest.mark.parametrize("num_frames", [0, 3, None])
+    def test_a_source_without_frames(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_frames: int | None
+    ) -> None:
+        """A camera that was pulled out, whatever it said before."""
+
+        class Silent:
+            truth_classes = None
+
+            def __init__(self) -> None:
+                self.num_frames = num_frames
+
+            def __enter__(self) -> Silent:
+                return self
+
+            def __exit__(self, *_: object) -> None:
+                pass
+
+            def __iter__(self) -> Iterator[object]:
+                return iter(())
+
+        monkeypatch.setattr(samples, "open_source", lambda *_, **__: Silent())
+        with pytest.raises(SourceError, match=r"test://drive gives no frame, at least one was expected"):
+            export(Pixelwise(), tmp_path / "b", images="test://drive")
 
     def test_missing_images(self, tmp_path: Path) -> None:
         with pytest.raises(SourceError, match="nowhere does not exist"):
