@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from pixelrt.bundle import Bundle
 from pixelrt.bundle_report import report_refreshed
-from pixelrt.errors import MissingDependency
-from pixelrt.trt import FLAVOURS, BuildOptions, build_bundle, installed_flavours
+from pixelrt.errors import MissingDependency, RecipeError
+from pixelrt.trt import FLAVOURS, LOCAL, RTX_TARGETS, BuildOptions, build_bundle, installed_flavours
 from pixelrt_export.progress import Steps
 from pixelrt_export.recipe import TargetSection
 
@@ -17,9 +17,17 @@ def check_flavours(targets: Sequence[TargetSection]) -> None:
 
     Raises:
         MissingDependency: If the TensorRT of a target is not installed.
+        RecipeError: If TensorRT-RTX does not build for a target.
     """
     installed = installed_flavours()
     for target in targets:
+        strangers = [name for name in target.names if name not in (*RTX_TARGETS, LOCAL)]
+        if strangers:
+            raise RecipeError(
+                f"the recipe has a [[target]] for {', '.join(strangers)}; TensorRT-RTX builds for "
+                f"{', '.join(RTX_TARGETS)}. Jetson and data-centre GPUs build on the machine itself: "
+                "pixelrt build BUNDLE --target local"
+            )
         if target.flavour not in installed:
             extra = "rtx" if target.flavour == "tensorrt_rtx" else "tensorrt"
             raise MissingDependency(

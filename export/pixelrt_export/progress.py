@@ -17,16 +17,17 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
-from pixelrt.terminal import console
+from pixelrt.terminal import complain, console
 
 T = TypeVar("T")
 
 
 @dataclass(slots=True)
 class Steps:
-    """Shows each step of an export as a bar, and keeps how long it took.
+    """Shows each step of an export, and keeps how long it took.
 
-    Use it as a context manager. A quiet one shows nothing and still measures.
+    A bar on a terminal, a line when a step begins elsewhere (in a log, say). Use it as a context manager. A
+    quiet one shows nothing and still measures.
     """
 
     quiet: bool = False
@@ -42,7 +43,7 @@ class Steps:
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             console=console(),
-            disable=self.quiet,
+            disable=self.quiet or not console().is_terminal,
         )
 
     def __enter__(self) -> Steps:
@@ -57,7 +58,7 @@ class Steps:
     @contextmanager
     def step(self, description: str) -> Iterator[None]:
         """A step whose end cannot be foreseen: the bar moves until it is done."""
-        task = self._progress.add_task(description, total=None)
+        task = self._begin(description, None)
         start = time.perf_counter()
         try:
             yield
@@ -67,7 +68,7 @@ class Steps:
 
     def track(self, items: Sequence[T], description: str) -> Iterator[T]:
         """Go through items; the bar says how many are done."""
-        task = self._progress.add_task(description, total=len(items))
+        task = self._begin(description, len(items))
         start = time.perf_counter()
         try:
             for item in items:
@@ -83,6 +84,11 @@ class Steps:
         self._progress.update(self._phases[name], completed=step, total=num_steps)
         if step >= num_steps:
             self._progress.remove_task(self._phases.pop(name))
+
+    def _begin(self, description: str, total: int | None) -> TaskID:
+        if not self.quiet and not console().is_terminal:
+            complain(f"{description} ..." if total is None else f"{description}, {total} images ...")
+        return self._progress.add_task(description, total=total)
 
     def _keep(self, description: str, start: float) -> None:
         self.seconds[description] = self.seconds.get(description, 0.0) + time.perf_counter() - start

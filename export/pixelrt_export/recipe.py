@@ -86,6 +86,11 @@ class InputSection:
                 f"mean is {list(self.mean)} and std {list(self.std)}; finite numbers with std above 0 were "
                 "expected, for pixels from 0 to 1"
             )
+        if max(map(abs, self.mean)) > 1:
+            raise ValueError(
+                f"mean is {list(self.mean)}, and pixels go from 0 to 1; divide mean and std by 255 if they "
+                "are of pixels from 0 to 255"
+            )
         if self.batch < 1:
             raise ValueError(f"batch is {self.batch}, at least 1 was expected")
 

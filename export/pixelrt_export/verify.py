@@ -21,7 +21,7 @@ from onnx import ModelProto
 from pixelrt.backends import BACKENDS
 from pixelrt.errors import DeviceError, ExportError, GateFailed
 from pixelrt.manifest import Emit, Gate, GateCheck, Head, Manifest, PrecisionType
-from pixelrt.metrics import ConfusionMatrix
+from pixelrt.metrics import UNLABELLED, ConfusionMatrix, foreign_ids
 from pixelrt.segmentation import nearest
 from pixelrt.session import Precision, Session, open_model
 from pixelrt_export.diagnose import explain
@@ -257,6 +257,7 @@ def _original(conversion: Conversion, samples: Sequence[Sample], track: Track) -
             reference.masks[head.name].append(mask)
             if room >= 0 or not reference.logits[head.name]:
                 reference.logits[head.name].append(values[head.name])
+            _check_ids(sample, head.name, num_classes[head.name])
             _count(reference.truth.get(head.name), sample.labels.get(head.name), mask)
     for head in spec.heads:
         _check_activation(head, ranges[head.name])
@@ -331,6 +332,17 @@ def _finite(values: Floats, head: str, sample: str) -> None:
 def _count(matrix: ConfusionMatrix | None, labels: Bytes | None, mask: Bytes) -> None:
     if matrix is not None and labels is not None:
         matrix.add(labels, at_size_of(mask, labels))
+
+
+def _check_ids(sample: Sample, head: str, num_classes: int) -> None:
+    """Labels in the classes of another data set would give a mIoU of whatever ids they share."""
+    strangers = foreign_ids(sample.labels[head], num_classes) if head in sample.labels else []
+    if strangers:
+        raise ExportError(
+            f"the label of {sample.name} holds the ids {', '.join(map(str, strangers))}, and head {head!r} "
+            f"has {num_classes} classes: 0 to {num_classes - 1}, and {num_classes} or {UNLABELLED} for "
+            "unlabelled pixels, were expected; give the labels of these classes, or images without labels"
+        )
 
 
 def _check_labels(truth: ConfusionMatrix, head: str) -> None:

@@ -5,6 +5,18 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+UNLABELLED = 255
+"""The id that most data sets give to pixels without a class, whatever their number of classes."""
+
+
+def foreign_ids(labels: NDArray[np.uint8], num_classes: int) -> list[int]:
+    """Ids in labels that are neither a class nor a usual mark of "unlabelled", sorted.
+
+    Unlabelled are 255, and the id after the last class (CamVid's 11).
+    """
+    ids = np.flatnonzero(np.bincount(labels.ravel(), minlength=1))
+    return [int(one) for one in ids if one > num_classes and one != UNLABELLED]
+
 
 class ConfusionMatrix:
     """Counts of (true class, predicted class) pairs over any number of masks.

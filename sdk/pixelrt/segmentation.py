@@ -60,6 +60,8 @@ class Segmentation:
     """float32[C, rows, cols], class probabilities averaged over each cell."""
     logits: Floats | None = None
     """float32[C, h, w], what the network says before softmax or sigmoid."""
+    color: ColorOrder = "rgb"
+    """Colour order of the frame, and so of `overlay` and `colorize`."""
     others: Mapping[str, Segmentation] = field(default_factory=dict)
     """The other heads of the same frame."""
 
@@ -113,8 +115,11 @@ class Segmentation:
         _check_size(size)
         return nearest(self._mask(), *size)
 
-    def colorize(self, color: ColorOrder = "rgb") -> Bytes:
+    def colorize(self, color: ColorOrder | None = None) -> Bytes:
         """The mask in the colours of its classes, uint8[h, w, 3].
+
+        Args:
+            color: Colour order of the picture; None for the frame's.
 
         Raises:
             InputError: If the bundle emits no mask.
@@ -122,13 +127,13 @@ class Segmentation:
         colored: Bytes = np.take(self._palette(color), self._mask(), axis=0)
         return colored
 
-    def overlay(self, frame: Bytes, alpha: float = 0.5, color: ColorOrder = "rgb") -> Bytes:
+    def overlay(self, frame: Bytes, alpha: float = 0.5, color: ColorOrder | None = None) -> Bytes:
         """The frame with the classes' colours laid over it, uint8[H, W, 3].
 
         Args:
             frame: uint8[H, W, 3], of any size; the mask is resized to it.
             alpha: Weight of the colours, 0..1.
-            color: Colour order of `frame`.
+            color: Colour order of `frame`; None for that of the frame that was segmented.
 
         Raises:
             InputError: If the frame or alpha cannot be used, or the bundle emits no mask.
@@ -191,7 +196,8 @@ class Segmentation:
             raise InputError(f"head {self.name!r} emits no mask; export it with 'mask' among its outputs")
         return self.mask
 
-    def _palette(self, color: ColorOrder) -> Bytes:
+    def _palette(self, color: ColorOrder | None) -> Bytes:
+        color = color or self.color
         if color not in ("rgb", "bgr"):
             raise InputError(f"color is {color!r}, expected 'rgb' or 'bgr'")
         palette = np.zeros((256, 3), np.uint8)
@@ -203,6 +209,7 @@ class Segmenter:
     """Runs a segmentation bundle on frames.
 
     Holds a session, so it belongs to one thread at a time; it is a context manager. Results own their arrays.
+    On a CPU frames may have any size; an engine takes the sizes of the manifest's axes.
 
     Attributes:
         bundle: What it runs.
@@ -226,6 +233,7 @@ class Segmenter:
         self.bundle = bundle
         self.session = session
         form = bundle.manifest.preprocess
+        self._color: ColorOrder = color or form.color
         self._swap_color = form.channels >= 3 and color not in (None, form.color)
 
     def __repr__(self) -> str:
@@ -317,7 +325,8 @@ class Segmenter:
         self, outputs: Mapping[str, NDArray[Any]], frame_size: tuple[int, int], latency: Latency
     ) -> Segmentation:
         first, *others = (
-            _head_result(head, outputs, frame_size, latency) for head in self.bundle.manifest.heads
+            _head_result(head, outputs, frame_size, latency, self._color)
+            for head in self.bundle.manifest.heads
         )
         if not others:
             return first
@@ -359,7 +368,11 @@ def load(
 
 
 def _head_result(
-    head: Head, outputs: Mapping[str, NDArray[Any]], frame_size: tuple[int, int], latency: Latency
+    head: Head,
+    outputs: Mapping[str, NDArray[Any]],
+    frame_size: tuple[int, int],
+    latency: Latency,
+    color: ColorOrder,
 ) -> Segmentation:
     def output(kind: Emit) -> Any:
         return outputs[head.outputs[kind]] if kind in head.outputs else None
@@ -369,6 +382,7 @@ def _head_result(
         classes=head.classes,
         frame_size=(int(frame_size[0]), int(frame_size[1])),
         latency=latency,
+        color=color,
         mask=output("mask"),
         confidence=output("confidence"),
         grid=output("grid"),

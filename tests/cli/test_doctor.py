@@ -66,6 +66,12 @@ class TestDoctor:
         assert f"What would run {bundle.path}" in shown
         assert "float32 is the fastest precision here whose gate passed" in shown
 
+    def test_a_damaged_bundle(self, make_bundle: MakeBundle, capsys: Capture) -> None:
+        bundle = make_bundle(passed={("openvino", "float32"): True})
+        (bundle.path / "model.onnx").unlink()
+        assert main(["doctor", str(bundle.path)]) == 1
+        assert "model.onnx cannot be read" in capsys.readouterr().err
+
     def test_a_bundle_that_nothing_may_run(self, make_bundle: MakeBundle, capsys: Capture) -> None:
         failed = [("openvino", "float32"), ("openvino", "bfloat16"), ("onnxruntime", "float32")]
         bundle = make_bundle(passed=dict.fromkeys(failed, False))

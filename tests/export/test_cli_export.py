@@ -87,6 +87,7 @@ class TestPassing:
         done = pixelrt_export(write_recipe(tmp_path))
         assert done.returncode == 0, done.stderr
         assert done.stdout == f"{tmp_path / 'bundle'}\n"
+        assert "network to ONNX ..." in done.stderr, "a log shows what is going on"
         for needed in (
             "openvino float32",
             "onnxruntime float16",
@@ -195,6 +196,13 @@ class TestFailing:
         done = pixelrt_export(recipe)
         assert done.returncode == 1
         assert "pip install 'pixelrt[tensorrt]', or leave the engines out (--no-engines" in done.stderr
+        assert left_in(tmp_path) == set()
+
+    def test_a_target_that_nobody_builds_is_refused_before_any_work(self, tmp_path: Path) -> None:
+        recipe = write_recipe(tmp_path, gate='[[target]]\nflavour = "tensorrt_rtx"\nsm = [86, 87]')
+        done = pixelrt_export(recipe)
+        assert done.returncode == 1
+        assert "[[target]] for sm87; TensorRT-RTX builds for sm75" in done.stderr
         assert left_in(tmp_path) == set()
 
     def test_no_recipe(self, tmp_path: Path) -> None:

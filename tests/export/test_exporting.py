@@ -345,6 +345,17 @@ class TestWholeWay:
         assert (manifest.axes["batch"].max, manifest.heads[0].grid) == (2, (2, 2))
         assert manifest.preprocess.mean == pytest.approx((0.4, 0.5, 0.6))
 
+    def test_labels_of_other_classes_are_refused(self, tmp_path: Path) -> None:
+        folder = write_images(tmp_path / "images", frames(1, SIZE))
+        (tmp_path / "labels").mkdir()
+        labels = np.zeros(SIZE, np.uint8)
+        labels[:8], labels[8:16] = 1, 9
+        cv2.imwrite(str(tmp_path / "labels" / f"{next(folder.iterdir()).stem}.png"), labels)
+        with pytest.raises(
+            ExportError, match=r"holds the ids 9, and head 'scene' has 4 classes: 0 to 3, and 4"
+        ):
+            export(Pixelwise(), tmp_path / "b", images=folder)
+
     def test_labels_of_each_head(self, tmp_path: Path) -> None:
         folder = write_images(tmp_path / "images", frames(2, SIZE))
         rng = np.random.default_rng(1)

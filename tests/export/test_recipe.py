@@ -196,6 +196,11 @@ def test_a_file_beside_the_recipe_may_be_the_entry(tmp_path: Path) -> None:
             '["a", "b"]\n[[target]]\nflavour = "tensorrt"\nsm = [86]',
             r"tensorrt builds for the GPU of the machine it runs on",
         ),
+        (
+            "size = [352, 480]",
+            "size = [352, 480]\nmean = [123.0, 117.0, 104.0]",
+            r"mean is .*divide mean and std",
+        ),
         ("[model]", "[model", r"is not valid TOML: .*line 2"),
     ],
 )

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from pixelrt.metrics import ConfusionMatrix
+from pixelrt.metrics import ConfusionMatrix, foreign_ids
 
 masks = hnp.arrays(np.uint8, (5, 7), elements=st.integers(0, 3))
 
@@ -57,3 +57,10 @@ def test_nothing_counted_is_not_a_number() -> None:
 def test_bad_masks_are_refused(truth: np.ndarray, predicted: np.ndarray, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ConfusionMatrix(2).add(truth, predicted)
+
+
+def test_ids_of_other_classes_are_found() -> None:
+    labels = np.array([[0, 3], [4, 255]], np.uint8)
+    assert foreign_ids(labels, 4) == []
+    assert foreign_ids(labels, 3) == [4]
+    assert foreign_ids(labels, 2) == [3, 4]

@@ -139,6 +139,8 @@ def test_frames_in_the_other_colour_order(make_bundle: MakeBundle) -> None:
         swapped = opened(frame[..., ::-1])
     with pixelrt.load(make_bundle()) as opened:
         np.testing.assert_array_equal(swapped.mask, opened(frame).mask)
+    plain = np.full((8, 8, 3), 40, np.uint8)
+    np.testing.assert_array_equal(swapped.overlay(plain), swapped.overlay(plain, color="rgb")[..., ::-1])
     with pytest.raises(InputError, match="color is 'rbg'"):
         pixelrt.load(make_bundle(), color="rbg")  # type: ignore[arg-type]
 

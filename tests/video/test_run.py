@@ -47,7 +47,7 @@ def labelled(tmp_path: Path) -> Path:
         image = stripes(index)
         labels = image.argmax(axis=2).astype(np.uint8)
         if index == 3:
-            labels[:24], labels[72:] = (labels[:24] + 1) % 3, 11
+            labels[:24], labels[72:] = (labels[:24] + 1) % 3, 255
         cv2.imwrite(str(tmp_path / f"set/images/{index}.png"), image[..., ::-1])
         cv2.imwrite(str(tmp_path / f"set/labels/{index}.png"), labels)
     return tmp_path / "set"
@@ -100,6 +100,14 @@ def test_classes_that_never_occur_are_null_in_json(segmenter: Segmenter, tmp_pat
     with open_source(tmp_path) as source:
         report = run(segmenter, source)
     assert json.loads(report.to_json())["accuracy"]["iou"] == {"red": 1.0, "green": None, "blue": None}
+
+
+def test_labels_with_ids_that_are_no_classes_are_not_scored(segmenter: Segmenter, labelled: Path) -> None:
+    cv2.imwrite(str(labelled / "labels" / "2.png"), np.full((96, 144), 7, np.uint8))
+    with open_source(str(labelled)) as source:
+        report = run(segmenter, source)
+    assert report.accuracy is None
+    assert report.no_accuracy.startswith("the label of 2 holds the ids 7, and this head has 3 classes")
 
 
 def test_labels_of_other_classes_are_not_scored(segmenter: Segmenter) -> None:

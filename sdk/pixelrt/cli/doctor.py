@@ -43,6 +43,8 @@ def run(arguments: argparse.Namespace) -> int:
         0 if something can run, 1 if not.
     """
     bundle = Bundle.open(arguments.bundle) if arguments.bundle else None
+    if bundle is not None:
+        bundle.read(bundle.model)  # a damaged bundle cannot run anywhere
     machine, now, judged = describe(), load(), choices(bundle)
     if arguments.json:
         say(json.dumps(_plain(machine, now, judged, bundle), indent=2))

@@ -14,7 +14,7 @@ from pixelrt.bundle import Bundle
 from pixelrt.errors import InputError, SourceError
 from pixelrt.machine import describe
 from pixelrt.manifest import ClassInfo, Head
-from pixelrt.metrics import ConfusionMatrix
+from pixelrt.metrics import ConfusionMatrix, foreign_ids
 from pixelrt.segmentation import Segmentation, Segmenter, check_alpha
 from pixelrt.strict import suggestion
 from pixelrt.video.legend import Legend
@@ -273,14 +273,24 @@ class _Score:
         )
 
     def add(self, frame: Frame, result: Segmentation) -> bool:
-        if frame.truth is None or self.problem:
+        if frame.truth is None or self.problem or self._foreign(frame):
             return False
         height, width = frame.truth.shape
         self._matrix.add(frame.truth, result.mask_at((height, width)))
         return True
 
+    def _foreign(self, frame: Frame) -> bool:
+        assert frame.truth is not None
+        strangers = foreign_ids(frame.truth, len(self._names))
+        if strangers:
+            self.problem = (
+                f"the label of {frame.name} holds the ids {', '.join(map(str, strangers))}, and this head "
+                f"has {len(self._names)} classes; these labels are of other classes"
+            )
+        return bool(strangers)
+
     def accuracy(self) -> Accuracy | None:
-        if not self._matrix.counts.any():
+        if self.problem or not self._matrix.counts.any():
             return None
         iou = {
             name: finite(float(value)) for name, value in zip(self._names, self._matrix.iou(), strict=True)
