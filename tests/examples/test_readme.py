@@ -46,6 +46,11 @@ def quick_recipe(folder: Path) -> Path:
     return recipe
 
 
+def test_no_figure_is_missing() -> None:
+    for page in (ROOT / "README.md", ROOT / "engines" / "road-unet" / "README.md"):
+        assert not re.search(r"@[A-Z]+@|TODO|TBD", page.read_text(encoding="utf-8")), page
+
+
 def test_every_block_is_python_or_commands_that_are_tried() -> None:
     for language, text in blocks():
         assert language in ("", "python")
