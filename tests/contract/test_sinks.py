@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import resource
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -389,13 +390,18 @@ def test_a_limit_of_one_makes_an_image_of_a_video(tmp_path: Path, source: Source
     open_sink(tmp_path / "out.png", source, num_frames=1).abort()
 
 
-@pytest.fixture
+@contextlib.contextmanager
 def full_disk() -> Iterator[None]:
-    """A disk on which no file can grow beyond 700 bytes, by the kernel's own limit."""
+    """A disk on which no file can grow beyond 700 bytes, by the kernel's own limit.
+
+    It holds for pytest's log too, so nothing may be written to that meanwhile.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (700, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def noisy(index: int) -> Frame:
@@ -403,7 +409,6 @@ def noisy(index: int) -> Frame:
     return Frame(image=image, index=index, time_s=index / 25, name=f"noise-{index}")
 
 
-@pytest.mark.usefixtures("full_disk")
 @pytest.mark.parametrize("target", ["out.mp4", "out.mkv", "masks/", "out.png", "sheet.png"])
 def test_full_disk(tmp_path: Path, segmenter: Segmenter, target: str) -> None:
     with open_source("test://drive?frames=1&size=96x144") as source:
@@ -415,7 +420,7 @@ def test_full_disk(tmp_path: Path, segmenter: Segmenter, target: str) -> None:
         )
         name = target.split("/")[0].split(".")[0]
         message = rf"{name}.* cannot be written \(File too large\); nothing (half-written|was changed)"
-        with pytest.raises(SinkError, match=message), make() as sink:
+        with pytest.raises(SinkError, match=message), full_disk(), make() as sink:
             for index in range(1 if target == "out.png" else 200):
                 frame = noisy(index)
                 sink.write(frame, segmenter(frame.image), frame.image)
