@@ -216,6 +216,19 @@ def test_signals_finish_the_files(bundle: str, tmp_path: Path, number: signal.Si
     assert sorted(file.name for file in tmp_path.iterdir()) == ["masks", "out.mp4"]
 
 
+@pytest.mark.parametrize("after_s", [0.3, 0.4, 0.5, 0.7])
+def test_ctrl_c_while_it_starts_is_never_lost(bundle: str, tmp_path: Path, after_s: float) -> None:
+    words = ["run", bundle, "test://drive?frames=1000000&size=96x144", "--out", f"{tmp_path}/out.mp4"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pixelrt", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    time.sleep(after_s)
+    process.send_signal(signal.SIGINT)
+    _, problems = process.communicate(timeout=60)
+    assert process.returncode in (130, -signal.SIGINT), problems
+    assert not [file for file in tmp_path.iterdir() if file.suffix == ".tmp"]
+
+
 def test_help_has_examples(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", "--help"]) == 0
     assert "test://drive?frames=300&size=720x1280&seed=7" in capsys.readouterr().out

@@ -101,6 +101,12 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         PixelRTError: If something cannot be opened, read or written.
     """
+    # From here on, because a library that is interrupted while it is imported may swallow the Ctrl-C.
+    with _stopping() as stop:
+        return _run(arguments, stop)
+
+
+def _run(arguments: argparse.Namespace, stop: _Stop) -> int:
     from pixelrt.segmentation import load
     from pixelrt.video.run import Run, RunOptions, check_channels
     from pixelrt.video.sinks import check_places
@@ -128,7 +134,11 @@ def run(arguments: argparse.Namespace) -> int:
             threads=arguments.threads,
             color="rgb",
         )
-        with segmenter, _open_sinks(arguments, segmenter, source) as sinks, _stopping() as stop:
+        if stop():
+            segmenter.close()
+            complain("interrupted before the first frame; nothing was written")
+            return _EXIT_BASE + stop.signal
+        with segmenter, _open_sinks(arguments, segmenter, source) as sinks:
             _announce(segmenter, source)
             with showing_progress() as show:
 
