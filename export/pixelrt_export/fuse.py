@@ -369,14 +369,15 @@ class _Head:
 
     def _multiclass(self, logits: str) -> None:
         build, wanted = self.build_on, self.names
-        if "mask" in wanted:
-            # through float: TensorRT documents conversions to uint8 from floating types only
-            ids = build.add("ArgMax", [logits], self._name("argmax"), axis=1, keepdims=0)
-            ids = build.cast(ids, TensorProto.FLOAT, self._name("mask_to_float"))
-            build.cast(ids, TensorProto.UINT8, self._name("mask_to_uint8"), wanted["mask"])
         probabilities = logits
         if self.spec.activation == "softmax" and {"grid", "confidence"} & set(wanted):
             probabilities = build.add("Softmax", [logits], self._name("softmax"), axis=1)
+        if "mask" in wanted:
+            # where there are probabilities, of those: OpenVINO has them in the layout ArgMax is fast in
+            ids = build.add("ArgMax", [probabilities], self._name("argmax"), axis=1, keepdims=0)
+            # through float: TensorRT documents conversions to uint8 from floating types only
+            ids = build.cast(ids, TensorProto.FLOAT, self._name("mask_to_float"))
+            build.cast(ids, TensorProto.UINT8, self._name("mask_to_uint8"), wanted["mask"])
         if "grid" in wanted:
             self._grid(probabilities)
         if "confidence" in wanted:
