@@ -10,8 +10,15 @@
     │   ├── CheckpointError   a file that is not the weights it should be
     │   └── GateFailed        the converted model does not do what the original does
     ├── BuildError            TensorRT refused to build an engine
-    ├── EngineMismatch        an engine for another TensorRT or another GPU
-    ├── DeviceError           no device or backend here that may run the bundle
+    ├── EngineMismatch        an engine that cannot be used here
+    │   ├── VersionMismatch   it is of another TensorRT
+    │   ├── HardwareMismatch  it is for another GPU
+    │   └── EngineRefused     it should fit, and TensorRT refuses it: damaged, or not enough memory
+    ├── DeviceError           no device or backend here that may run the bundle, or it failed
+    │   ├── ExecutionFailed   one run was refused; there is no result, the session can go on
+    │   ├── OutOfMemory       the GPU, or the memory that it shares with the host, is full
+    │   ├── ContextLost       an error after which CUDA works no more in this process
+    │   └── DeviceLost        the GPU itself is gone or broken
     ├── SourceError           frames that cannot be opened or read
     └── SinkError             results that cannot be written
 
@@ -66,11 +73,42 @@ class BuildError(PixelRTError):
 
 
 class EngineMismatch(PixelRTError):
-    """An engine for another TensorRT or another GPU."""
+    """An engine that cannot be used here."""
+
+
+class VersionMismatch(EngineMismatch):
+    """An engine of another TensorRT than the one installed. Engines run on the version that built them."""
+
+
+class HardwareMismatch(EngineMismatch):
+    """An engine for another GPU than the one in this machine."""
+
+
+class EngineRefused(EngineMismatch):
+    """An engine that should fit, and that TensorRT refuses all the same."""
 
 
 class DeviceError(PixelRTError):
-    """No device or backend here that may run the bundle."""
+    """No device or backend here that may run the bundle, or it failed."""
+
+
+class ExecutionFailed(DeviceError):
+    """One run was refused or failed. It has no result, and the session can run the next frame."""
+
+
+class OutOfMemory(DeviceError):
+    """The memory of the GPU, or page-locked memory of the host, is used up."""
+
+
+class ContextLost(DeviceError):
+    """An error after which CUDA answers every call of this process with the same error.
+
+    Only a new process helps; `pixelrt.isolate` keeps one in reserve.
+    """
+
+
+class DeviceLost(DeviceError):
+    """The GPU has gone or is broken: other processes fail too, until it is reset or the machine restarted."""
 
 
 class SourceError(PixelRTError):

@@ -1,0 +1,1 @@
+"""Frames through a GPU without waiting: a ring of slots, each with its memory, whatever runs the network."""

@@ -1,0 +1,60 @@
+"""Names, types and shapes of what goes into a network and comes out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pixelrt.errors import InputError
+from pixelrt.manifest import Tensor
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """An input or output of a session."""
+
+    name: str
+    dtype: np.dtype[Any]
+    shape: tuple[int | str, ...]
+    """Numbers, and names of axes whose size may vary."""
+
+    @classmethod
+    def of(cls, tensor: Tensor) -> TensorSpec:
+        """The specification of a tensor in a manifest."""
+        return cls(tensor.name, np.dtype(tensor.dtype), tensor.shape)
+
+    def at_size(self, size: tuple[int, int] | None) -> TensorSpec:
+        """The same with its height and width fixed; as it is for None."""
+        if size is None:
+            return self
+        fixed: dict[int | str, int | str] = {"height": size[0], "width": size[1]}
+        return TensorSpec(self.name, self.dtype, tuple(fixed.get(dim, dim) for dim in self.shape))
+
+    def check(self, value: NDArray[Any]) -> None:
+        """Refuse an array of another type or shape.
+
+        Raises:
+            InputError: Naming what came and what was expected.
+        """
+        if not isinstance(value, np.ndarray):
+            raise InputError(f"input {self.name!r} is a {type(value).__name__}, expected a NumPy array")
+        self.check_form(value.dtype, value.shape)
+
+    def check_form(self, dtype: np.dtype[Any], shape: Shape) -> None:
+        """Refuse another type or shape, wherever the values are.
+
+        Raises:
+            InputError: Naming what came and what was expected.
+        """
+        fits = len(shape) == len(self.shape) and all(
+            isinstance(expected, str) or found == expected
+            for found, expected in zip(shape, self.shape, strict=True)
+        )
+        if dtype != self.dtype or not fits or 0 in shape:
+            expected = ", ".join(map(str, self.shape))
+            raise InputError(f"input {self.name!r} is {dtype}{list(shape)}, expected {self.dtype}[{expected}]")
