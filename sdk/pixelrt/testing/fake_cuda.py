@@ -1,0 +1,233 @@
+"""CUDA without a GPU: `FakeCuda` is a driver that keeps its promises, and no others."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pixelrt.cuda.protocol import DeviceInfo, Driver
+from pixelrt.errors import DeviceError, InputError
+from pixelrt.testing.gpu import Gpu
+from pixelrt.testing.memory import Kind, Memory
+from pixelrt.testing.resources import FakeDeviceMemory, FakeEvent, FakeHostMemory
+from pixelrt.testing.simulation import Order, Simulation, Span
+from pixelrt.testing.stream import FakeStream
+
+Bytes = NDArray[np.uint8]
+_LIVE = ("device memory", "host memory", "stream", "event", "graph")
+
+
+class FakeCuda:
+    """A GPU in main memory, for tests. It is a `Driver`, see `pixelrt.cuda.protocol`.
+
+    Device memory, page-locked memory and mapped memory are real memory at real addresses, filled with 0xA5,
+    each allocation apart from the others: a copy that was forgotten shows. Work is deferred, and done in an
+    order that CUDA allows and a program does not expect:
+
+    - `lazy` does nothing before somebody waits for it, then only what that needs, and among that the latest
+      first. It finds programs that read results or change frames too early, and waits between streams that
+      are missing.
+    - `eager` does everything at once. It finds programs that fill a buffer after they had it copied, or that
+      let the next result overwrite one that is still in use.
+    - `random` does some of it now and then; `seed` chooses.
+
+    In every order `DataRaceError` is raised where two operations use the same memory and nothing orders them.
+
+    Time is simulated. Each of the engines `up`, `compute` and `down` does one thing at a time, a call costs
+    the host nothing, and `timeline` says what was done when.
+    """
+
+    name = "fake"
+    version = "1"
+
+    def __init__(
+        self,
+        *,
+        order: Order = "lazy",
+        seed: int = 0,
+        memory_bytes: int = 8 << 30,
+        integrated: bool = False,
+        captures_graphs: bool = True,
+        copy_gb_per_s: float = 12.0,
+        fail_capture: str = "",
+        check_races: bool = True,
+    ) -> None:
+        """Make a GPU.
+
+        Args:
+            order: When work is done.
+            seed: For the order `random`.
+            memory_bytes: How much memory it has.
+            integrated: It shares the host's memory, as on a Jetson: `memory_bytes` holds both kinds.
+            captures_graphs: False for a library without graphs, such as pycuda.
+            copy_gb_per_s: How fast each copy engine is, in simulated time.
+            fail_capture: Why every capture fails at its end; empty if it shall not.
+            check_races: Whether to raise `DataRaceError`.
+
+        Raises:
+            InputError: If the order is unknown or a figure is not above 0.
+        """
+        if memory_bytes < 1 or copy_gb_per_s <= 0:
+            raise InputError(
+                f"memory_bytes is {memory_bytes} and copy_gb_per_s is {copy_gb_per_s}, expected more than 0"
+            )
+        self.device = DeviceInfo(
+            index=0,
+            name="fake GPU",
+            compute_capability=(8, 7) if integrated else (8, 6),
+            total_bytes=memory_bytes,
+            integrated=integrated,
+            maps_host_memory=True,
+            driver_version=(13, 0),
+        )
+        self._gpu = Gpu(
+            simulation=Simulation(order=order, seed=seed, check_races=check_races),
+            memory=Memory(memory_bytes, shared=integrated),
+            copy_gb_per_s=copy_gb_per_s,
+            captures_graphs=captures_graphs,
+            fail_capture=fail_capture,
+        )
+        self._local = threading.local()
+        self.default_stream = FakeStream(self._gpu, handle=0)
+        """CUDA's default stream, in which another library may have put work."""
+
+    def __repr__(self) -> str:
+        return f"FakeCuda(order={self._gpu.simulation.order!r}, live={self.live})"
+
+    def __enter__(self) -> FakeCuda:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        problem: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    # --- the protocol ---------------------------------------------------------------------------------------
+
+    @contextmanager
+    def current(self) -> Iterator[None]:
+        """Make the context current on this thread; see `Driver.current` and `is_current`."""
+        if self._gpu.closed:
+            raise DeviceError("Driver.current: the driver is closed")
+        self._local.depth = getattr(self._local, "depth", 0) + 1
+        try:
+            yield
+        finally:
+            self._local.depth -= 1
+
+    def allocate(self, size_bytes: int) -> FakeDeviceMemory:
+        """Memory of the GPU; see `Driver.allocate`."""
+        with self._gpu.call("Driver.allocate", in_capture=False):
+            return FakeDeviceMemory(self._gpu, self._gpu.memory.allocate(size_bytes, "device memory"))
+
+    def allocate_host(self, size_bytes: int, *, mapped: bool = False) -> FakeHostMemory:
+        """Page-locked memory; see `Driver.allocate_host`."""
+        with self._gpu.call("Driver.allocate_host", in_capture=False):
+            kind: Kind = "mapped host memory" if mapped else "host memory"
+            return FakeHostMemory(self._gpu, self._gpu.memory.allocate(size_bytes, kind))
+
+    def stream(self, *, priority: int = 0) -> FakeStream:
+        """A stream; see `Driver.stream`. The priority is kept and changes nothing."""
+        with self._gpu.call("Driver.stream"):
+            return FakeStream(self._gpu, handle=0x10 + self._gpu.made["stream"], priority=priority)
+
+    def event(self, *, timing: bool = False, blocking: bool = False) -> FakeEvent:
+        """An event; see `Driver.event`."""
+        with self._gpu.call("Driver.event"):
+            return FakeEvent(self._gpu, timing=timing, blocking=blocking)
+
+    def memory(self) -> tuple[int, int]:
+        """Free and total bytes."""
+        with self._gpu.call("Driver.memory"):
+            return self._gpu.memory.total_bytes - self._gpu.memory.used_bytes, self._gpu.memory.total_bytes
+
+    def synchronize(self) -> None:
+        """Wait for everything; see `Driver.synchronize`."""
+        with self._gpu.call("Driver.synchronize", in_capture=False):
+            self._gpu.simulation.finish_all()
+
+    def close(self) -> None:
+        """Free the context. What was made with it can still be closed, and nothing else."""
+        self._gpu.closed = True
+
+    @property
+    def captures_graphs(self) -> bool:
+        """Whether streams can be captured."""
+        return self._gpu.captures_graphs
+
+    @property
+    def live(self) -> dict[str, int]:
+        """What was made and is not freed."""
+        with self._gpu.lock:
+            return {kind: self._gpu.made[kind] - self._gpu.freed[kind] for kind in _LIVE}
+
+    # --- for tests ------------------------------------------------------------------------------------------
+
+    @property
+    def timeline(self) -> tuple[Span, ...]:
+        """What the engines did, in the order in which they began."""
+        with self._gpu.lock:
+            return self._gpu.simulation.timeline
+
+    @property
+    def now_ms(self) -> float:
+        """The host's clock, in simulated time. It moves when the host waits, and in `pass_time`."""
+        return self._gpu.simulation.now_ms
+
+    @property
+    def num_pending(self) -> int:
+        """How many operations are still to be done."""
+        return self._gpu.simulation.num_pending
+
+    @property
+    def is_current(self) -> bool:
+        """Whether this thread is inside `current()`."""
+        return getattr(self._local, "depth", 0) > 0
+
+    def pass_time(self, duration_ms: float) -> None:
+        """Let the host do something else for a while: the camera's next frame has not come yet.
+
+        Raises:
+            InputError: If the duration is negative.
+        """
+        with self._gpu.lock:
+            self._gpu.simulation.pass_time(duration_ms)
+
+    def fail(self, call: str, error: Exception) -> None:
+        """Let the next call of that name raise an error. Several queue up.
+
+        After `ContextLost` or `DeviceLost` every call fails, and only closing works.
+
+        Args:
+            call: As in `CALLS`: `Driver.allocate`, `Stream.copy_to_device`, ...
+            error: What it shall raise.
+
+        Raises:
+            InputError: If there is no such call.
+        """
+        with self._gpu.lock:
+            self._gpu.fail(call, error)
+
+    def view(self, address: int, size_bytes: int) -> Bytes:
+        """The bytes at an address that the GPU can use, for an executor's action and for a test's eyes.
+
+        Raises:
+            DeviceError: If they are not allocated.
+        """
+        with self._gpu.lock:
+            return self._gpu.memory.on_device(address, size_bytes)
+
+
+if TYPE_CHECKING:
+
+    def _is_driver(cuda: FakeCuda) -> Driver:
+        return cuda
