@@ -1,0 +1,341 @@
+"""Results that stay on the GPU, in memory of their own that PyTorch, CuPy and pycuda use without a copy."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections import deque
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from math import prod
+from types import TracebackType
+from typing import Any, NoReturn
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from pixelrt.cuda.dlpack import DeviceType, lend
+from pixelrt.cuda.protocol import DeviceMemory, Driver, Stream
+from pixelrt.errors import DeviceError, InputError, OutOfMemory
+from pixelrt.tensors import Shape
+
+_DEFAULT_STREAM = 0
+_NO_ORDER = -1
+_DEFAULT_STREAMS = (None, 0, 1)
+_MAX_FREE = 16
+_MAX_RESTING = 8
+
+
+@dataclass(slots=True, eq=False)
+class _Block:
+    """Memory of the pool, and who outside may still be reading it after it came back."""
+
+    memory: DeviceMemory
+    seen_by_default_stream: bool = False
+    seen_by_other_stream: bool = False
+
+
+class _Returns:
+    """Where blocks come back, in the middle of anything, when garbage is collected: so without a lock."""
+
+    def __init__(self) -> None:
+        self.blocks: deque[_Block] = deque()
+        self.closed = False
+
+    def put(self, block: _Block) -> None:
+        """Keep a block for later, or free it if nobody will come for it."""
+        self.blocks.append(block)
+        if self.closed:
+            for each in self.take():
+                each.memory.close()
+
+    def take(self) -> Iterator[_Block]:
+        """Take all blocks, each once, whoever else does the same."""
+        with suppress(IndexError):
+            while True:
+                yield self.blocks.popleft()
+
+
+class _Lease:
+    """Keeps a block in use. The block is returned when the last reference to this is gone."""
+
+    __slots__ = ("__weakref__", "block")
+
+    def __init__(self, block: _Block) -> None:
+        self.block = block
+
+
+class _Region:
+    """Memory of a lease as NumPy wants it described; an array made of it keeps the lease."""
+
+    def __init__(self, array: DeviceArray, lease: _Lease) -> None:
+        self.__array_interface__ = {
+            "shape": array.shape,
+            "typestr": array.dtype.str,
+            "data": (array.address, False),
+            "version": 3,
+        }
+        self.lease = lease
+
+
+class DeviceArray:
+    """A result on the GPU. It belongs to whoever holds it: no later frame overwrites it.
+
+    Other libraries take it where it is: `torch.from_dlpack(array)`, `torch.as_tensor(array)`,
+    `cupy.from_dlpack(array)`, `cupy.asarray(array)`, or as an argument of a pycuda kernel. What they make of
+    it keeps the memory. Once that and this are gone, a later result may get the memory, after what was then
+    enqueued in CUDA's default stream and, if the array was taken through DLPack for another stream, in that
+    one. Work in other streams, on what `__cuda_array_interface__` gave, must end before the array is let go.
+
+    Made by `DeviceMemoryPool.array`. It may be used from any thread.
+    """
+
+    __slots__ = ("__weakref__", "_by_interface", "_lease", "_pool", "_writer", "address", "dtype", "shape")
+
+    def __init__(
+        self, pool: DeviceMemoryPool, lease: _Lease, shape: Shape, dtype: np.dtype[Any], writer: Stream
+    ) -> None:
+        self.shape = shape
+        self.dtype = dtype
+        self.address = lease.block.memory.address
+        self._pool = pool
+        self._lease: _Lease | None = lease
+        self._writer: Stream | None = writer
+        self._by_interface = False
+
+    @property
+    def size_bytes(self) -> int:
+        """How much it holds."""
+        return prod(self.shape) * self.dtype.itemsize
+
+    @property
+    def closed(self) -> bool:
+        """Whether the memory was given up."""
+        return self._lease is None
+
+    def complete(self) -> None:
+        """Say that it is written: its stream was waited for. From now on nobody waits for that stream."""
+        self._writer = None
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        """Version 3, https://nvidia.github.io/numba-cuda/user/cuda_array_interface.html.
+
+        It says that all is done, and waits until it is: PyTorch would not look at a stream.
+        """
+        self._open_lease().block.seen_by_default_stream = True
+        self._by_interface = True
+        self._wait()
+        return {
+            "shape": self.shape,
+            "typestr": self.dtype.str,
+            "data": (self.address, False),
+            "strides": None,
+            "stream": None,
+            "version": 3,
+        }
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        """Type and index of the GPU, as DLPack counts them."""
+        return self._pool.dlpack_device
+
+    def __dlpack__(
+        self,
+        *,
+        stream: int | None = None,
+        max_version: tuple[int, int] | None = None,
+        dl_device: tuple[int, int] | None = None,
+        copy: bool | None = None,
+    ) -> object:
+        """Lend it, as https://dmlc.github.io/dlpack/latest/python_spec.html wants it.
+
+        Args:
+            stream: Will use it; None or 1 for CUDA's default stream, -1 if the borrower sees to the order.
+            max_version: The newest layout that the borrower knows.
+            dl_device: Where it wants it; only where it is.
+            copy: Whether it wants a copy; only without.
+
+        Raises:
+            BufferError: If it is wanted on another device, or copied.
+            InputError: If it is closed.
+        """
+        lease = self._open_lease()
+        device = self.__dlpack_device__()
+        if dl_device is not None and (int(dl_device[0]), int(dl_device[1])) != device:
+            raise BufferError(
+                f"this is on device {device}, not on {tuple(dl_device)}; copy it with to_host()"
+            )
+        if copy:
+            raise BufferError("this lends its memory and makes no copy; copy what is made of it")
+        if stream != _NO_ORDER:
+            self._wait()
+        if stream in _DEFAULT_STREAMS:
+            lease.block.seen_by_default_stream = True
+        else:
+            lease.block.seen_by_other_stream = True
+        return lend(np.asarray(_Region(self, lease)), device, max_version)
+
+    def to_host(self) -> NDArray[Any]:
+        """Wait for it, and copy it to main memory. Takes page-locked memory for the duration."""
+        self._open_lease()
+        self._wait()
+        driver, size = self._pool.driver, self.size_bytes
+        with driver.stream() as stream, driver.allocate_host(size) as host:
+            stream.copy_to_host(host.array[:size], self.address)
+            stream.synchronize()
+            found: NDArray[Any] = host.array[:size].copy().view(self.dtype).reshape(self.shape)
+        return found
+
+    def close(self) -> None:
+        """Give up the memory now. A second time does nothing.
+
+        What was taken through DLPack keeps it. If `__cuda_array_interface__` was ever read, the memory stays
+        until this is garbage, since what was made of it holds this and nothing else.
+        """
+        if not self._by_interface:
+            self._lease = None
+
+    def __enter__(self) -> DeviceArray:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        problem: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __array__(self, dtype: object = None, copy: bool | None = None) -> NoReturn:
+        raise TypeError("this is on the GPU, and NumPy is not; copy it with to_host()")
+
+    def __repr__(self) -> str:
+        state = ", closed" if self.closed else ""
+        return f"DeviceArray({self.dtype}{list(self.shape)} at {self.address:#x}{state})"
+
+    def _wait(self) -> None:
+        """Wait until it is written, here: `Driver` cannot make a stream of another library wait."""
+        writer = self._writer
+        if writer is not None:
+            writer.synchronize()
+            self.complete()
+
+    def _open_lease(self) -> _Lease:
+        lease = self._lease
+        if lease is None:
+            raise InputError(
+                "this array on the GPU is closed; use it before close(), or copy it with to_host()"
+            )
+        return lease
+
+
+class DeviceMemoryPool:
+    """Memory for results. What is returned is given out again, so that a frame costs no allocation.
+
+    It is a context manager, and may be used from any thread.
+
+    Args:
+        driver: Allocates. It is not closed by this.
+        dlpack_device: What arrays say of where they are, type and index; None for the driver's GPU. Only a
+            driver that imitates a GPU in main memory needs another, `(1, 0)`.
+    """
+
+    def __init__(self, driver: Driver, *, dlpack_device: tuple[int, int] | None = None) -> None:
+        self.driver = driver
+        self.dlpack_device = dlpack_device or (int(DeviceType.CUDA), driver.device.index)
+        self._lock = threading.Lock()
+        self._returns = _Returns()
+        self._free: list[_Block] = []
+        self._resting: list[_Block] = []
+
+    def array(self, shape: Shape, dtype: DTypeLike, writer: Stream) -> DeviceArray:
+        """Take an array whose content is undefined.
+
+        Args:
+            shape: At least one element.
+            dtype: Of its elements.
+            writer: The only stream that will write it; all work to come in it waits for those that may still
+                read what was in the memory before. Call `DeviceArray.complete` when it was waited for.
+
+        Raises:
+            OutOfMemory: If the GPU has none left, with all that the pool keeps given up.
+            DeviceError: If the pool is closed.
+        """
+        kind = np.dtype(dtype)
+        with self._lock:
+            if self._returns.closed:
+                raise DeviceError("the pool of this session's results is closed; open the session again")
+            self._collect()
+            block = self._take(prod(shape) * kind.itemsize)
+            if block.seen_by_default_stream:
+                writer.wait_for_stream(_DEFAULT_STREAM)
+                block.seen_by_default_stream = False
+        lease = _Lease(block)
+        # Nothing is freed when the interpreter ends: others may still hold the memory.
+        weakref.finalize(lease, self._returns.put, block).atexit = False
+        return DeviceArray(self, lease, tuple(shape), kind, writer)
+
+    @property
+    def free_bytes(self) -> int:
+        """What is kept and in no array."""
+        with self._lock:
+            blocks = (*self._free, *self._resting, *self._returns.blocks)
+        return sum(block.memory.size_bytes for block in blocks)
+
+    def trim(self) -> None:
+        """Free all that is in no array. Waits for the GPU if other streams may still be reading it."""
+        with self._lock:
+            self._trim()
+
+    def close(self) -> None:
+        """Free all that is in no array now; the rest is freed with its arrays. A second time does nothing."""
+        with self._lock:
+            self._returns.closed = True
+            self._trim()
+
+    def __enter__(self) -> DeviceMemoryPool:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        problem: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _collect(self) -> None:
+        """Make what came back free, as soon as no stream but the default one can still be reading it."""
+        for block in self._returns.take():
+            (self._resting if block.seen_by_other_stream else self._free).append(block)
+        if len(self._resting) >= _MAX_RESTING:
+            self._wake()
+        while len(self._free) > _MAX_FREE:
+            self._free.pop(0).memory.close()
+
+    def _wake(self) -> None:
+        """Wait for the GPU once for all blocks: the streams that read them may exist no more."""
+        self.driver.synchronize()
+        for block in self._resting:
+            block.seen_by_default_stream = block.seen_by_other_stream = False
+        self._free += self._resting
+        self._resting = []
+
+    def _take(self, size_bytes: int) -> _Block:
+        for index, block in enumerate(self._free):
+            if block.memory.size_bytes == size_bytes:
+                return self._free.pop(index)
+        try:
+            return _Block(self.driver.allocate(size_bytes))
+        except OutOfMemory:
+            self._trim()
+            return _Block(self.driver.allocate(size_bytes))
+
+    def _trim(self) -> None:
+        self._collect()
+        if self._resting:
+            self._wake()
+        for block in self._free:
+            block.memory.close()
+        self._free = []
