@@ -120,6 +120,13 @@ class Artifact:
     """Compute capabilities it runs on: sm86, ..."""
     options: dict[str, str | int | float | bool] = field(default_factory=dict)
     build_seconds: float = 0.0
+    layers: dict[str, int] = field(default_factory=dict)
+    """Number of layers per type that they compute in: fp16, fp32, ..."""
+    layers_from: Literal["engine", "onnx", ""] = ""
+    """What they were counted in: the engine as TensorRT built it, or the ONNX that it was built from."""
+    fallback: tuple[str, ...] = ()
+    """Layers that run on the GPU, of an engine for a deep learning accelerator; as told by the engine, or by
+    TensorRT before it built where `layers_from` is not `engine`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,7 +32,7 @@ from pixelrt.trt import (
     process,
     profile_of,
 )
-from pixelrt.trt.builder import _set_targets, build_plan
+from pixelrt.trt.builder import _set_targets, build_plan, configure
 from pixelrt.trt.gpu import local_gpu
 from pixelrt.trt.library import explain, load_library
 from pixelrt.trt.network import parse
@@ -72,6 +72,7 @@ class TestBundle:
                 "minShapes": "frame:1x16x16x3",
                 "optShapes": "frame:1x720x1280x3",
                 "maxShapes": "frame:4x2160x3840x3",
+                "profilingVerbosity": "detailed",
             }
         assert Bundle.open(bundle.path).manifest == built.manifest
 
@@ -145,7 +146,7 @@ class TestBytes:
         parsed, problems = parse(library, bundle.read(bundle.model))
         assert problems == ()
         request = SM86.request("build", profile)
-        plan = build_plan(library, parsed, request, lambda *_: None)
+        plan = build_plan(library, parsed, configure(library, parsed, request), request, lambda *_: None)
         engine = build_engine(bundle.read(bundle.model), profile, SM86)
         assert len(engine.content) == plan.nbytes
         # two builds differ in a few bytes, so what arrived is compared with the sum taken in the child
@@ -178,7 +179,12 @@ class TestShapes:
         engine = build_engine(make_model(helper.make_node("Relu", ["x"], ["y"], name="relu")), {}, SM86)
         assert engine.inputs == (Tensor(name="x", dtype="float32", shape=FIXED),)
         assert engine.outputs == (Tensor(name="y", dtype="float32", shape=FIXED),)
-        assert engine.options == {"minShapes": "", "optShapes": "", "maxShapes": ""}
+        assert engine.options == {
+            "minShapes": "",
+            "optShapes": "",
+            "maxShapes": "",
+            "profilingVerbosity": "detailed",
+        }
 
     def test_a_profile_that_does_not_fit_the_network(self, make_model: MakeModel) -> None:
         shapes = ShapeRange(min=(1, 4, 32, 48), opt=(1, 4, 32, 48), max=(1, 4, 64, 96))
@@ -369,7 +375,8 @@ class TestLocal:
         library = load_library("tensorrt_rtx")
         parsed, _ = parse(library, bundle.read(bundle.model))
         request = SM86.request("build", profile_of(bundle.manifest))
-        plan = build_plan(library, parsed, dataclasses.replace(request, targets=(LOCAL,)), lambda *_: None)
+        request = dataclasses.replace(request, targets=(LOCAL,))
+        plan = build_plan(library, parsed, configure(library, parsed, request), request, lambda *_: None)
         (tmp_path / "x.engine").write_bytes(plan)
         portable = ("sm80", "sm86", "sm89", "sm120", "sm121", "newer than sm121")
         assert inspect_engine(tmp_path / "x.engine").targets == portable

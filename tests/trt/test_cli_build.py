@@ -50,6 +50,7 @@ def test_flags_of_trtexec(bundle: Bundle) -> None:
         "optShapes": "frame:1x720x1280x3",
         "maxShapes": "frame:1x720x1280x3",
         "workspace_mib": 1024.0,
+        "profilingVerbosity": "detailed",
     }
 
 

@@ -9,21 +9,21 @@ from pixelrt.trt.library import Library
 from pixelrt.trt.network import Parsed
 from pixelrt.trt.profiles import KINDS, Profile
 from pixelrt.trt.protocol import Request
+from pixelrt.trt.settings import apply_options
 from pixelrt.trt.targets import LOCAL, compute_capabilities
-
-MIB = 1 << 20
 
 Report = Callable[[str, int, int], None]
 """Called with a phase, the step that it reached, and its number of steps."""
 
 
-def build_plan(library: Library, parsed: Parsed, request: Request, report: Report) -> Any:
+def build_plan(library: Library, parsed: Parsed, config: Any, request: Request, report: Report) -> Any:
     """Build and serialise.
 
     Args:
         library: The TensorRT to build with.
         parsed: A network that was parsed without problems.
-        request: Targets, profile and limits.
+        config: What `configure` made of the request.
+        request: Names the targets.
         report: Told of TensorRT's progress, possibly from a thread of TensorRT.
 
     Returns:
@@ -32,7 +32,6 @@ def build_plan(library: Library, parsed: Parsed, request: Request, report: Repor
     Raises:
         BuildError: If TensorRT refuses anything of it.
     """
-    config = configure(library, parsed, request)
     monitor = _monitor(library.trt, report)
     config.progress_monitor = monitor
     plan = parsed.builder.build_serialized_network(parsed.network, config)
@@ -40,7 +39,7 @@ def build_plan(library: Library, parsed: Parsed, request: Request, report: Repor
 
 
 def configure(library: Library, parsed: Parsed, request: Request) -> Any:
-    """The `IBuilderConfig` for a request.
+    """The `IBuilderConfig` for a request, without a timing cache.
 
     Raises:
         BuildError: If TensorRT refuses anything of it.
@@ -48,9 +47,8 @@ def configure(library: Library, parsed: Parsed, request: Request) -> Any:
     config = library.check(parsed.builder.create_builder_config(), "to make a configuration")
     if request.targets != (LOCAL,):
         _set_targets(library, config, request)
-    if request.workspace_mib is not None:
-        _set_workspace(library, config, round(request.workspace_mib * MIB))
     _add_profile(library, parsed, config, request.profile)
+    apply_options(library, parsed, config, request.options)
     return config
 
 
@@ -61,13 +59,6 @@ def _set_targets(library: Library, config: Any, request: Request) -> None:
     library.check(taken == len(capabilities), f"{len(capabilities)} targets in one engine (it says {taken})")
     for index, (target, capability) in enumerate(zip(request.targets, capabilities, strict=True)):
         library.check(config.set_compute_capability(capability, index), f"the target {target}")
-
-
-def _set_workspace(library: Library, config: Any, limit_bytes: int) -> None:
-    pool = library.trt.MemoryPoolType.WORKSPACE
-    config.set_memory_pool_limit(pool, limit_bytes)  # returns nothing, so what holds is read back
-    taken = config.get_memory_pool_limit(pool)
-    library.check(taken == limit_bytes, f"a workspace of {limit_bytes} bytes (it says {taken})")
 
 
 def _add_profile(library: Library, parsed: Parsed, config: Any, shapes: Profile) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,41 +13,43 @@ from pixelrt.manifest import Artifact, Tensor
 from pixelrt.trt import process
 from pixelrt.trt.library import FLAVOURS, Flavour
 from pixelrt.trt.network import NodeProblem, differences, named_axes
+from pixelrt.trt.options import EngineOptions, check_flavour, engine_options
 from pixelrt.trt.process import Progress
 from pixelrt.trt.profiles import Profile, profile_of, profile_options
-from pixelrt.trt.protocol import Outcome, Request
+from pixelrt.trt.protocol import EngineFacts, Outcome, Request
 from pixelrt.trt.targets import LOCAL, check_targets
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BuildOptions:
+class BuildOptions(EngineOptions):
     """How to build."""
 
     flavour: Flavour
     targets: tuple[str, ...]
     """Compute capabilities (`sm86`) for TensorRT-RTX, ("local",) for the regular TensorRT."""
-    workspace_mib: float | None = None
-    """Memory that the engine may use while it runs, beside weights and activations; None: TensorRT's default,
-    which is as much as the GPU has."""
+    timing_cache: str | bool = True
+    """File with the times of kernels, which makes the next build quicker; True: one of this GPU and TensorRT
+    in the user's cache, where TensorRT has such a thing; False: none."""
     verbose: bool = False
     """Whether TensorRT's most detailed messages go to `logging` too."""
 
     def __post_init__(self) -> None:
+        EngineOptions.__post_init__(self)
         if self.flavour not in FLAVOURS:
             raise InputError(f"flavour {self.flavour!r}: one of {', '.join(FLAVOURS)} was expected")
         check_targets(self.flavour, self.targets)
-        if self.workspace_mib is not None and not 0 < self.workspace_mib < float("inf"):
-            raise InputError(f"workspace of {self.workspace_mib} MiB: a number above 0 was expected")
 
     def request(self, action: Literal["build", "parse"], profile: Profile) -> Request:
-        """The request for a child process."""
+        """The request for a child process, which runs in another folder."""
+        file = self.timing_cache
         return Request(
             action=action,
             flavour=self.flavour,
             targets=self.targets,
-            workspace_mib=self.workspace_mib,
             verbose=self.verbose,
             profile=dict(profile),
+            options=engine_options(self),
+            timing_cache=os.path.abspath(file) if isinstance(file, str) else file,
         )
 
 
@@ -66,6 +69,12 @@ class BuiltEngine:
     """What it was built with, for the manifest."""
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
+    facts: EngineFacts | None = None
+    """What it says of itself, if it could be loaded on this machine."""
+    silence: str = ""
+    """Why it could not."""
+    unfit: tuple[str, ...] = ()
+    """Layers that TensorRT said an accelerator cannot run, before it built."""
 
     def __repr__(self) -> str:
         return f"BuiltEngine({self.file_name!r}, {len(self.content)} bytes, {self.seconds:.1f} s)"
@@ -88,6 +97,9 @@ class BuiltEngine:
             targets=self.targets,
             options=self.options,
             build_seconds=round(self.seconds, 3),
+            layers=self.facts.layers if self.facts else {},
+            layers_from="engine" if self.facts and self.facts.layers else "",
+            fallback=self.facts.fallback if self.facts and self.facts.layers else self.unfit,
         )
 
 
@@ -123,14 +135,16 @@ def build_engine(
             build is abandoned.
 
     Raises:
-        BuildError: If TensorRT refuses the model, crashes or is killed; the message says which and why.
+        BuildError: If this TensorRT lacks an option, refuses the model, crashes or is killed; the message
+            says which and why.
         MissingDependency: If this TensorRT is not installed.
         DeviceError: If a local engine is wanted and there is no GPU.
     """
+    check_flavour(options.flavour, options)
     outcome, content = process.run(options.request("build", profile), onnx, progress)
-    told: dict[str, str | int | float | bool] = {**profile_options(profile)}
-    if options.workspace_mib is not None:
-        told["workspace_mib"] = options.workspace_mib
+    told: dict[str, str | int | float | bool] = {**profile_options(profile), **options.told}
+    if outcome.timing_cache:
+        told["timingCache"] = True
     if outcome.gpu:
         told["gpu"] = outcome.gpu
     return BuiltEngine(
@@ -142,6 +156,9 @@ def build_engine(
         options=told,
         inputs=outcome.inputs,
         outputs=outcome.outputs,
+        facts=outcome.facts,
+        silence=outcome.silence,
+        unfit=outcome.unfit,
     )
 
 
@@ -190,7 +207,7 @@ def build_bundle(
                 content, profile, dataclasses.replace(options, targets=targets), _prefixed(progress, name)
             )
             _check_interface(bundle, engine)
-            bundle = bundle.add_engine(engine.content, engine.artifact)
+            bundle = bundle.add_engine(engine.content, _counted(bundle, engine.artifact))
         except BuildError as problem:
             failures[name] = problem
     if failures:
@@ -204,6 +221,13 @@ def _prefixed(progress: Progress | None, name: str) -> Progress | None:
     return lambda phase, step, num_steps: progress(f"{name}: {phase}", step, num_steps)
 
 
+def _counted(bundle: Bundle, artifact: Artifact) -> Artifact:
+    """The entry with the layers of the ONNX, where the engine did not tell of its own."""
+    if artifact.layers_from:
+        return artifact
+    return dataclasses.replace(artifact, layers=bundle.manifest.precision.layers, layers_from="onnx")
+
+
 def _check_interface(bundle: Bundle, engine: BuiltEngine) -> None:
     wrong = differences(bundle.manifest.inputs, engine.inputs)
     wrong += differences(bundle.manifest.outputs, engine.outputs)
@@ -215,7 +239,8 @@ def _check_interface(bundle: Bundle, engine: BuiltEngine) -> None:
 
 
 def _summary(bundle: Bundle, failures: dict[str, BuildError], num_engines: int) -> BuildError:
-    if num_engines == 1:
+    texts = {str(problem) for problem in failures.values()}
+    if len(failures) == num_engines and len(texts) == 1:
         return next(iter(failures.values()))
     reasons = "".join(f"\n{name}: {problem}" for name, problem in failures.items())
     others = num_engines - len(failures)

@@ -6,7 +6,7 @@ import functools
 import importlib.util
 import logging
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 from pixelrt.dependency import require
@@ -35,6 +35,8 @@ class Library:
     """The `ILogger` of this process: TensorRT keeps the first that it gets and ignores all others."""
     problems: list[str]
     """Errors that TensorRT logged and nobody has taken yet; see `take_problems`."""
+    warnings: list[str] = field(default_factory=list)
+    """Likewise warnings; see `take_warnings`."""
 
     @property
     def title(self) -> str:
@@ -46,6 +48,24 @@ class Library:
         taken = self.problems.copy()
         self.problems.clear()
         return taken
+
+    def take_warnings(self) -> list[str]:
+        """The warnings logged since the last call."""
+        taken = self.warnings.copy()
+        self.warnings.clear()
+        return taken
+
+    def make(self, kind: Any, *arguments: Any) -> Any:
+        """Make one of TensorRT's objects.
+
+        Raises:
+            BuildError: If it refused; with the errors that it logged.
+        """
+        try:
+            return kind(*arguments)
+        except TypeError as problem:  # how the bindings report a null pointer
+            reasons = explain(self.take_problems() or [str(problem)])
+            raise BuildError(f"{self.title} cannot make its {kind.__name__}: {reasons}") from problem
 
     def check(self, value: T | None, call: str) -> T:
         """The one checker of TensorRT's return values: None, False and negative numbers are refusals.
@@ -101,10 +121,11 @@ def load_library(flavour: Flavour) -> Library:
             f"install it again with: pip install --force-reinstall 'pixelrt[{_EXTRAS[flavour]}]'"
         ) from problem
     problems: list[str] = []
-    return Library(flavour, trt, str(trt.__version__), _logger(trt, problems), problems)
+    warnings: list[str] = []
+    return Library(flavour, trt, str(trt.__version__), _logger(trt, problems, warnings), problems, warnings)
 
 
-def _logger(trt: Any, problems: list[str]) -> Any:
+def _logger(trt: Any, problems: list[str], warnings: list[str]) -> Any:
     levels = {
         trt.ILogger.INTERNAL_ERROR: logging.CRITICAL,
         trt.ILogger.ERROR: logging.ERROR,
@@ -121,6 +142,8 @@ def _logger(trt: Any, problems: list[str]) -> Any:
             level = levels[severity]
             if level >= logging.ERROR:
                 problems.append(message)
+            elif level == logging.WARNING:
+                warnings.append(message)
             _LOG.log(level, "%s", message)
 
     return Forwarder()
@@ -135,6 +158,10 @@ _HINTS = {
     ),
     "within workspace limit": "raise the limit, --memPoolSize=workspace:N",
     "OutOfMemory": "raise the limit, --memPoolSize=workspace:N, or lower the largest shapes, --maxShapes",
+    "CHECK(status == CUDA_SUCCESS)": (
+        "this build needs a GPU: an engine that is stripped of its weights, or that can be refitted, is "
+        "compiled with one even by TensorRT-RTX"
+    ),
     "missing dimensions in profile": "a dynamic axis has no range; export the bundle again",
 }
 

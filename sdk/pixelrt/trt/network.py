@@ -11,7 +11,7 @@ from pixelrt.errors import BuildError
 from pixelrt.manifest import Tensor
 from pixelrt.trt.library import Library, explain, tidy
 
-_DTYPES = {
+DTYPES = {
     "FLOAT": "float32",
     "HALF": "float16",
     "BF16": "bfloat16",
@@ -62,13 +62,13 @@ def parse(library: Library, content: bytes) -> tuple[Parsed, tuple[NodeProblem, 
     """
     trt = library.trt
     library.take_problems()
-    builder = _make(library, trt.Builder, library.logger)
+    builder = library.make(trt.Builder, library.logger)
     if hasattr(trt, "init_libnvinfer_plugins"):
         library.check(trt.init_libnvinfer_plugins(library.logger, ""), "to register its own plugins")
     network = library.check(builder.create_network(library.creation_flags()), "a strongly typed network")
-    parser = _make(library, trt.OnnxParser, network, library.logger)
+    parser = library.make(trt.OnnxParser, network, library.logger)
     accepted = parser.parse(content)
-    problems = tuple(_problem(parser.get_error(index)) for index in range(parser.num_errors))
+    problems = _problems(parser)
     if not accepted and not problems:
         problems = (_whole("UNKNOWN", explain(library.take_problems())),)
     if accepted and not (network.num_inputs and network.num_outputs):
@@ -76,16 +76,12 @@ def parse(library: Library, content: bytes) -> tuple[Parsed, tuple[NodeProblem, 
     return Parsed(builder, network, parser), problems
 
 
-def _make(library: Library, kind: Any, *arguments: Any) -> Any:
-    try:
-        return kind(*arguments)
-    except TypeError as problem:  # how the bindings report a null pointer
-        reasons = explain(library.take_problems() or [str(problem)])
-        raise BuildError(f"{library.title} cannot make its {kind.__name__}: {reasons}") from problem
-
-
 def _whole(code: str, reason: str) -> NodeProblem:
     return NodeProblem(-1, "", "", code, reason)
+
+
+def _problems(parser: Any) -> tuple[NodeProblem, ...]:
+    return tuple(_problem(parser.get_error(index)) for index in range(parser.num_errors))
 
 
 def _problem(error: Any) -> NodeProblem:
@@ -106,9 +102,19 @@ def _problem(error: Any) -> NodeProblem:
 
 def refusal(library: Library, problems: Sequence[NodeProblem]) -> BuildError:
     """The error that lists what TensorRT refuses."""
+    return _refusal(library, "parse the ONNX", problems)
+
+
+def refusal_of(library: Library, parser: Any, what: str) -> BuildError:
+    """The error for something else that a parser of TensorRT refused."""
+    problems = _problems(parser) or (_whole("UNKNOWN", explain(library.take_problems())),)
+    return _refusal(library, what, problems)
+
+
+def _refusal(library: Library, what: str, problems: Sequence[NodeProblem]) -> BuildError:
     shown = "".join(f"\n  {problem}" for problem in problems[:_MOST_SHOWN])
     more = f"\n  and {len(problems) - _MOST_SHOWN} more" if len(problems) > _MOST_SHOWN else ""
-    return BuildError(f"{library.title} cannot parse the ONNX:{shown}{more}")
+    return BuildError(f"{library.title} cannot {what}:{shown}{more}")
 
 
 def inputs_and_outputs(network: Any) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
@@ -123,8 +129,13 @@ def _tensor(tensor: Any) -> Tensor:
         size if size >= 0 else (tensor.get_dimension_name(axis) or "?")
         for axis, size in enumerate(tensor.shape)
     )
-    kind = tensor.dtype.name
-    return Tensor(name=tensor.name, dtype=_DTYPES.get(kind, kind.lower()), shape=shape)
+    return Tensor(name=tensor.name, dtype=dtype_name(tensor.dtype), shape=shape)
+
+
+def dtype_name(dtype: Any) -> str:
+    """NumPy's name for a `DataType` of TensorRT."""
+    kind = str(dtype.name)
+    return DTYPES.get(kind, kind.lower())
 
 
 def differences(expected: Sequence[Tensor], found: Sequence[Tensor]) -> list[str]:

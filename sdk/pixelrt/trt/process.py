@@ -1,7 +1,7 @@
 """Runs TensorRT in a child process, so that neither a crash of it nor the lack of memory ends the caller.
 
     parent                                            child (`worker`)
-    folder/model.onnx, folder/request.json     ->
+    folder/model, folder/request.json          ->
                                                <-     a pipe with lines: progress, log, outcome or error
                                                <-     folder/engine
     standard input, closed when the parent ends ->    the child ends too, and removes the folder
@@ -57,7 +57,7 @@ def run(request: Request, content: bytes, progress: Progress | None) -> tuple[Ou
 
     Args:
         request: What to do.
-        content: The ONNX.
+        content: The ONNX, or the engine to inspect.
         progress: Told of every step; an exception that it raises ends the child and is passed on.
 
     Returns:

@@ -11,9 +11,10 @@ from pixelrt.manifest import Tensor
 from pixelrt.strict import decode
 from pixelrt.trt.library import Flavour
 from pixelrt.trt.network import NodeProblem
+from pixelrt.trt.options import EngineOptions
 from pixelrt.trt.profiles import ShapeRange
 
-MODEL = "model.onnx"
+MODEL = "model"
 REQUEST = "request.json"
 ENGINE = "engine"
 OUTPUT = "output.txt"
@@ -22,14 +23,16 @@ OUTPUT = "output.txt"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What to do with the ONNX in the folder."""
+    """What to do with the file in the folder: an ONNX, or an engine to inspect."""
 
-    action: Literal["build", "parse"]
+    action: Literal["build", "parse", "inspect"]
     flavour: Flavour
     targets: tuple[str, ...]
-    workspace_mib: float | None
     verbose: bool
     profile: dict[str, ShapeRange]
+    options: EngineOptions
+    timing_cache: str | bool
+    """The file to use; True: that of this GPU and TensorRT in the user's cache; False: none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,19 +63,51 @@ class Failed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EngineFacts:
+    """What an engine says of itself once it is loaded."""
+
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    profiles: tuple[dict[str, ShapeRange], ...]
+    """Shapes that every input accepts, and those it is tuned for."""
+    num_layers: int
+    layers: dict[str, int]
+    """Number of layers per type of their first output; empty if it does not tell."""
+    silence: str
+    """Why it does not tell of its layers; empty if it does."""
+    on_accelerator: int
+    """Number of layers on a deep learning accelerator, each of which is a piece of the network."""
+    fallback: tuple[str, ...]
+    """Names of the other layers, copies aside, where there is anything on an accelerator."""
+    device_memory_bytes: int
+    """What an execution context needs beside the weights."""
+    num_aux_streams: int
+    refittable: bool
+    profiling_verbosity: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """What came of the request."""
 
     version: str
-    num_layers: int
-    inputs: tuple[Tensor, ...]
-    outputs: tuple[Tensor, ...]
+    num_layers: int = 0
+    inputs: tuple[Tensor, ...] = ()
+    outputs: tuple[Tensor, ...] = ()
     problems: tuple[NodeProblem, ...] = ()
     """What the parser refused; only where nothing was to be built."""
     targets: tuple[str, ...] = ()
     """Compute capabilities of the engine."""
     gpu: str = ""
     """Name of the GPU that a local engine was tuned on."""
+    facts: EngineFacts | None = None
+    """What the engine says of itself, if it could be loaded here."""
+    silence: str = ""
+    """Why it could not."""
+    unfit: tuple[str, ...] = ()
+    """Layers of the network that the accelerator cannot run, as TensorRT said before it built."""
+    timing_cache: bool = False
+    """Whether a timing cache was used."""
     sha256: str = ""
     """Of the engine in the builder's own memory."""
     size_bytes: int = 0

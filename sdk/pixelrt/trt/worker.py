@@ -15,14 +15,17 @@ from pathlib import Path
 from typing import NoReturn
 
 from pixelrt.errors import BuildError, PixelRTError
-from pixelrt.trt.builder import build_plan
+from pixelrt.trt.builder import build_plan, configure
+from pixelrt.trt.engine import load_engine
 from pixelrt.trt.gpu import local_gpu
+from pixelrt.trt.inspection import describe
 from pixelrt.trt.library import Library, load_library
 from pixelrt.trt.network import Parsed, inputs_and_outputs, parse, refusal
 from pixelrt.trt.protocol import (
     ENGINE,
     MODEL,
     REQUEST,
+    EngineFacts,
     Failed,
     Message,
     Outcome,
@@ -32,7 +35,9 @@ from pixelrt.trt.protocol import (
     request_from_json,
     to_line,
 )
+from pixelrt.trt.settings import layers_without_accelerator
 from pixelrt.trt.targets import LOCAL
+from pixelrt.trt.timing_cache import TimingCache
 
 
 def main(descriptor: int, folder: Path) -> None:
@@ -62,8 +67,12 @@ def _answer(request: Request, folder: Path, speaker: _Speaker) -> Outcome:
     speaker.report("Loading TensorRT", 0, 1)
     library = load_library(request.flavour)
     speaker.report("Loading TensorRT", 1, 1)
+    content = (folder / MODEL).read_bytes()
+    if request.action == "inspect":
+        loaded = load_engine(library, content, "the engine")
+        return Outcome(version=library.version, facts=describe(library, loaded.engine))
     speaker.report("Parsing the ONNX", 0, 1)
-    parsed, problems = parse(library, (folder / MODEL).read_bytes())
+    parsed, problems = parse(library, content)
     speaker.report("Parsing the ONNX", 1, 1)
     if problems and request.action == "build":
         raise refusal(library, problems)
@@ -83,23 +92,48 @@ def _answer(request: Request, folder: Path, speaker: _Speaker) -> Outcome:
 def _built(
     library: Library, parsed: Parsed, request: Request, outcome: Outcome, folder: Path, speaker: _Speaker
 ) -> Outcome:
-    gpu = local_gpu() if request.targets == (LOCAL,) else None
+    local = request.targets == (LOCAL,)
+    gpu = local_gpu() if local else None
+    config = configure(library, parsed, request)
+    cache = TimingCache.attach(library, config, request.timing_cache, gpu)
     start_s = time.monotonic()
-    plan = build_plan(library, parsed, request, speaker.report)
+    plan = build_plan(library, parsed, config, request, speaker.report)
     seconds = time.monotonic() - start_s
     content = memoryview(plan)
     with (folder / ENGINE).open("wb") as stream:
         written = stream.write(content)
     if written != plan.nbytes:
         raise BuildError(f"the engine has {plan.nbytes} bytes, {written} of them could be written")
+    if cache is not None:
+        cache.store()
+    accelerated = request.options.dla_core is not None
+    facts, silence = _examined(library, content, request.targets, accelerated=accelerated)
     return dataclasses.replace(
         outcome,
         targets=request.targets if gpu is None else (gpu.target,),
         gpu="" if gpu is None else gpu.name,
+        facts=facts,
+        silence=silence,
+        unfit=tuple(layers_without_accelerator(parsed.network, config)) if accelerated else (),
+        timing_cache=cache is not None,
         sha256=hashlib.sha256(content).hexdigest(),
         size_bytes=written,
         seconds=seconds,
     )
+
+
+def _examined(
+    library: Library, content: memoryview, targets: tuple[str, ...], *, accelerated: bool
+) -> tuple[EngineFacts | None, str]:
+    """What a new engine says of itself, or why it cannot be asked here. A build does not fail for that."""
+    try:
+        gpu = local_gpu()
+        if targets != (LOCAL,) and gpu.target not in targets:
+            return None, f"it is not for the GPU of this machine ({gpu.target})"
+        loaded = load_engine(library, bytes(content), "the engine", trust_host_code=True)
+        return describe(library, loaded.engine, accelerated=accelerated), ""
+    except PixelRTError as problem:
+        return None, str(problem)
 
 
 class _Speaker(logging.Handler):
