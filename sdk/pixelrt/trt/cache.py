@@ -453,7 +453,8 @@ def _build(slot: _Slot, progress: Progress | None) -> CachedEngine:
     _LOG.info("building the engine of %s, once for this machine", slot.title)
     _remove(slot.sidecar)
     for leftover in slot.folder.glob(".*.tmp"):  # of a process that was killed while it wrote
-        leftover.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            leftover.unlink()
     content = slot.bundle.read(slot.bundle.model)
     engine = build_engine(content, slot.profile, slot.options, progress)
     _check_built(slot, engine)
@@ -471,11 +472,11 @@ def _check_built(slot: _Slot, engine: BuiltEngine) -> None:
             "here; are two of them installed? Restart the process after installing another version"
         )
     local = slot.options.targets == (LOCAL,)
-    built_for = (*engine.targets, engine.options.get("gpu", "no GPU") if local else "any such GPU")
-    expected = (slot.gpu.target, slot.gpu.name) if local else (*slot.options.targets, "any such GPU")
+    expected = f"{slot.gpu.target} ({slot.gpu.name})" if local else "+".join(slot.options.targets)
+    built_for = "+".join(engine.targets) + (f" ({engine.options.get('gpu')})" if local else "")
     if built_for != expected:
         raise BuildError(
-            f"the engine was built for {built_for}, and {expected} was expected; TensorRT builds for the "
+            f"the engine was built for {built_for} and {expected} was expected; TensorRT builds for the "
             "first GPU that it sees, and CUDA_VISIBLE_DEVICES chooses that"
         )
     wrong = differences(manifest.inputs, engine.inputs) + differences(manifest.outputs, engine.outputs)
@@ -528,6 +529,6 @@ def _tidy(slot: _Slot) -> None:
 
 def _remove(sidecar: Path) -> None:
     """Remove an entry, the sidecar first."""
-    with contextlib.suppress(OSError):  # then it cannot be replaced either, and that is told
-        sidecar.unlink(missing_ok=True)
-        sidecar.with_suffix(".engine").unlink(missing_ok=True)
+    for file in (sidecar, sidecar.with_suffix(".engine")):
+        with contextlib.suppress(OSError):  # then it cannot be replaced either, and that is told
+            file.unlink()
