@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import io
 import os
@@ -16,10 +17,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixelrt.bundle import Bundle, write_file
+from pixelrt.cuda.device_array import DeviceArray
+from pixelrt.cuda.interop import is_on_device
 from pixelrt.dependency import require
 from pixelrt.errors import BundleError, InputError, SinkError
-from pixelrt.manifest import ClassInfo, ColorOrder, Emit, Head
-from pixelrt.session import Precision, Session, SessionOptions, open_session
+from pixelrt.manifest import ClassInfo, ColorOrder, Head
+from pixelrt.progress import deferred_progress
+from pixelrt.session import (
+    GpuOptions,
+    GpuTimes,
+    Precision,
+    Session,
+    SessionOptions,
+    Ticket,
+    open_session,
+)
 
 Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float32]
@@ -35,6 +47,8 @@ class Latency:
     """The session: network, mask, confidence and grid."""
     total_ms: float
     """From the call to its result."""
+    gpu: GpuTimes | None = None
+    """What the GPU did in that time, in a batch for the whole batch; None on the CPU."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,15 +74,17 @@ class Segmentation:
     """float32[C, rows, cols], class probabilities averaged over each cell."""
     logits: Floats | None = None
     """float32[C, h, w], what the network says before softmax or sigmoid."""
+    device_mask: DeviceArray | None = None
+    """The mask on the GPU, uint8[h, w], where results were to stay there; `mask` and the others are None
+    then. It belongs to this result: no later frame overwrites it."""
     color: ColorOrder = "rgb"
     """Colour order of the frame, and so of `overlay` and `colorize`."""
     others: Mapping[str, Segmentation] = field(default_factory=dict)
     """The other heads of the same frame."""
 
     def __repr__(self) -> str:
-        present = [
-            kind for kind in ("mask", "confidence", "grid", "logits") if getattr(self, kind) is not None
-        ]
+        kinds = ("mask", "confidence", "grid", "logits", "device_mask")
+        present = [kind for kind in kinds if getattr(self, kind) is not None]
         return (
             f"Segmentation({self.name!r}, {', '.join(present)}, frame_size={self.frame_size}, "
             f"classes={len(self.classes)}, total_ms={self.latency.total_ms:.1f})"
@@ -192,6 +208,8 @@ class Segmentation:
         return stream.getvalue()
 
     def _mask(self) -> Bytes:
+        if self.device_mask is not None:
+            raise InputError("this mask stays on the GPU; device_mask.to_host() copies it")
         if self.mask is None:
             raise InputError(f"head {self.name!r} emits no mask; export it with 'mask' among its outputs")
         return self.mask
@@ -205,11 +223,47 @@ class Segmentation:
         return palette if color == "rgb" else palette[:, ::-1]
 
 
+class SegmentationTicket:
+    """A frame on its way; see `Segmenter.submit`. It belongs to the thread that uses its segmenter."""
+
+    def __init__(self, segmenter: Segmenter, work: _Work) -> None:
+        self._segmenter = segmenter
+        self._work = work
+        self._result: Segmentation | None = None
+
+    @property
+    def done(self) -> bool:
+        """Whether `result` returns without waiting for the GPU."""
+        return self._result is not None or all(ticket.done for ticket in self._work.tickets)
+
+    def result(self) -> Segmentation:
+        """Wait for the result; any number of times.
+
+        Raises:
+            DeviceError: If the GPU failed at this frame.
+        """
+        if self._result is None:
+            (self._result,) = self._segmenter.collect(self._work)
+        return self._result
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """Frames that were submitted: one ticket per group of frames of one size."""
+
+    sizes: list[tuple[int, int]]
+    tickets: list[Ticket]
+    on_device: bool
+    began_s: float
+    ready_s: float
+
+
 class Segmenter:
     """Runs a segmentation bundle on frames.
 
-    Holds a session, so it belongs to one thread at a time; it is a context manager. Results own their arrays.
-    On a CPU frames may have any size; an engine takes the sizes of the manifest's axes.
+    Holds a session, so it belongs to one thread at a time (`clone` makes one for another thread); it is a
+    context manager. Results own their arrays. On a CPU frames may have any size; a GPU takes the sizes of the
+    manifest's axes.
 
     Attributes:
         bundle: What it runs.
@@ -259,16 +313,43 @@ class Segmenter:
         """Free the session."""
         self.session.close()
 
+    def clone(self) -> Segmenter:
+        """A segmenter of the same loaded network for another thread, with a session of its own."""
+        return Segmenter(self.bundle, self.session.clone(), self._color)
+
+    def frame_buffer(self, size: tuple[int, int]) -> Bytes:
+        """A frame to fill and segment: on a GPU page-locked, which saves copying it to memory that is.
+
+        It is freed with the last view of it. A frame that was submitted must stay as it is until its result
+        is there, so a source that goes on meanwhile has as many of these as there are slots, and one more.
+
+        Args:
+            size: Height and width.
+
+        Returns:
+            uint8[H, W, C], its content undefined.
+
+        Raises:
+            OutOfMemory: If the host has no more memory to lock.
+        """
+        _check_size(size)
+        shape = (*map(int, size), self.bundle.manifest.preprocess.channels)
+        return self.session.host_array(np.dtype(np.uint8), shape)
+
     @overload
     def __call__(self, frame: Bytes) -> Segmentation: ...
     @overload
-    def __call__(self, frame: Sequence[Bytes]) -> list[Segmentation]: ...
-    def __call__(self, frame: Bytes | Sequence[Bytes]) -> Segmentation | list[Segmentation]:
+    def __call__(self, frame: Sequence[Any]) -> list[Segmentation]: ...
+    @overload
+    def __call__(self, frame: Any) -> Segmentation: ...
+    def __call__(self, frame: Any) -> Segmentation | list[Segmentation]:
         """Segment a frame, or several.
 
         Args:
             frame: uint8[H, W, C] of any size, in the bundle's colour order (or the one given to `load`), with
                 any strides. A list of frames, or uint8[N, H, W, C], gives a list of results, as `batch` does.
+                On a GPU also an array that is there already (PyTorch, CuPy, pycuda: `__dlpack__` or
+                `__cuda_array_interface__`), contiguous; it is not copied.
 
         Raises:
             InputError: If the frame has another dtype, rank or number of channels, or is empty.
@@ -276,37 +357,94 @@ class Segmenter:
         """
         if isinstance(frame, (list, tuple)) or (isinstance(frame, np.ndarray) and frame.ndim == 4):
             return self.batch(frame)
-        _check_frame(frame, self.bundle.manifest.preprocess.channels)
-        return self._run([np.asarray(frame)])[0]
+        return self.submit(frame).result()
+
+    def submit(self, frame: Any, *, on_device: bool = False) -> SegmentationTicket:
+        """Start with a frame and return at once, so that the next one is copied while this one is computed.
+
+        On a GPU as many frames are on their way as the session has slots (`GpuOptions.slots`); one more waits
+        for the oldest, whose result is kept for its ticket. On the CPU the work is done when this returns.
+
+        Args:
+            frame: As for a call. One of `frame_buffer`, or on the GPU, stays as it is until the result is
+                there; others are copied at once.
+            on_device: Leave the results on the GPU: `Segmentation.device_mask`.
+
+        Raises:
+            InputError: If the frame cannot be used, or there is no GPU for the results to stay on.
+            DeviceError: If the backend fails; the next frame is not affected.
+        """
+        return SegmentationTicket(self, self._submit([frame], on_device=on_device))
 
     def batch(self, frames: Sequence[Bytes] | Bytes) -> list[Segmentation]:
         """Segment several frames, each uint8[H, W, C]; their sizes may differ.
+
+        Neighbours of one size go through the network together, as many as the manifest's batch axis allows.
 
         Raises:
             InputError: If a frame cannot be used; nothing was run.
             DeviceError: If the backend fails.
         """
         frames = list(frames)
-        for frame in frames:
-            _check_frame(frame, self.bundle.manifest.preprocess.channels)
         largest = self.bundle.manifest.axes["batch"].max
         chunks = [frames[start : start + largest] for start in range(0, len(frames), largest)]
-        return [result for chunk in chunks for result in self._run(chunk)]
+        for frame in frames:
+            self._check(frame)
+        return [result for chunk in chunks for result in self.collect(self._submit(chunk))]
 
-    def _run(self, frames: list[Bytes]) -> list[Segmentation]:
+    def _check(self, frame: Any) -> None:
+        if not is_on_device(frame):
+            _check_frame(frame, self.bundle.manifest.preprocess.channels)
+        elif len(getattr(frame, "shape", ())) != 3:
+            shape = tuple(getattr(frame, "shape", ()))
+            raise InputError(
+                f"the frame on the GPU has the shape {shape}, expected [H, W, C]; they come one at a time"
+            )
+        elif self.session.info.device == "cpu":
+            raise InputError(
+                f"the frame is a {type(frame).__name__} on a GPU, this segmenter runs on the CPU; copy it "
+                "to the host, or load the bundle with device='cuda'"
+            )
+        elif self._swap_color:
+            raise InputError(
+                f"the frame is on the GPU in {self._color}, the bundle takes "
+                f"{self.bundle.manifest.preprocess.color}; reorder its channels there, and load without color"
+            )
+
+    def _submit(self, frames: list[Any], *, on_device: bool = False) -> _Work:
         began = time.perf_counter()
+        for frame in frames:
+            self._check(frame)
         prepared = [self._prepare(frame) for frame in frames]
         ready = time.perf_counter()
-        outputs = [self._network(group) for group in _same_size(prepared)]
-        done = time.perf_counter()
-        scale = 1e3 / len(frames)
-        latency = Latency((ready - began) * scale, (done - ready) * scale, (done - began) * scale)
-        rows = [
-            {name: value[i] for name, value in group.items()} for group in outputs for i in _indices(group)
+        (spec,) = self.session.inputs
+        tickets = [
+            self.session.submit({spec.name: _stacked(group)}, on_device=on_device)
+            for group in _same_size(prepared)
         ]
-        return [self._result(row, frame.shape[:2], latency) for row, frame in zip(rows, frames, strict=True)]
+        return _Work([_frame_size(frame) for frame in frames], tickets, on_device, began, ready)
 
-    def _prepare(self, frame: Bytes) -> Bytes:
+    def collect(self, work: _Work) -> list[Segmentation]:
+        """Wait for what `submit` started; its ticket calls this."""
+        groups = [ticket.result() for ticket in work.tickets]
+        done = time.perf_counter()
+        scale = 1e3 / len(work.sizes)
+        latency = Latency(
+            prepare_ms=(work.ready_s - work.began_s) * scale,
+            network_ms=(done - work.ready_s) * scale,
+            total_ms=(done - work.began_s) * scale,
+            gpu=work.tickets[0].times,
+        )
+        if work.on_device:
+            return [self._result(groups[0], work.sizes[0], latency)]
+        rows = [
+            {name: value[i] for name, value in group.items()} for group in groups for i in _indices(group)
+        ]
+        return [self._result(row, size, latency) for row, size in zip(rows, work.sizes, strict=True)]
+
+    def _prepare(self, frame: Any) -> Any:
+        if is_on_device(frame):
+            return frame
         size = self.session.frame_size
         if size is not None and frame.shape[:2] != size:
             cv2 = require("cv2", "cpu", "resizing frames")
@@ -315,11 +453,6 @@ class Segmenter:
         if self._swap_color:
             frame = frame[..., [2, 1, 0, *range(3, frame.shape[2])]]
         return frame
-
-    def _network(self, frames: list[Bytes]) -> dict[str, NDArray[Any]]:
-        (spec,) = self.session.inputs
-        stacked = frames[0][np.newaxis] if len(frames) == 1 else np.stack(frames)
-        return self.session.run({spec.name: stacked})
 
     def _result(
         self, outputs: Mapping[str, NDArray[Any]], frame_size: tuple[int, int], latency: Latency
@@ -336,26 +469,37 @@ class Segmenter:
 def load(
     bundle: str | os.PathLike[str] | Bundle,
     *,
-    device: Literal["auto", "cpu", "cuda"] = "auto",
+    device: str = "auto",
     backend: str | None = None,
     precision: Precision | None = None,
     threads: int | None = None,
     color: ColorOrder | None = None,
+    build: Literal["auto", "never"] = "auto",
+    gpu: GpuOptions | None = None,
 ) -> Segmenter:
     """Open a bundle on this machine, ready to segment frames.
 
+    On a GPU with TensorRT for which the bundle has no engine, one is built: once, which takes from seconds to
+    many minutes, with its progress on standard error. It is kept in the user's cache
+    (`pixelrt.trt.cache.cache_folder`).
+
     Args:
         bundle: The folder that `pixelrt export` wrote, or an opened bundle.
-        device: `cuda` or `cpu` forbid to use the other; `auto` takes the best.
-        backend: `openvino`, `onnxruntime`, ...; None for the best.
+        device: `cuda` or `cpu` forbid to use the other; `cuda:1` names a GPU; `auto` takes the best.
+        backend: `tensorrt`, `onnxruntime` or `openvino`; None for the best.
         precision: `float32`, `bfloat16` or `float16`; None for the fastest whose gate passed at the export.
         threads: CPU threads; None for one per core.
         color: Colour order of the frames to come, `rgb` or `bgr` (OpenCV's); None for the bundle's own.
+        build: `never` refuses to build an engine; what else is here is taken then, if `device` allows.
+        gpu: How a GPU is used: slots, CUDA graphs, the library that talks to CUDA.
 
     Raises:
         BundleError: If there is no bundle there, or it is damaged.
+        BuildError: If an engine must be built and cannot be.
         DeviceError: If nothing here may run it; the message gives the reasons.
+        EngineMismatch: If TensorRT refuses the engine.
         InputError: If an option is unknown.
+        OutOfMemory: If the GPU has not enough memory; what was taken is freed.
     """
     opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
     if opened.manifest.task != "segmentation":
@@ -363,31 +507,44 @@ def load(
             f"{opened.path} is a bundle for {opened.manifest.task}, expected segmentation: "
             "this version of PixelRT runs no other task"
         )
-    options = SessionOptions(device=device, backend=backend, precision=precision, threads=threads)
-    return Segmenter(opened, open_session(opened, options), color)
+    with contextlib.ExitStack() as shown:
+        options = SessionOptions(
+            device=device,
+            backend=backend,
+            precision=precision,
+            threads=threads,
+            build=build,
+            gpu=gpu or GpuOptions(),
+            progress=deferred_progress(shown),
+        )
+        return Segmenter(opened, open_session(opened, options), color)
 
 
 def _head_result(
     head: Head,
-    outputs: Mapping[str, NDArray[Any]],
+    outputs: Mapping[str, Any],
     frame_size: tuple[int, int],
     latency: Latency,
     color: ColorOrder,
 ) -> Segmentation:
-    def output(kind: Emit) -> Any:
-        return outputs[head.outputs[kind]] if kind in head.outputs else None
-
-    return Segmentation(
+    result = Segmentation(
         name=head.name,
         classes=head.classes,
-        frame_size=(int(frame_size[0]), int(frame_size[1])),
+        frame_size=frame_size,
         latency=latency,
         color=color,
-        mask=output("mask"),
-        confidence=output("confidence"),
-        grid=output("grid"),
-        logits=output("logits"),
     )
+    values = {kind: outputs[name] for kind, name in head.outputs.items()}
+    if any(isinstance(value, DeviceArray) for value in values.values()):
+        return dataclasses.replace(result, device_mask=_frame_of(values.get("mask")))
+    return dataclasses.replace(result, **values)
+
+
+def _frame_of(batch: DeviceArray | None) -> DeviceArray | None:
+    """A batch of one as the frame in it."""
+    if batch is not None:
+        batch.shape = batch.shape[1:]
+    return batch
 
 
 def check_alpha(alpha: float) -> None:
@@ -423,15 +580,31 @@ def _check_frame(frame: object, channels: int) -> None:
         raise InputError(f"the frame is empty ({found}), expected at least one pixel; did the camera fail?")
 
 
-def _same_size(frames: list[Bytes]) -> list[list[Bytes]]:
-    """Neighbours of equal shape, together."""
-    groups: list[list[Bytes]] = []
+def _frame_size(frame: Any) -> tuple[int, int]:
+    height, width = frame.shape[:2]
+    return int(height), int(width)
+
+
+def _same_size(frames: list[Any]) -> list[list[Any]]:
+    """Neighbours of equal shape on the host, together; frames on the GPU each on their own."""
+    groups: list[list[Any]] = []
     for frame in frames:
-        if groups and groups[-1][0].shape == frame.shape:
+        if groups and _stackable(groups[-1][0], frame):
             groups[-1].append(frame)
         else:
             groups.append([frame])
     return groups
+
+
+def _stackable(first: Any, frame: Any) -> bool:
+    return isinstance(first, np.ndarray) and isinstance(frame, np.ndarray) and first.shape == frame.shape
+
+
+def _stacked(frames: list[Any]) -> Any:
+    """Frames as one batch; one that is on the GPU stays as it is, the session adds the axis."""
+    if not isinstance(frames[0], np.ndarray):
+        return frames[0]
+    return frames[0][np.newaxis] if len(frames) == 1 else np.stack(frames)
 
 
 def _indices(outputs: Mapping[str, NDArray[Any]]) -> range:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from pixelrt.backends import (
@@ -11,22 +12,29 @@ from pixelrt.backends import (
     Device,
     OpenOptions,
     Precision,
+    Progress,
     Session,
     SessionInfo,
     TensorSpec,
+    Ticket,
 )
 from pixelrt.bundle import Bundle
 from pixelrt.errors import DeviceError, InputError
 from pixelrt.manifest import Gate, Manifest
+from pixelrt.pipeline.options import GpuOptions
+from pixelrt.pipeline.times import GpuTimes
 from pixelrt.strict import suggestion
 
 __all__ = [
     "Choice",
+    "GpuOptions",
+    "GpuTimes",
     "Precision",
     "Session",
     "SessionInfo",
     "SessionOptions",
     "TensorSpec",
+    "Ticket",
     "choices",
     "open_model",
     "open_session",
@@ -48,21 +56,51 @@ class SessionOptions:
         InputError: If a value is unknown.
     """
 
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """`cuda` and `cpu` forbid to use the other."""
+    device: str = "auto"
+    """`auto`, `cpu`, `cuda`, or `cuda:1` for the second GPU; all but `auto` forbid anything else."""
     backend: str | None = None
     """`tensorrt`, `onnxruntime` or `openvino`; None for the best."""
     precision: Precision | None = None
     """None takes the fastest whose gate passed at the export."""
     threads: int | None = None
     """CPU threads; None for one per core."""
+    gpu: GpuOptions = field(default_factory=GpuOptions)
+    """How a GPU is used."""
+    build: Literal["auto", "never"] = "auto"
+    """`auto` builds an engine where the bundle has none for this GPU, once, into the user's cache; `never`
+    refuses instead, or takes the next best backend where `device` allows."""
+    progress: Progress | None = None
+    """Told of the steps of such a build."""
 
     def __post_init__(self) -> None:
-        _check_choice("device", self.device, ("auto", "cpu", "cuda"))
+        if not re.fullmatch(r"cuda:\d+", str(self.device)):
+            _check_choice("device", self.device, ("auto", "cpu", "cuda"))
+        _check_choice("build", self.build, ("auto", "never"))
         _check_choice("backend", self.backend, (None, *BACKENDS))
         _check_choice("precision", self.precision, (None, *get_args(Precision)))
         if self.threads is not None and (not isinstance(self.threads, int) or self.threads < 1):
             raise InputError(f"threads is {self.threads!r}, expected 1 or more, or None for one per core")
+        if not isinstance(self.gpu, GpuOptions):
+            raise InputError(f"gpu is a {type(self.gpu).__name__}, expected pixelrt.GpuOptions(...)")
+
+    @property
+    def kind(self) -> str:
+        """`auto`, `cpu` or `cuda`."""
+        return self.device.split(":")[0]
+
+    def opening(self, device: Device, precision: Precision, why: str = "") -> OpenOptions:
+        """What a backend is told."""
+        _, _, index = self.device.partition(":")
+        return OpenOptions(
+            device=device,
+            device_index=int(index or 0),
+            precision=precision,
+            threads=self.threads,
+            gpu=self.gpu,
+            build=self.build,
+            progress=self.progress,
+            why=why,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +141,7 @@ def open_session(bundle: Bundle, options: SessionOptions | None = None) -> Sessi
     precision, why = _precision(backend, chosen.device, bundle.manifest, options)
     if precision is None:
         raise DeviceError(f"{bundle.path}: {why}")
-    opening = OpenOptions(device=chosen.device, precision=precision, threads=options.threads, why=why)
-    return backend.open(bundle.read(bundle.model), bundle.manifest, opening)
+    return backend.open(bundle, options.opening(chosen.device, precision, why))
 
 
 def open_model(
@@ -136,21 +173,24 @@ def open_model(
     if precision not in chosen.precisions(device, manifest):
         raise DeviceError(_lacks(chosen, device, manifest, precision))
     options = OpenOptions(device=device, precision=precision, threads=threads, why="asked for")
-    return chosen.open(content, manifest, options)
+    return chosen.open_model(content, manifest, options)
 
 
 def _judge(name: str, device: Device, bundle: Bundle | None, options: SessionOptions) -> Choice:
     backend = BACKENDS[name]
     if options.backend not in (None, name):
         return Choice(name, device, False, f"backend {options.backend!r} was asked for")
-    if options.device not in ("auto", device):
+    if options.kind not in ("auto", device):
         return Choice(name, device, False, f"device {options.device!r} was asked for")
-    if problem := backend.unusable(device):
+    if problem := backend.unusable(device, options.opening(device, "float32")):
         return Choice(name, device, False, problem)
     if bundle is None:
         return Choice(name, device, True, f"can compute in {', '.join(backend.precisions(device, None))}")
     precision, why = _precision(backend, device, bundle.manifest, options)
-    return Choice(name, device, precision is not None, why)
+    if precision is None:
+        return Choice(name, device, False, why)
+    problem = backend.unsuited(bundle, options.opening(device, precision))
+    return Choice(name, device, not problem, problem or why)
 
 
 def _precision(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,4 +58,32 @@ class TensorSpec:
         )
         if dtype != self.dtype or not fits or 0 in shape:
             expected = ", ".join(map(str, self.shape))
-            raise InputError(f"input {self.name!r} is {dtype}{list(shape)}, expected {self.dtype}[{expected}]")
+            raise InputError(
+                f"input {self.name!r} is {dtype}{list(shape)}, expected {self.dtype}[{expected}]"
+            )
+
+
+def axis_sizes(specs: Sequence[TensorSpec], shapes: Mapping[str, Shape]) -> dict[str, int]:
+    """The size of every named axis, from the shapes of the inputs that have it.
+
+    Raises:
+        InputError: If two inputs disagree.
+    """
+    sizes: dict[str, int] = {}
+    for spec in specs:
+        for name, size in zip(spec.shape, shapes[spec.name], strict=True):
+            if isinstance(name, str) and sizes.setdefault(name, size) != size:
+                raise InputError(f"input {spec.name!r} has {name} {size}, another input has {sizes[name]}")
+    return sizes
+
+
+def sized(spec: TensorSpec, sizes: Mapping[str, int]) -> Shape:
+    """The shape of a tensor where the sizes of its named axes are known.
+
+    Raises:
+        InputError: If one is not.
+    """
+    unknown = [dim for dim in spec.shape if isinstance(dim, str) and dim not in sizes]
+    if unknown:
+        raise InputError(f"the size of axis {unknown[0]!r} of {spec.name!r} follows from no input")
+    return tuple(sizes[dim] if isinstance(dim, str) else dim for dim in spec.shape)

@@ -102,7 +102,8 @@ class TestMachine:
     def test_versions_are_those_of_the_installed_packages(self) -> None:
         found = {item.library.module: item.version for item in machine.describe().libraries}
         assert found["cv2"] == version("opencv-python-headless")
-        assert found["cuda.bindings"] is None
+        assert found["cuda.bindings"] == version("cuda-bindings")
+        assert found["pycuda"] is None
 
     def test_a_module_without_a_package_is_of_unknown_version(self) -> None:
         library = machine.Library(module="json", extra="", purpose="", distributions=("no-such-package",))

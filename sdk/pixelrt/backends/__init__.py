@@ -7,13 +7,15 @@ from pixelrt.backends.base import (
     Device,
     OpenOptions,
     Precision,
+    Progress,
     Session,
     SessionInfo,
-    TensorSpec,
+    Ticket,
 )
 from pixelrt.backends.onnxruntime import ONNXRuntimeBackend
 from pixelrt.backends.openvino import OpenVINOBackend
 from pixelrt.backends.tensorrt import TensorRTBackend
+from pixelrt.tensors import TensorSpec
 
 BACKENDS: dict[str, Backend] = {
     backend.name: backend for backend in (TensorRTBackend(), ONNXRuntimeBackend(), OpenVINOBackend())
@@ -26,7 +28,9 @@ __all__ = [
     "Device",
     "OpenOptions",
     "Precision",
+    "Progress",
     "Session",
     "SessionInfo",
     "TensorSpec",
+    "Ticket",
 ]

@@ -4,62 +4,31 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pixelrt.bundle import Bundle
 from pixelrt.errors import DeviceError, InputError
-from pixelrt.manifest import Manifest, Tensor
+from pixelrt.manifest import Manifest, PrecisionType
+from pixelrt.pipeline.options import GpuOptions
+from pixelrt.pipeline.times import GpuTimes
+from pixelrt.tensors import Shape, TensorSpec
 
 Device = Literal["cpu", "cuda"]
 Precision = Literal["float32", "bfloat16", "float16"]
 """How a backend computes. FP16 and BF16 networks keep their float32 layers in every precision."""
 
+Progress = Callable[[str, int, int], None]
+"""Called with a phase, the step that it reached, and its number of steps."""
 
-@dataclass(frozen=True, slots=True)
-class TensorSpec:
-    """An input or output of a session."""
-
-    name: str
-    dtype: np.dtype[Any]
-    shape: tuple[int | str, ...]
-    """Numbers, and names of axes whose size may vary."""
-
-    @classmethod
-    def of(cls, tensor: Tensor) -> TensorSpec:
-        """The specification of a tensor in a manifest."""
-        return cls(tensor.name, np.dtype(tensor.dtype), tensor.shape)
-
-    def check(self, value: NDArray[Any]) -> None:
-        """Refuse an array of another type or shape.
-
-        Raises:
-            InputError: Naming what came and what was expected.
-        """
-        if not isinstance(value, np.ndarray):
-            raise InputError(f"input {self.name!r} is a {type(value).__name__}, expected a NumPy array")
-        fits = len(value.shape) == len(self.shape) and all(
-            isinstance(expected, str) or found == expected
-            for found, expected in zip(value.shape, self.shape, strict=True)
-        )
-        if value.dtype != self.dtype or not fits or value.size == 0:
-            expected = ", ".join(map(str, self.shape))
-            raise InputError(
-                f"input {self.name!r} is {value.dtype}{list(value.shape)}, expected {self.dtype}[{expected}]"
-            )
-
-
-def _at_size(spec: TensorSpec, size: tuple[int, int] | None) -> TensorSpec:
-    """The specification with its height and width fixed, where a session takes one size alone."""
-    if size is None:
-        return spec
-    fixed: dict[int | str, int | str] = {"height": size[0], "width": size[1]}
-    return TensorSpec(spec.name, spec.dtype, tuple(fixed.get(dim, dim) for dim in spec.shape))
+TYPED_AS: dict[PrecisionType, Precision] = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
+"""How a GPU computes a graph: in the types that the graph has."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +42,34 @@ class SessionInfo:
     version: str
     """Version of the library behind the backend."""
     why: str = ""
+    gpu: str = ""
+    """Name of the GPU; empty on the CPU."""
+    driver: str = ""
+    """What talks to CUDA, and its version."""
+    engine: str = ""
+    """The engine's file, where TensorRT runs one."""
+
+
+class Ticket(Protocol):
+    """A run that was submitted. It belongs to its session, and so to one thread at a time."""
+
+    @property
+    def done(self) -> bool:
+        """Whether `result` returns without waiting."""
+        ...
+
+    @property
+    def times(self) -> GpuTimes | None:
+        """Where the time went; None before `result`, and on the CPU."""
+        ...
+
+    def result(self) -> dict[str, Any]:
+        """Wait for the outputs, as `Session.run` returns them; any number of times.
+
+        Raises:
+            DeviceError: If the run failed.
+        """
+        ...
 
 
 class Session(Protocol):
@@ -102,6 +99,37 @@ class Session(Protocol):
         """
         ...
 
+    def submit(self, feeds: Mapping[str, Any], *, on_device: bool = False) -> Ticket:
+        """Start a run, so that the next frame can be prepared while the GPU works.
+
+        A session has a number of slots (`GpuOptions.slots`); where all are taken, the oldest run is waited
+        for first. On the CPU the run is done when this returns.
+
+        Args:
+            feeds: One array per input, as for `run`. On a GPU also arrays that are there already
+                (`__dlpack__` or `__cuda_array_interface__`), which are not copied, and page-locked arrays of
+                `host_array`; both must stay as they are until the run is done.
+            on_device: Leave the outputs on the GPU, as `DeviceArray`.
+
+        Raises:
+            InputError: As for `run`, and if outputs shall stay on a GPU that is not there.
+            DeviceError: As for `run`.
+        """
+        ...
+
+    def host_array(self, dtype: np.dtype[Any], shape: Shape) -> NDArray[Any]:
+        """An array of undefined content to fill and feed: page-locked on a GPU, which saves a copy."""
+        ...
+
+    def clone(self) -> Session:
+        """Another session of the same loaded network, for another thread."""
+        ...
+
+    @property
+    def graphs(self) -> str:
+        """How many CUDA graphs were captured, or why there are none."""
+        ...
+
     def close(self) -> None:
         """Free what the session holds; using it afterwards raises `DeviceError`."""
         ...
@@ -121,9 +149,16 @@ class OpenOptions:
     """How a backend opens a model."""
 
     device: Device = "cpu"
+    device_index: int = 0
+    """Which GPU, as CUDA_VISIBLE_DEVICES numbers them."""
     precision: Precision
     threads: int | None = None
     """CPU threads; None leaves it to the backend, which takes one per core."""
+    gpu: GpuOptions = field(default_factory=GpuOptions)
+    build: Literal["auto", "never"] = "auto"
+    """Whether an engine may be built where the bundle has none that fits."""
+    progress: Progress | None = None
+    """Told of the steps of such a build."""
     why: str = ""
     """Why this backend and precision, for `SessionInfo.why`."""
 
@@ -133,16 +168,29 @@ class Backend(Protocol):
 
     name: str
 
-    def unusable(self, device: Device) -> str:
+    def unusable(self, device: Device, options: OpenOptions | None = None) -> str:
         """Why it cannot run anything on this device of this machine; empty if it can."""
+        ...
+
+    def unsuited(self, bundle: Bundle, options: OpenOptions) -> str:
+        """Why it cannot run this bundle although it can run others; empty if it can."""
         ...
 
     def precisions(self, device: Device, manifest: Manifest | None) -> tuple[Precision, ...]:
         """The precisions in which it can run a bundle on this machine, the fastest first."""
         ...
 
-    def open(self, model: bytes, manifest: Manifest, options: OpenOptions) -> Session:
-        """Make a session of a deployed graph.
+    def open(self, bundle: Bundle, options: OpenOptions) -> Session:
+        """Make a session of a bundle.
+
+        Raises:
+            DeviceError: If the library refuses the model.
+            BundleError: If the bundle is damaged.
+        """
+        ...
+
+    def open_model(self, model: bytes, manifest: Manifest, options: OpenOptions) -> Session:
+        """Make a session of a deployed graph that is in no bundle.
 
         Raises:
             DeviceError: If the library refuses the model.
@@ -150,11 +198,24 @@ class Backend(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class DoneTicket:
+    """The ticket of a session that has finished when `submit` returns."""
+
+    outputs: dict[str, NDArray[Any]]
+    done: bool = True
+    times: GpuTimes | None = None
+
+    def result(self) -> dict[str, Any]:
+        """The outputs."""
+        return self.outputs
+
+
 class LocalSession(ABC):
     """What all sessions share: their description, checks of inputs, closing, one thread at a time."""
 
     def __init__(self, manifest: Manifest, info: SessionInfo, frame_size: tuple[int, int] | None) -> None:
-        self.inputs = tuple(_at_size(TensorSpec.of(tensor), frame_size) for tensor in manifest.inputs)
+        self.inputs = tuple(TensorSpec.of(tensor).at_size(frame_size) for tensor in manifest.inputs)
         self.outputs = tuple(map(TensorSpec.of, manifest.outputs))
         self.info = info
         self.frame_size = frame_size
@@ -176,17 +237,39 @@ class LocalSession(ABC):
         info = self.info
         return f"Session({info.backend} {info.version} on {info.device}, {info.precision})"
 
+    @property
+    def graphs(self) -> str:
+        """None without a GPU; see `Session.graphs`."""
+        return "none: this session runs on the CPU"
+
     def run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Run the network once; see `Session.run`."""
         with self._alone():
             self._check(feeds)
             return self._run(feeds)
 
+    def submit(self, feeds: Mapping[str, Any], *, on_device: bool = False) -> Ticket:
+        """Run the network at once; see `Session.submit`."""
+        if on_device:
+            raise InputError(
+                f"results shall stay on the GPU, this session runs on {self.info.device}; load the bundle "
+                "with device='cuda'"
+            )
+        return DoneTicket(self.run(feeds))
+
+    def host_array(self, dtype: np.dtype[Any], shape: Shape) -> NDArray[Any]:
+        """An ordinary array; see `Session.host_array`."""
+        return np.empty(shape, dtype)
+
     def close(self) -> None:
         """Free what the session holds."""
         with self._alone(closing=True):
             self._closed = True
             self._free()
+
+    @abstractmethod
+    def clone(self) -> LocalSession:
+        """Another session of the same network; see `Session.clone`."""
 
     @abstractmethod
     def _run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]: ...
@@ -198,7 +281,7 @@ class LocalSession(ABC):
     def _alone(self, *, closing: bool = False) -> Iterator[None]:
         if not self._busy.acquire(blocking=False):
             raise DeviceError(
-                "this session is in use by another thread; open one session per thread (pixelrt.load again)"
+                "this session is in use by another thread; give each thread its own, with clone()"
             )
         try:
             if self._closed and not closing:
@@ -207,9 +290,12 @@ class LocalSession(ABC):
         finally:
             self._busy.release()
 
-    def _check(self, feeds: Mapping[str, NDArray[Any]]) -> None:
+    def _check(self, feeds: Mapping[str, Any]) -> None:
+        self._check_names(feeds)
+        for spec in self.inputs:
+            spec.check(feeds[spec.name])
+
+    def _check_names(self, feeds: Mapping[str, Any]) -> None:
         expected = [spec.name for spec in self.inputs]
         if sorted(feeds) != sorted(expected):
             raise InputError(f"the inputs {sorted(feeds)} were given, expected {expected}")
-        for spec in self.inputs:
-            spec.check(feeds[spec.name])

@@ -1,7 +1,8 @@
-"""ONNX Runtime's CPU provider: for machines without OpenVINO, and a second opinion for the gate."""
+"""ONNX Runtime: the portable ONNX on NVIDIA GPUs without TensorRT, and on machines without OpenVINO."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
@@ -9,21 +10,40 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pixelrt.backends.base import Device, LocalSession, OpenOptions, Precision, Session, SessionInfo
+from pixelrt.backends.base import (
+    TYPED_AS,
+    Device,
+    LocalSession,
+    OpenOptions,
+    Precision,
+    Session,
+    SessionInfo,
+)
+from pixelrt.backends.gpu_session import GpuSession
+from pixelrt.backends.onnxruntime_cuda import ONNXRuntimeExecutor, cuda_provider
+from pixelrt.backends.onnxruntime_errors import failures
+from pixelrt.bundle import Bundle
+from pixelrt.cuda.opening import open_driver, unavailable
+from pixelrt.cuda.protocol import Driver
 from pixelrt.dependency import require
 from pixelrt.errors import DeviceError, MissingDependency
 from pixelrt.manifest import Manifest
+from pixelrt.pipeline.executor import Executor
+from pixelrt.pipeline.streams import Streams
+
+_CUDA = "CUDAExecutionProvider"
 
 
 class ONNXRuntimeBackend:
-    """Computes in float32 whatever type the ONNX has; of an FP16 graph, the weights alone are rounded.
+    """On a GPU it computes in the types of the graph.
 
-    Its CPU provider leaves out the casts between half-precision layers (measured with 1.32).
+    On the CPU it computes in float32 whatever type the ONNX has, and of an FP16 graph the weights alone are
+    rounded: its CPU provider leaves out the casts between half-precision layers (measured with 1.32).
     """
 
     name = "onnxruntime"
 
-    def unusable(self, device: Device) -> str:
+    def unusable(self, device: Device, options: OpenOptions | None = None) -> str:
         """Why it cannot run on this device; see `Backend`."""
         try:
             library = _library()
@@ -31,41 +51,59 @@ class ONNXRuntimeBackend:
             return str(problem)
         if device == "cpu":
             return ""
-        if "CUDAExecutionProvider" not in library.get_available_providers():
-            return f"ONNX Runtime {library.__version__} here has no CUDA provider"
-        return "this version of PixelRT uses ONNX Runtime on the CPU only"
+        index, driver = (options.device_index, options.gpu.driver) if options else (0, None)
+        if reason := unavailable(driver, index):
+            return reason
+        if _CUDA not in library.get_available_providers():
+            return (
+                f"ONNX Runtime {library.__version__} here has no CUDA provider; in its place: "
+                "pip uninstall onnxruntime && pip install onnxruntime-gpu"
+            )
+        return ""
+
+    def unsuited(self, bundle: Bundle, options: OpenOptions) -> str:
+        """It runs every bundle; see `Backend`."""
+        return ""
 
     def precisions(self, device: Device, manifest: Manifest | None) -> tuple[Precision, ...]:
-        """Float32; see `Backend`."""
-        return ("float32",)
+        """The types of the graph on a GPU, float32 on the CPU; see `Backend`."""
+        if device == "cpu":
+            return ("float32",)
+        return ("float16",) if manifest is None else (TYPED_AS[manifest.precision.requested],)
 
-    def open(self, model: bytes, manifest: Manifest, options: OpenOptions) -> Session:
+    def open(self, bundle: Bundle, options: OpenOptions) -> Session:
+        """Load the portable ONNX; see `Backend`."""
+        return self.open_model(bundle.read(bundle.model), bundle.manifest, options)
+
+    def open_model(self, model: bytes, manifest: Manifest, options: OpenOptions) -> Session:
         """Load the graph; see `Backend`."""
-        return ONNXRuntimeSession(model, manifest, options)
+        return (
+            _open_cpu(model, manifest, options)
+            if options.device == "cpu"
+            else _open_cuda(model, manifest, options)
+        )
 
 
 class ONNXRuntimeSession(LocalSession):
-    """An inference session on the CPU provider, at any frame size and batch."""
+    """An inference session on the CPU provider, at the network's size."""
 
-    def __init__(self, model: bytes, manifest: Manifest, options: OpenOptions) -> None:
-        library = _library()
-        info = SessionInfo(
-            backend="onnxruntime",
-            device="cpu",
-            precision=options.precision,
-            version=library.__version__,
-            why=options.why,
-        )
+    def __init__(self, manifest: Manifest, info: SessionInfo, loaded: Any) -> None:
         # Frames at the network's size: converting a whole 720p frame to float in the graph takes longer.
         super().__init__(manifest, info, manifest.preprocess.size)
-        self._session: Any = _open(library, model, options)
+        self._manifest = manifest
+        self._session: Any = loaded
         self._names = [spec.name for spec in self.outputs]
+
+    def clone(self) -> ONNXRuntimeSession:
+        """Another session of the same graph, which several threads may run; see `Session.clone`."""
+        with self._alone():
+            return ONNXRuntimeSession(self._manifest, self.info, self._session)
 
     def _run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         contiguous = {name: np.ascontiguousarray(value) for name, value in feeds.items()}
         try:
             values = self._session.run(self._names, contiguous)
-        except _failures(_library()) as problem:
+        except failures(_library()) as problem:
             raise DeviceError(f"ONNX Runtime failed while running: {str(problem).strip()}") from problem
         return dict(zip(self._names, values, strict=True))
 
@@ -73,27 +111,51 @@ class ONNXRuntimeSession(LocalSession):
         self._session = None
 
 
-def _open(library: ModuleType, model: bytes, options: OpenOptions) -> Any:
+def _open_cpu(model: bytes, manifest: Manifest, options: OpenOptions) -> ONNXRuntimeSession:
+    library = _library()
     settings = library.SessionOptions()
     settings.log_severity_level = 3
     if options.threads is not None:
         settings.intra_op_num_threads = options.threads
     try:
-        return library.InferenceSession(model, settings, providers=["CPUExecutionProvider"])
-    except _failures(library) as problem:
+        loaded = library.InferenceSession(model, settings, providers=["CPUExecutionProvider"])
+    except failures(library) as problem:
         raise DeviceError(
             f"ONNX Runtime {library.__version__} cannot load the model: {str(problem).strip()}; "
             "try backend='openvino'"
         ) from problem
+    return ONNXRuntimeSession(manifest, _info(library, options, "cpu"), loaded)
 
 
-def _failures(library: ModuleType) -> tuple[type[Exception], ...]:
-    """What ONNX Runtime raises: one class per status code, with no common base of their own."""
-    state = library.capi.onnxruntime_pybind11_state
-    names = ("Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NotImplemented", "NoSuchFile")
-    more = ("RuntimeException", "EPFail", "ModelLoaded", "NoModel", "EngineError", "ModelLoadCanceled")
-    return tuple(getattr(state, name) for name in (*names, *more) if hasattr(state, name))
+def _open_cuda(model: bytes, manifest: Manifest, options: OpenOptions) -> GpuSession:
+    library = _library()
+    driver = open_driver(options.gpu.driver, options.device_index)
+    info = _info(library, options, f"cuda:{options.device_index}", driver)
+
+    def make(driver: Driver, streams: Streams) -> Executor:
+        provider = cuda_provider(driver.device.index, streams.compute)
+        return ONNXRuntimeExecutor(library, model, manifest, driver, provider)
+
+    return GpuSession(manifest, info, driver, make, options.gpu)
 
 
+def _info(
+    library: ModuleType, options: OpenOptions, device: str, driver: Driver | None = None
+) -> SessionInfo:
+    return SessionInfo(
+        backend="onnxruntime",
+        device=device,
+        precision=options.precision,
+        version=library.__version__,
+        why=options.why,
+        gpu=driver.device.name if driver else "",
+        driver=f"{driver.name} {driver.version}" if driver else "",
+    )
+
+
+@functools.cache
 def _library() -> ModuleType:
-    return require("onnxruntime", "onnxruntime", "running the portable ONNX")
+    library = require("onnxruntime", "onnxruntime", "running the portable ONNX")
+    if hasattr(library, "preload_dlls") and _CUDA in library.get_available_providers():
+        library.preload_dlls()  # CUDA's libraries of pip's nvidia packages, which are on no search path
+    return library

@@ -12,9 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixelrt.backends.base import Device, LocalSession, OpenOptions, Precision, Session, SessionInfo
+from pixelrt.bundle import Bundle
 from pixelrt.dependency import require
 from pixelrt.errors import DeviceError, MissingDependency
 from pixelrt.manifest import Manifest
+from pixelrt.tensors import TensorSpec
 
 _HINTS: dict[Precision, str] = {"float32": "f32", "bfloat16": "bf16"}
 
@@ -24,7 +26,7 @@ class OpenVINOBackend:
 
     name = "openvino"
 
-    def unusable(self, device: Device) -> str:
+    def unusable(self, device: Device, options: OpenOptions | None = None) -> str:
         """Why it cannot run on this device; see `Backend`."""
         if device != "cpu":
             return "OpenVINO runs on the CPU"
@@ -38,9 +40,24 @@ class OpenVINOBackend:
         """Bfloat16 first where the CPU computes it natively; see `Backend`."""
         return ("bfloat16", "float32") if _has_bfloat16() else ("float32",)
 
-    def open(self, model: bytes, manifest: Manifest, options: OpenOptions) -> Session:
+    def unsuited(self, bundle: Bundle, options: OpenOptions) -> str:
+        """It runs every bundle; see `Backend`."""
+        return ""
+
+    def open(self, bundle: Bundle, options: OpenOptions) -> Session:
+        """Compile the portable ONNX; see `Backend`."""
+        return self.open_model(bundle.read(bundle.model), bundle.manifest, options)
+
+    def open_model(self, model: bytes, manifest: Manifest, options: OpenOptions) -> Session:
         """Compile for frames at the network's size, one at a time; see `Backend`."""
-        return OpenVINOSession(model, manifest, options)
+        info = SessionInfo(
+            backend=self.name,
+            device="cpu",
+            precision=options.precision,
+            version=str(_library().__version__).split("-")[0],
+            why=options.why,
+        )
+        return OpenVINOSession(manifest, info, _compile(model, manifest, options))
 
 
 class OpenVINOSession(LocalSession):
@@ -51,40 +68,17 @@ class OpenVINOSession(LocalSession):
     all cores busy.
     """
 
-    def __init__(self, model: bytes, manifest: Manifest, options: OpenOptions) -> None:
-        library = _library()
-        info = SessionInfo(
-            backend="openvino",
-            device="cpu",
-            precision=options.precision,
-            version=str(library.__version__).split("-")[0],
-            why=options.why,
-        )
+    def __init__(self, manifest: Manifest, info: SessionInfo, compiled: Any) -> None:
         super().__init__(manifest, info, manifest.preprocess.size)
-        self._request: Any = self._compile(library, model, options).create_infer_request()
+        self._manifest = manifest
+        self._compiled = compiled
+        self._request: Any = compiled.create_infer_request()
         self._names = [spec.name for spec in self.outputs]
 
-    def _compile(self, library: ModuleType, model: bytes, options: OpenOptions) -> Any:
-        settings: dict[str, Any] = {
-            "INFERENCE_PRECISION_HINT": _HINTS[options.precision],
-            "PERFORMANCE_HINT": "LATENCY",
-            "NUM_STREAMS": 1,
-        }
-        if options.threads is not None:
-            settings["INFERENCE_NUM_THREADS"] = options.threads
-        try:
-            network = _core().read_model(io.BytesIO(model))
-            network.reshape({spec.name: self._one_frame(spec.shape) for spec in self.inputs})
-            _drop_idle_resizes(network)
-            return _core().compile_model(network, "CPU", settings)
-        except RuntimeError as problem:
-            raise DeviceError(
-                f"OpenVINO {library.__version__} cannot compile the model: {str(problem).strip()}; "
-                "try backend='onnxruntime', and please report this"
-            ) from problem
-
-    def _one_frame(self, shape: tuple[int | str, ...]) -> list[int]:
-        return [1 if isinstance(dim, str) else dim for dim in shape]
+    def clone(self) -> OpenVINOSession:
+        """Another request of the same compiled graph; see `Session.clone`."""
+        with self._alone():
+            return OpenVINOSession(self._manifest, self.info, self._compiled)
 
     def _run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         batch = len(next(iter(feeds.values())))
@@ -105,7 +99,33 @@ class OpenVINOSession(LocalSession):
         return {name: self._request.get_tensor(name).data.copy() for name in self._names}
 
     def _free(self) -> None:
-        self._request = None
+        self._request = self._compiled = None
+
+
+def _compile(model: bytes, manifest: Manifest, options: OpenOptions) -> Any:
+    settings: dict[str, Any] = {
+        "INFERENCE_PRECISION_HINT": _HINTS[options.precision],
+        "PERFORMANCE_HINT": "LATENCY",
+        "NUM_STREAMS": 1,
+    }
+    if options.threads is not None:
+        settings["INFERENCE_NUM_THREADS"] = options.threads
+    try:
+        network = _core().read_model(io.BytesIO(model))
+        network.reshape(_one_frame(manifest))
+        _drop_idle_resizes(network)
+        return _core().compile_model(network, "CPU", settings)
+    except RuntimeError as problem:
+        raise DeviceError(
+            f"OpenVINO {_library().__version__} cannot compile the model: {str(problem).strip()}; "
+            "try backend='onnxruntime', and please report this"
+        ) from problem
+
+
+def _one_frame(manifest: Manifest) -> dict[str, list[int]]:
+    """The shapes of the inputs for one frame at the network's size."""
+    specs = (TensorSpec.of(tensor).at_size(manifest.preprocess.size) for tensor in manifest.inputs)
+    return {spec.name: [1 if isinstance(dim, str) else dim for dim in spec.shape] for spec in specs}
 
 
 def _drop_idle_resizes(network: Any) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pixelrt.bundle import Bundle
 from pixelrt.cli.options import add_machine_options
-from pixelrt.cli.progress import showing_progress
+from pixelrt.progress import showing_progress
 from pixelrt.cli.wording import say_times
 from pixelrt.errors import SourceError
 from pixelrt.terminal import complain, heading, say, say_table

@@ -30,6 +30,9 @@ from pixelrt.cuda.protocol import Stream
 from pixelrt.errors import InputError
 from pixelrt.tensors import Shape
 
+ALIGNMENT_BYTES = 256
+"""What TensorRT asks of the address of every tensor (`IExecutionContext::setTensorAddress`)."""
+
 _DEFAULT_STREAM, _LEGACY_STREAM = 0, 1
 _HOST = (DeviceType.CPU, DeviceType.CUDA_HOST)
 
@@ -61,7 +64,7 @@ class DeviceView:
     @property
     def is_aligned(self) -> bool:
         """Whether it begins at a multiple of 256 bytes, which a slice of a batch may not."""
-        return self.address % 256 == 0
+        return self.address % ALIGNMENT_BYTES == 0
 
     def release(self) -> None:
         """Give it back. Only when the GPU has read it: its library may write to it again at once."""
@@ -78,6 +81,20 @@ class _Reference:
 
     def release(self) -> None:
         self._array = None
+
+
+def is_on_device(value: object) -> bool:
+    """Whether a value is an array on a CUDA GPU.
+
+    Raises:
+        InputError: If its library refuses to say.
+    """
+    if isinstance(value, np.ndarray):
+        return False
+    device = _dlpack_device(value)
+    if device is not None:
+        return device[0] in (DeviceType.CUDA, DeviceType.CUDA_MANAGED)
+    return _cuda_array_interface(value) is not None
 
 
 def device_view(value: object, stream: Stream, device_index: int) -> DeviceView | None:

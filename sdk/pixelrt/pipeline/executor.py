@@ -25,7 +25,7 @@ class Binding(Protocol):
 
     @property
     def scratch_bytes(self) -> int:
-        """Memory that it needs while it runs at these shapes, beside inputs and outputs; 0 if it has its own."""
+        """Memory that it needs to run at these shapes, beside inputs and outputs; 0 if it has its own."""
         ...
 
     def set_scratch(self, address: int, size_bytes: int) -> None:

@@ -1,4 +1,4 @@
-"""Progress of long commands on standard error."""
+"""Progress of long work on standard error."""
 
 from __future__ import annotations
 
@@ -49,6 +49,18 @@ def showing_progress() -> Iterator[ShowProgress]:
     )
     with rich.Progress(*columns, console=console(), transient=True, refresh_per_second=8) as bars:
         yield _Bars(bars)
+
+
+def deferred_progress(shown: contextlib.ExitStack) -> ShowProgress:
+    """Progress that appears with the first step, if one comes, and goes when `shown` is left."""
+    opened: list[ShowProgress] = []
+
+    def show(phase: str, done: int, total: int | None, note: str = "") -> None:
+        if not opened:
+            opened.append(shown.enter_context(showing_progress()))
+        opened[0](phase, done, total, note)
+
+    return show
 
 
 def _rich() -> Any:

@@ -1,0 +1,127 @@
+"""Memory of a slot: one buffer per input and output, on both sides of the bus."""
+
+from __future__ import annotations
+
+import math
+import weakref
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pixelrt.cuda.protocol import Bytes, DeviceMemory, Driver, HostMemory
+from pixelrt.tensors import Shape
+
+
+class Buffer:
+    """Page-locked memory of the host and its counterpart on the GPU, or one memory that both use.
+
+    It grows when a larger shape comes, and never shrinks.
+    """
+
+    def __init__(self, driver: Driver, *, shared: bool) -> None:
+        self.shared = shared
+        self._driver = driver
+        self._host: HostMemory | None = None
+        self._device: DeviceMemory | None = None
+        self._size_bytes = 0
+        self._used_bytes = 0
+        self._array: NDArray[Any] = np.empty(0, np.uint8)
+
+    def fit(self, dtype: np.dtype[Any], shape: Shape) -> None:
+        """Take this type and shape. Whoever uses the memory must have finished.
+
+        Raises:
+            OutOfMemory: If there is not enough; the buffer is then empty.
+        """
+        self._used_bytes = math.prod(shape) * dtype.itemsize
+        if self._used_bytes > self._size_bytes:
+            self.close()
+            self._allocate(self._used_bytes)
+        assert self._host is not None
+        self._array = self._host.array[: self._used_bytes].view(dtype).reshape(shape)
+
+    def _allocate(self, size_bytes: int) -> None:
+        self._host = self._driver.allocate_host(size_bytes, mapped=self.shared)
+        if not self.shared:
+            self._device = self._driver.allocate(size_bytes)
+        self._size_bytes = size_bytes
+
+    @property
+    def array(self) -> NDArray[Any]:
+        """The host's side, in the type and shape of `fit`."""
+        return self._array
+
+    @property
+    def bytes(self) -> Bytes:
+        """The host's side as plain bytes."""
+        assert self._host is not None
+        return self._host.array[: self._used_bytes]
+
+    @property
+    def used_bytes(self) -> int:
+        """How much of it the shape of `fit` takes."""
+        return self._used_bytes
+
+    @property
+    def address(self) -> int:
+        """The GPU's side."""
+        if self._device is not None:
+            return self._device.address
+        assert self._host is not None
+        assert self._host.device_address is not None
+        return self._host.device_address
+
+    def close(self) -> None:
+        """Free it; `fit` allocates anew."""
+        self._array = np.empty(0, np.uint8)
+        self._size_bytes = 0
+        for memory in (self._host, self._device):
+            if memory is not None:
+                memory.close()
+        self._host = self._device = None
+
+
+class PinnedFrames:
+    """Page-locked arrays that were given to the caller to fill: the GPU copies straight from them.
+
+    An array owns its memory, which is freed with the last view of it, whatever becomes of the session.
+    """
+
+    def __init__(self, driver: Driver, *, shared: bool) -> None:
+        self._driver = driver
+        self._shared = shared
+        self._given: weakref.WeakSet[_Pinned] = weakref.WeakSet()
+
+    def make(self, dtype: np.dtype[Any], shape: Shape) -> NDArray[Any]:
+        """A page-locked array of undefined content.
+
+        Raises:
+            OutOfMemory: If the host has no more memory to lock.
+        """
+        size_bytes = max(1, math.prod(shape) * dtype.itemsize)
+        pinned = _Pinned(self._driver.allocate_host(size_bytes, mapped=self._shared))
+        self._given.add(pinned)
+        return np.asarray(pinned)[: math.prod(shape) * dtype.itemsize].view(dtype).reshape(shape)
+
+    def find(self, value: NDArray[Any]) -> tuple[Bytes, int | None] | None:
+        """The bytes of an array that lies in one of these and is contiguous, and where the GPU sees them."""
+        if not value.flags.c_contiguous:
+            return None
+        start = value.__array_interface__["data"][0]
+        for pinned in self._given:
+            offset = start - pinned.start
+            if offset >= 0 and offset + value.nbytes <= pinned.memory.size_bytes:
+                there = pinned.memory.device_address
+                part = pinned.memory.array[offset : offset + value.nbytes]
+                return part, None if there is None else there + offset
+        return None
+
+
+class _Pinned:
+    """What NumPy keeps alive as long as there is a view."""
+
+    def __init__(self, memory: HostMemory) -> None:
+        self.memory = memory
+        self.__array_interface__ = memory.array.__array_interface__
+        self.start: int = self.__array_interface__["data"][0]
