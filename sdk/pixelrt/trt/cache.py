@@ -55,7 +55,7 @@ SCHEMA = 1
 WAITING = "Waiting for another process that builds an engine"
 """The phase that `progress` is told meanwhile."""
 
-_NOT_IN_KEY = ("verbose",)
+_NOT_IN_KEY = ("timing_cache", "verbose")
 """Options that do not change the engine."""
 
 _KEPT = 3
@@ -176,6 +176,50 @@ def cache_folder() -> Path:
         raise InputError(
             "this user has no home directory for a cache; PIXELRT_CACHE names a folder, an absolute path"
         ) from problem
+
+
+def private_folder(name: str, root: Path | None = None) -> Path:
+    """A folder in the cache, made where it is missing, to which this user alone has access.
+
+    Args:
+        name: Of the folder.
+        root: The cache; `cache_folder()` if left out.
+
+    Raises:
+        OSError: If it cannot be made.
+        BuildError: If another user has access to it, or can write to the cache.
+        InputError: If there is no place for a cache; see `cache_folder`.
+    """
+    root = cache_folder() if root is None else root
+    folder = root / name
+    root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    _check_private(folder)
+    return folder
+
+
+def _check_private(folder: Path) -> None:
+    """Refuse a folder of the cache in which another user can put something.
+
+    Its files have the modes that the user's umask gives them, so the folder has to be closed altogether.
+    """
+    for path, refused, mode in ((folder.parent, 0o022, "go-w"), (folder, 0o077, "700")):
+        try:
+            found = path.stat()
+        except OSError:  # not there, or closed to us; whoever needs it finds out and says so
+            continue
+        if found.st_uid != os.geteuid():
+            _refuse(path, f"belongs to the user {found.st_uid}, this is the user {os.geteuid()}", "")
+        if found.st_mode & refused:
+            what = f"is open to other users (mode {stat.S_IMODE(found.st_mode):o})"
+            _refuse(path, what, f"close it with: chmod {mode} {path}; or ")
+
+
+def _refuse(folder: Path, what: str, remedy: str) -> NoReturn:
+    raise BuildError(
+        f"{folder} {what}, and engines are native code that would run as you: it is not used; {remedy}"
+        "PIXELRT_CACHE names another folder"
+    )
 
 
 def find_engine(
@@ -305,7 +349,7 @@ def _number(text: str) -> int | float:
 
 def _look(slot: _Slot) -> CachedEngine | str | None:
     """The engine; why what lies there is none, as the beginning of a sentence; or None if nothing does."""
-    _check_private(slot)
+    _check_private(slot.folder)
     try:
         entry = _read_entry(slot.sidecar)
         content = slot.engine.read_bytes()
@@ -366,13 +410,10 @@ def _entries(folder: Path) -> list[tuple[Path, _Entry]]:
 
 
 def _prepare(slot: _Slot) -> None:
-    """Make the folder, for this user alone."""
     try:
-        slot.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        slot.folder.mkdir(mode=0o700, exist_ok=True)
+        private_folder(slot.folder.name, slot.root)
     except OSError as problem:
         _unwritable(slot, problem)
-    _check_private(slot)
 
 
 def _unwritable(slot: _Slot, problem: OSError) -> NoReturn:
@@ -380,30 +421,6 @@ def _unwritable(slot: _Slot, problem: OSError) -> NoReturn:
         f"the engine of {slot.title} has to be built, and nothing can be kept in {slot.folder} "
         f"({problem.strerror}); {slot.otherwise}"
     ) from problem
-
-
-def _check_private(slot: _Slot) -> None:
-    """Refuse folders in which another user can put engines.
-
-    Engines have the modes that the user's umask gives them, so their own folder has to be closed to others.
-    """
-    for folder, refused, mode in ((slot.root, 0o022, "go-w"), (slot.folder, 0o077, "700")):
-        try:
-            found = folder.stat()
-        except OSError:  # not there, or closed to us; whoever needs it finds out and says so
-            continue
-        if found.st_uid != os.geteuid():
-            _refuse(slot, folder, f"belongs to the user {found.st_uid}, this is the user {os.geteuid()}", "")
-        if found.st_mode & refused:
-            what = f"is open to other users (mode {stat.S_IMODE(found.st_mode):o})"
-            _refuse(slot, folder, what, f"close it with chmod {mode} {folder}, or ")
-
-
-def _refuse(slot: _Slot, folder: Path, what: str, remedy: str) -> NoReturn:
-    raise BuildError(
-        f"{folder} {what}, and an engine is native code that would run as you: it is not used; "
-        f"{remedy}{slot.otherwise}"
-    )
 
 
 @contextlib.contextmanager
