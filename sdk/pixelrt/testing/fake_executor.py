@@ -31,7 +31,7 @@ class FakeNetwork:
     compute_ms: float = 1.0
     """How long a run takes, in simulated time."""
     scratch_bytes: int | Callable[[Mapping[str, Shape]], int] = 0
-    """Memory that it needs beside inputs and outputs: always the same, or a function of the inputs' shapes."""
+    """Memory that it needs beside inputs and outputs: a number, or a function of the inputs' shapes."""
     binding_bytes: int = 0
     """Memory of the GPU that every binding takes for itself."""
     ranges: Mapping[str, tuple[int, int]] = field(default_factory=dict)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -46,7 +48,7 @@ class FakeDeviceMemory(Resource):
 
 
 class FakeHostMemory(Resource):
-    """Page-locked memory; see `pixelrt.cuda.protocol.HostMemory`."""
+    """Page-locked memory; see `pixelrt.cuda.protocol.HostMemory`. An array of it keeps it alive."""
 
     kind = "host memory"
 
@@ -57,8 +59,12 @@ class FakeHostMemory(Resource):
     @property
     def array(self) -> Bytes:
         """All of it. After `close`, views of it show 0xDD."""
+        return np.asarray(self)
+
+    @property
+    def __array_interface__(self) -> dict[str, Any]:
         self.check_open()
-        return self._block.array
+        return dict(self._block.array.__array_interface__)
 
     @property
     def size_bytes(self) -> int:

@@ -1,0 +1,152 @@
+"""A real `Segmenter` without a bundle: a robot's own tests say what it sees."""
+
+from __future__ import annotations
+
+import colorsys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pixelrt.backends.base import LocalSession, SessionInfo
+from pixelrt.bundle import Bundle
+from pixelrt.errors import InputError
+from pixelrt.manifest import (
+    SCHEMA,
+    Axis,
+    ClassInfo,
+    ColorOrder,
+    Gate,
+    Head,
+    Manifest,
+    Precision,
+    Preprocess,
+    Source,
+    Tensor,
+)
+from pixelrt.segmentation import Segmenter, nearest
+
+Bytes = NDArray[np.uint8]
+FromFrame = Callable[[Bytes], Bytes]
+_LARGEST_SIDE = 1 << 16
+_LARGEST_BATCH = 64
+
+
+def fake_segmenter(
+    compute: FromFrame,
+    classes: Sequence[str | ClassInfo] = ("road", "car"),
+    size: tuple[int, int] = (64, 96),
+    *,
+    confidence: FromFrame | None = None,
+    color: ColorOrder = "rgb",
+) -> Segmenter:
+    """Make a segmenter whose network is a function.
+
+    Everything but the network is real: what a frame must be, sizes, batches, results, closing, threads.
+
+    Args:
+        compute: From a frame uint8[H, W, 3] of `size`, scaled by nearest neighbour, to class ids uint8[H, W].
+            What it raises comes out of the call: a `DeviceError` shows what a robot does without a mask.
+        classes: Their names, in the order of their ids; colours are chosen. Or whole `ClassInfo`.
+        size: Height and width of the network.
+        confidence: The same, to the confidence uint8[H, W]; None emits none.
+        color: Colour order of the frames.
+
+    Raises:
+        InputError: If there are no classes or more than 256, a name comes twice, or the size is no size.
+    """
+    manifest = _manifest(_class_infos(classes), size, confidence is not None, color)
+    session = FakeSession(manifest, compute, confidence)
+    return Segmenter(Bundle(Path("a-fake-for-tests"), manifest), session)
+
+
+class FakeSession(LocalSession):
+    """Calls functions instead of a network; see `fake_segmenter`."""
+
+    def __init__(self, manifest: Manifest, compute: FromFrame, confidence: FromFrame | None) -> None:
+        info = SessionInfo(
+            backend="fake", device="cpu", precision="float32", version="1", why="a fake for tests"
+        )
+        super().__init__(manifest, info, None)
+        self._manifest = manifest
+        self._compute = compute
+        self._confidence = confidence
+
+    def clone(self) -> FakeSession:
+        """Another session that calls the same functions."""
+        with self._alone():
+            return FakeSession(self._manifest, self._compute, self._confidence)
+
+    def _run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        height, width = self._manifest.preprocess.size
+        frames = [nearest(frame, height, width) for frame in feeds["frame"]]
+        num_classes = len(self._manifest.heads[0].classes)
+        masks = [_checked("compute", self._compute(frame), (height, width)) for frame in frames]
+        outputs = {"mask": np.stack(masks)}
+        if (highest := int(outputs["mask"].max())) >= num_classes:
+            raise InputError(f"compute gave the class id {highest}, expected 0 to {num_classes - 1}")
+        if self._confidence is not None:
+            planes = [_checked("confidence", self._confidence(frame), (height, width)) for frame in frames]
+            outputs["confidence"] = np.stack(planes)
+        return outputs
+
+    def _free(self) -> None:
+        return
+
+
+def _checked(what: str, plane: Bytes, size: tuple[int, int]) -> Bytes:
+    if not isinstance(plane, np.ndarray) or plane.dtype != np.uint8 or plane.shape != size:
+        found = f"{plane.dtype}{list(plane.shape)}" if isinstance(plane, np.ndarray) else type(plane).__name__
+        raise InputError(f"{what} gave {found}, expected uint8{list(size)}")
+    return plane
+
+
+def _class_infos(classes: Sequence[str | ClassInfo]) -> tuple[ClassInfo, ...]:
+    infos = tuple(
+        entry if isinstance(entry, ClassInfo) else ClassInfo(name=entry, color=_color(i, len(classes)))
+        for i, entry in enumerate(classes)
+    )
+    names = [info.name for info in infos]
+    if not 1 <= len(names) <= 256 or len(set(names)) < len(names):
+        raise InputError(f"classes {names}: 1 to 256, each with a name of its own, were expected")
+    return infos
+
+
+def _color(index: int, count: int) -> tuple[int, int, int]:
+    red, green, blue = (round(255 * value) for value in colorsys.hsv_to_rgb(index / count, 0.72, 0.95))
+    return red, green, blue
+
+
+def _manifest(
+    classes: tuple[ClassInfo, ...], size: tuple[int, int], with_confidence: bool, color: ColorOrder
+) -> Manifest:
+    height, width = size
+    if min(size) < 1:
+        raise InputError(f"size {size}: height and width of at least 1 were expected")
+    emitted = ("mask", "confidence") if with_confidence else ("mask",)
+    side = Axis(min=1, opt=max(size), max=max(_LARGEST_SIDE, *size))
+    return Manifest(
+        schema=SCHEMA,
+        name="fake",
+        task="segmentation",
+        created="2000-01-01T00:00:00Z",
+        tools={},
+        inputs=(Tensor(name="frame", dtype="uint8", shape=("batch", "height", "width", 3)),),
+        outputs=tuple(Tensor(name=kind, dtype="uint8", shape=("batch", height, width)) for kind in emitted),
+        axes={"batch": Axis(min=1, opt=1, max=_LARGEST_BATCH), "height": side, "width": side},
+        preprocess=Preprocess(size=size, channels=3, mean=(0.0,) * 3, std=(1.0,) * 3, color=color),
+        heads=(
+            Head(
+                name="scene",
+                classes=classes,
+                activation="softmax",
+                outputs={kind: kind for kind in emitted},
+            ),
+        ),
+        precision=Precision(requested="fp32", layers={}),
+        artifacts=(),
+        gate=Gate(skipped=True, agreement=0.999, miou_drop=0.002, images="none", num_images=0),
+        source=Source(model="a function, for tests"),
+    )
