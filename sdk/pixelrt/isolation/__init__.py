@@ -1,0 +1,12 @@
+"""A segmenter in a child process, which may crash, hang or lose its GPU while the program goes on.
+
+segmenter = pixelrt.isolate("engines/road-unet/bundle", device="cuda", restarts=3)
+result = segmenter(frame)                     # as with pixelrt.load; a lost child is replaced
+"""
+
+from __future__ import annotations
+
+from pixelrt.isolation.options import IsolationOptions, LoadOptions
+from pixelrt.isolation.segmenter import IsolatedSegmenter, isolate
+
+__all__ = ["IsolatedSegmenter", "IsolationOptions", "LoadOptions", "isolate"]

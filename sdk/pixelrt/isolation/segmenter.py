@@ -1,0 +1,379 @@
+"""`IsolatedSegmenter`: has the interface of `Segmenter`, and does its work in a child process."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import logging
+import os
+import threading
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pixelrt.bundle import Bundle
+from pixelrt.errors import (
+    BundleError,
+    ContextLost,
+    DeviceError,
+    DeviceLost,
+    ExecutionFailed,
+    InputError,
+    PixelRTError,
+)
+from pixelrt.isolation.fingerprint import fingerprint
+from pixelrt.isolation.options import LOADER, IsolationOptions, LoadOptions
+from pixelrt.isolation.process import Child, ChildLostError
+from pixelrt.isolation.protocol import Load
+from pixelrt.isolation.results import fetch, with_total
+from pixelrt.manifest import ClassInfo
+from pixelrt.segmentation import Segmentation, _check_frame
+from pixelrt.session import SessionInfo, SessionOptions
+from pixelrt.strict import suggestion
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+Bytes = NDArray[np.uint8]
+
+_LOG = logging.getLogger("pixelrt.isolation")
+_PATIENCE_S = 5.0
+
+
+class IsolatedSegmenter:
+    """Runs a segmentation bundle in a child process, which can be lost and replaced.
+
+    Like a `Segmenter` it belongs to one thread at a time and is a context manager, and results own their
+    arrays. A child that is lost during a call is an error of that call, never an old or half a result. One
+    that is lost between calls is replaced before the next frame is sent, where `restarts` allow it.
+
+    Attributes:
+        bundle: What it runs.
+        options: How the child is watched and replaced.
+        restarts: How many children have replaced a lost one so far.
+    """
+
+    def __init__(
+        self, bundle: Bundle, options: IsolationOptions | None = None, loading: LoadOptions | None = None
+    ) -> None:
+        """Use `pixelrt.isolate`.
+
+        Args:
+            bundle: What to run. The child reads it again from its folder.
+            options: How the child is watched and replaced.
+            loading: What `pixelrt.load` shall be called with.
+
+        Raises:
+            DeviceError: If the child cannot be started, or nothing may run the bundle.
+            PixelRTError: As `pixelrt.load`.
+        """
+        self.bundle = bundle
+        self.options = options or IsolationOptions()
+        self.restarts = 0
+        _check_loading(loading or {})
+        self._loading = dict(loading or {})
+        self._busy = threading.Lock()
+        self._closed = False
+        self._frames = 0
+        self._why_lost = ""
+        self._restarted_s: collections.deque[float] = collections.deque()
+        self._child: Child | None = None
+        self._child = self._start()
+        self._info = self._child.ready.info
+
+    def __repr__(self) -> str:
+        info = self._info
+        state = f"process {self.pid}" if self.alive else "no process"
+        return (
+            f"IsolatedSegmenter({self.bundle.manifest.name!r}, {info.backend} {info.version} on "
+            f"{info.device}, {info.precision}, {state}, restarts={self.restarts})"
+        )
+
+    def __enter__(self) -> IsolatedSegmenter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        problem: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def classes(self) -> tuple[ClassInfo, ...]:
+        """Classes of the first head."""
+        return self.bundle.manifest.heads[0].classes
+
+    @property
+    def session_info(self) -> SessionInfo:
+        """What runs the bundle in the child. A fresh child that would run it otherwise is refused."""
+        return self._info
+
+    @property
+    def alive(self) -> bool:
+        """Whether a child is there for the next frame."""
+        return self._child is not None and self._child.alive
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the child, None if it is lost or closed."""
+        child = self._child
+        return child.pid if child is not None and child.alive else None
+
+    @property
+    def start_s(self) -> float | None:
+        """How long the child took to start and load the bundle; None if it is lost or closed."""
+        child = self._child
+        return child.start_s if child is not None and child.alive else None
+
+    @overload
+    def __call__(self, frame: Bytes) -> Segmentation: ...
+    @overload
+    def __call__(self, frame: Sequence[Bytes]) -> list[Segmentation]: ...
+    def __call__(self, frame: Bytes | Sequence[Bytes]) -> Segmentation | list[Segmentation]:
+        """Segment a frame, or several, as `Segmenter` does.
+
+        Args:
+            frame: uint8[H, W, C] in the memory of the host, of any size and strides; or several.
+
+        Raises:
+            InputError: If the frame has another dtype, rank or number of channels, or is empty.
+            ExecutionFailed: If the child ended or was killed meanwhile; the next call can be another try.
+            ContextLost: If CUDA works no more in the child, which is ended.
+            DeviceError: If the backend fails, there is no child and none may be started by itself, or this is
+                closed or in use by another thread.
+        """
+        if isinstance(frame, (list, tuple)) or (isinstance(frame, np.ndarray) and frame.ndim == 4):
+            return self.batch(frame)
+        return self.batch([frame])[0]  # type: ignore[list-item]
+
+    def batch(self, frames: Sequence[Bytes] | Bytes) -> list[Segmentation]:
+        """Segment several frames, each uint8[H, W, C]; their sizes may differ.
+
+        Raises:
+            InputError: If a frame cannot be used; nothing was run.
+            PixelRTError: As for one frame.
+        """
+        frames = list(frames)
+        for frame in frames:
+            _check_host(frame)
+            _check_frame(frame, self.bundle.manifest.preprocess.channels)
+        largest = self.bundle.manifest.axes["batch"].max
+        chunks = [frames[start : start + largest] for start in range(0, len(frames), largest)]
+        self._check_free()
+        with self._busy:
+            self._check_open()
+            return [result for chunk in chunks for result in self._run(chunk)]
+
+    def restart(self) -> None:
+        """End the child, if there is one, and start a fresh one. Restarts before this count no more.
+
+        Raises:
+            DeviceError: If this is closed, or in use by another thread.
+            PixelRTError: As `isolate`.
+        """
+        self._check_free()
+        with self._busy:
+            self._check_open()
+            self._lose("was ended by restart()")
+            self._restarted_s.clear()
+            self._replace()
+
+    def close(self) -> None:
+        """End the child. Using this afterwards raises `DeviceError`."""
+        self._check_free()
+        with self._busy:
+            self._closed = True
+            if self._child is not None:
+                self._child.end(_PATIENCE_S)
+            self._child = None
+
+    def _check_free(self) -> None:
+        """Refuse a second thread. One that slips through waits at the lock.
+
+        (Not `acquire(blocking=False)`: Ctrl-C right after it would leave the lock to nobody.)
+        """
+        if self._busy.locked():
+            raise DeviceError(
+                "this segmenter is in use by another thread; isolate the bundle once per thread "
+                "(pixelrt.isolate again)"
+            )
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise DeviceError("this segmenter is closed; isolate the bundle again with pixelrt.isolate")
+
+    def _run(self, frames: list[Bytes]) -> list[Segmentation]:
+        began_s = time.perf_counter()
+        child = self._ready_child()
+        first = self._frames + 1
+        self._frames += len(frames)
+        which = f"frame {first}" if len(frames) == 1 else f"frames {first} to {self._frames}"
+        try:
+            answer = child.ask(first, frames, self.options.timeout_s)
+        except ChildLostError as lost:
+            self._lose(f"{lost}")
+            raise ExecutionFailed(self._loss(f"the child process {lost}", which)) from None
+        except (ContextLost, DeviceLost) as problem:
+            self._lose(f"was ended after an error ({problem})")
+            raise type(problem)(self._loss(f"{problem}", which)) from None
+        results = [fetch(child, self.bundle, result) for result in answer.results]
+        total_ms = (time.perf_counter() - began_s) * 1e3 / len(frames)
+        return [with_total(result, total_ms) for result in results]
+
+    def _ready_child(self) -> Child:
+        """The child, or a fresh one where that may be."""
+        child = self._child
+        if child is not None and child.alive:
+            return child
+        if child is not None:
+            self._lose(child.obituary())
+        if not self._restarts_left():
+            raise DeviceError(
+                f"there is no child process to run this: the last one {self._why_lost}\n{self._outlook()}"
+            )
+        self._restarted_s.append(time.monotonic())
+        _LOG.warning(
+            "the child process %s; a fresh one is started (restart %d of at most %d within %g s)",
+            self._why_lost,
+            len(self._restarted_s),
+            self.options.restarts,
+            self.options.restart_window_s,
+        )
+        return self._replace()
+
+    def _replace(self) -> Child:
+        try:
+            child = self._start()
+        except PixelRTError as problem:
+            self._why_lost = f"could not be replaced ({problem})"
+            raise
+        found, expected = (dataclasses.replace(info, why="") for info in (child.ready.info, self._info))
+        if found != expected:
+            child.end()
+            self._why_lost = f"would have run on {found.backend} on {found.device} in {found.precision}"
+            raise DeviceError(
+                f"a fresh child process would run {self.bundle.path} with {found}, and the one before it ran "
+                f"it with {expected}: results would differ. Choose with pixelrt.isolate(..., backend=..., "
+                "device=..., precision=...)"
+            )
+        self._child = child
+        self.restarts += 1
+        return child
+
+    def _start(self) -> Child:
+        order = Load(self.options.loader, str(self.bundle.path.absolute()), self._loading, _level())
+        try:
+            child = Child(order, self.options.start_timeout_s)
+        except ChildLostError as lost:
+            raise DeviceError(f"while it loaded {self.bundle.path}, the child process {lost}") from None
+        if child.ready.heads != fingerprint(self.bundle.manifest):
+            child.end()
+            raise BundleError(
+                f"{self.bundle.path} has changed since it was opened: its heads, sizes or colour order are "
+                "others now; open it again with pixelrt.isolate"
+            )
+        _LOG.info("the child process %d has loaded %s in %.2f s", child.pid, order.bundle, child.start_s)
+        return child
+
+    def _lose(self, why: str) -> None:
+        """Let the child go."""
+        self._why_lost = why
+        if self._child is not None:
+            self._child.end()
+        self._child = None
+
+    def _loss(self, what: str, which: str) -> str:
+        return f"{what}\n{which}: no result; {self._outlook()}"
+
+    def _outlook(self) -> str:
+        """What happens next without a child, and what the user can do."""
+        allowed, window_s = self.options.restarts, self.options.restart_window_s
+        if left := self._restarts_left():
+            number = allowed - left + 1
+            limit = f"restart {number} of at most {allowed} within {window_s:g} s"
+            return f"the next call starts a fresh child ({limit})"
+        if not allowed:
+            return "restart() starts a fresh child; with restarts=3, say, the next call would"
+        return (
+            f"the child was replaced {allowed} times within {window_s:g} s and is not again by itself: find "
+            "what ends it, then call restart(), or allow more with restarts=..."
+        )
+
+    def _restarts_left(self) -> int:
+        """How many restarts may follow by themselves now."""
+        since_s = time.monotonic() - self.options.restart_window_s
+        while self._restarted_s and self._restarted_s[0] < since_s:
+            self._restarted_s.popleft()
+        return self.options.restarts - len(self._restarted_s)
+
+
+def isolate(
+    bundle: str | os.PathLike[str] | Bundle,
+    *,
+    restarts: int = 3,
+    restart_window_s: float = 60.0,
+    timeout_s: float | None = 30.0,
+    start_timeout_s: float | None = None,
+    loader: str = LOADER,
+    **loading: Unpack[LoadOptions],
+) -> IsolatedSegmenter:
+    """Open a bundle in a child process, which may crash, hang or lose its GPU while this process goes on.
+
+    CUDA works no more in a process after some errors, and native code can end a process: here that costs one
+    frame, and the next call starts a fresh child. See `IsolationOptions` for what may be chosen.
+
+    Args:
+        bundle: The folder that `pixelrt export` wrote, or an opened bundle.
+        restarts: How often a lost child is replaced by itself within `restart_window_s`; 0 for never.
+        restart_window_s: See `restarts`.
+        timeout_s: How long one run of the network may take before the child is killed; None for ever.
+        start_timeout_s: How long loading may take; None for ever, because it may build an engine.
+        loader: `module:function` that the child calls in the place of `pixelrt.load`.
+        **loading: The keyword arguments of `pixelrt.load`: device, backend, ...
+
+    Raises:
+        BundleError: If there is no bundle there, or it is damaged.
+        DeviceError: If nothing here may run it, or no child can be started.
+        InputError: If an option is unknown.
+    """
+    options = IsolationOptions(
+        restarts=restarts,
+        restart_window_s=restart_window_s,
+        timeout_s=timeout_s,
+        start_timeout_s=start_timeout_s,
+        loader=loader,
+    )
+    opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
+    return IsolatedSegmenter(opened, options, loading)
+
+
+def _check_loading(loading: LoadOptions) -> None:
+    """Refuse here what the child would refuse, before it is started."""
+    for name in loading:
+        if name not in LoadOptions.__annotations__:
+            raise TypeError(
+                f"isolate() got an unexpected keyword argument {name!r}"
+                f"{suggestion(name, list(LoadOptions.__annotations__))}"
+            )
+    values: dict[str, Any] = {name: value for name, value in loading.items() if name != "color"}
+    SessionOptions(**values)
+
+
+def _check_host(frame: object) -> None:
+    if hasattr(frame, "__cuda_array_interface__"):
+        raise InputError(
+            f"the frame is a {type(frame).__name__} on the GPU, and a child process takes frames in host "
+            "memory: copy it there, or use pixelrt.load"
+        )
+
+
+def _level() -> int:
+    """The level of `logging` from which this process wants to hear anything of PixelRT."""
+    names = [name for name in logging.root.manager.loggerDict if name.startswith("pixelrt.")]
+    return min(logging.getLogger(name).getEffectiveLevel() for name in ("pixelrt", *names))
