@@ -147,7 +147,7 @@ class DeviceArray:
         max_version: tuple[int, int] | None = None,
         dl_device: tuple[int, int] | None = None,
         copy: bool | None = None,
-    ) -> object:
+    ) -> Any:
         """Lend it, as https://dmlc.github.io/dlpack/latest/python_spec.html wants it.
 
         Args:
@@ -333,9 +333,12 @@ class DeviceMemoryPool:
             return _Block(self.driver.allocate(size_bytes))
 
     def _trim(self) -> None:
-        self._collect()
-        if self._resting:
-            self._wake()
-        for block in self._free:
-            block.memory.close()
-        self._free = []
+        try:
+            self._collect()
+            if self._resting:
+                self._wake()
+        finally:
+            blocks = (*self._free, *self._resting)
+            self._free, self._resting = [], []
+            for block in blocks:
+                block.memory.close()
