@@ -23,13 +23,14 @@ def files_section(manifest: Manifest) -> Html:
             element("code", one.file),
             "portable ONNX" if one.kind == "onnx" else f"engine, {one.flavour} {one.version}",
             ", ".join(one.targets) or "any",
+            one.layers_text or "\u2013",
             size_text(one.size_bytes),
             f"{one.build_seconds:.1f} s" if one.build_seconds else "\u2013",
             element("code", one.sha256[:16]),
         ]
         for one in manifest.artifacts
     ]
-    columns = ["File", "What", "Runs on", ">Size", ">Built in", "SHA-256"]
+    columns = ["File", "What", "Runs on", "Layers", ">Size", ">Built in", "SHA-256"]
     return join(_START, element("section", element("h2", "Files"), table(columns, rows)), _END)
 
 

@@ -128,6 +128,12 @@ class Artifact:
     """Layers that run on the GPU, of an engine for a deep learning accelerator; as told by the engine, or by
     TensorRT before it built where `layers_from` is not `engine`."""
 
+    @property
+    def layers_text(self) -> str:
+        """`91 fp16, 1 fp32`, and where they were counted if not in the engine."""
+        counts = ", ".join(f"{number} {kind}" for kind, number in self.layers.items())
+        return counts + (" in the ONNX" if counts and self.layers_from == "onnx" else "")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GateCheck:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import logging
 import re
 import sys
@@ -13,12 +14,13 @@ from typing import Any
 
 from pixelrt.bundle import Bundle
 from pixelrt.bundle_report import refresh_report
-from pixelrt.cli.progress import showing_progress
 from pixelrt.errors import BuildError, PixelRTError
 from pixelrt.manifest import Artifact, Tensor
+from pixelrt.progress import showing_progress
 from pixelrt.terminal import complain, heading, say, say_pairs, say_table, size_text
 from pixelrt.trt.building import BuildOptions, DryRun, build_bundle, choose_flavour, dry_run
 from pixelrt.trt.library import FLAVOURS, installed_flavours
+from pixelrt.trt.options import COMPATIBILITIES, VERBOSITIES, EngineOptions
 from pixelrt.trt.profiles import KINDS, Shape, parse_shapes, profile_of, shape_text
 from pixelrt.trt.targets import LOCAL, RTX_TARGETS, default_targets
 
@@ -88,6 +90,98 @@ def add_parser(subparsers: Any) -> None:
             help=f"{kind} shapes in place of the manifest's, such as frame:1x720x1280x3",
         )
     parser.add_argument("--verbose", action="store_true", help="show everything that TensorRT says")
+    _add_tuning(parser)
+    _add_accelerator(parser)
+    _add_portability(parser)
+
+
+def _add_tuning(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("how TensorRT looks for the fastest kernels (docs/build.md)")
+    caches = group.add_mutually_exclusive_group()
+    caches.add_argument(
+        "--timingCacheFile",
+        metavar="FILE",
+        help="where to keep the times of kernels; default: the user's cache, where TensorRT has such a thing",
+    )
+    caches.add_argument(
+        "--noTimingCache", action="store_true", help="time every kernel anew, and keep no times"
+    )
+    group.add_argument(
+        "--builderOptimizationLevel",
+        metavar="N",
+        type=_whole,
+        dest="builder_optimization_level",
+        help="0, which builds quickly, to 5, which looks everywhere (3)",
+    )
+    group.add_argument(
+        "--avgTiming",
+        metavar="N",
+        type=_whole,
+        dest="avg_timing_iterations",
+        help="runs per kernel that its time is the mean of (1)",
+    )
+    group.add_argument(
+        "--maxAuxStreams",
+        metavar="N",
+        type=_whole,
+        dest="max_aux_streams",
+        help="most streams for layers that run side by side; 0 needs the least memory (TensorRT's choice)",
+    )
+    group.add_argument(
+        "--noTF32", action="store_false", dest="tf32", help="compute FP32 layers in FP32, not in TF32"
+    )
+
+
+def _add_accelerator(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("deep learning accelerator of a Jetson")
+    group.add_argument(
+        "--useDLACore", metavar="N", type=_whole, dest="dla_core", help="accelerator to run on, from 0"
+    )
+    group.add_argument(
+        "--allowGPUFallback",
+        action="store_true",
+        dest="gpu_fallback",
+        help="run layers that it lacks on the GPU; which ones is shown",
+    )
+
+
+def _add_portability(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("what the engine holds, and where it runs")
+    group.add_argument(
+        "--hardwareCompatibilityLevel",
+        metavar="LEVEL",
+        choices=COMPATIBILITIES,
+        default=COMPATIBILITIES[0],
+        dest="hardware_compatibility",
+        help=f"other GPUs that shall run it: {', '.join(COMPATIBILITIES)}; costs speed",
+    )
+    group.add_argument(
+        "--versionCompatible",
+        action="store_true",
+        dest="version_compatible",
+        help="let newer versions of TensorRT load it; costs speed",
+    )
+    group.add_argument(
+        "--excludeLeanRuntime",
+        action="store_true",
+        dest="exclude_lean_runtime",
+        help="without the runtime that a version compatible engine carries",
+    )
+    group.add_argument(
+        "--stripWeights",
+        action="store_true",
+        dest="strip_weights",
+        help="without weights, which the bundle's ONNX supplies when it is loaded",
+    )
+    group.add_argument("--refit", action="store_true", help="take other weights later; costs speed")
+    group.add_argument(
+        "--profilingVerbosity",
+        metavar="HOW",
+        choices=VERBOSITIES,
+        default=VERBOSITIES[0],
+        dest="profiling_verbosity",
+        help=f"what the engine tells of its layers: {', '.join(VERBOSITIES)} (detailed)",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -102,8 +196,9 @@ def run(arguments: argparse.Namespace) -> int:
     options = BuildOptions(
         flavour=flavour,
         targets=targets or default_targets(flavour),
-        workspace_mib=arguments.workspace_mib,
+        timing_cache=arguments.timingCacheFile or not arguments.noTimingCache,
         verbose=arguments.verbose,
+        **{field.name: getattr(arguments, field.name) for field in dataclasses.fields(EngineOptions)},
     )
     changes = {kind: getattr(arguments, f"{kind}Shapes") for kind in KINDS}
     profile = profile_of(bundle.manifest, changes)
@@ -130,18 +225,33 @@ def _show_engines(path: Path, before: tuple[Artifact, ...]) -> None:
     built = [artifact for artifact in bundle.manifest.artifacts if artifact not in before]
     if built:
         say_table(
-            ("engine", "targets", ">size", ">built in"),
+            ("engine", "targets", "layers", ">size", ">built in"),
             [
                 (
                     str(bundle.path / artifact.file),
                     " ".join(artifact.targets),
+                    artifact.layers_text,
                     size_text(artifact.size_bytes),
                     f"{artifact.build_seconds:.1f} s",
                 )
                 for artifact in built
             ],
         )
+        for artifact in built:
+            _show_fallback(artifact)
         refresh_report(bundle)
+
+
+def _show_fallback(artifact: Artifact) -> None:
+    """Show what the accelerator did not take, and who says so."""
+    if "useDLACore" not in artifact.options:
+        return
+    core = artifact.options["useDLACore"]
+    heading(f"Layers on the GPU instead of accelerator {core}: {len(artifact.fallback)}")
+    if artifact.layers_from != "engine":
+        say("  as TensorRT said before it built; the engine itself could not be asked")
+    for name in artifact.fallback:
+        say(f"  {name}")
 
 
 def _show_dry_run(found: DryRun) -> int:
@@ -211,6 +321,12 @@ def _workspace_mib(text: str) -> float:
             f"{text!r}: expected workspace:N, N in MiB or with B, K, M or G behind; other pools are the DLA's"
         )
     return float(match[1]) * _MIB_PER_UNIT[match[2]]
+
+
+def _whole(text: str) -> int:
+    if not re.fullmatch(r"\d{1,9}", text):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number, 0 or more")
+    return int(text)
 
 
 def _shapes(text: str) -> dict[str, Shape]:

@@ -16,7 +16,8 @@ from pixelrt.file_kind import FileKind, kind_of
 from pixelrt.manifest import Artifact, GateCheck, Manifest
 from pixelrt.onnx_file import OnnxTensor, read_onnx
 from pixelrt.terminal import heading, say, say_pairs, say_table, size_text, styled
-from pixelrt.trt import FLAVOURS, inspect_engine
+from pixelrt.trt import FLAVOURS, EngineFacts, EngineHeader, Flavour, examine_engine, inspect_engine
+from pixelrt.trt.profiles import KINDS, shape_text
 
 _EPILOG = """\
 examples:
@@ -27,6 +28,7 @@ examples:
 exits with 1 if a file of the bundle is missing, damaged or changed
 """
 
+_NO_BUNDLE = "in none that knows it"
 _ENGINE_SUFFIXES = (".engine", ".plan", ".trt")
 _OTHERS = {
     FileKind.LFS_POINTER: "a Git LFS pointer, not the file itself; fetch it with: git lfs pull",
@@ -52,6 +54,11 @@ def add_parser(subparsers: Any) -> None:
         epilog=_EPILOG,
     )
     parser.add_argument("path", metavar="PATH", help="folder of a bundle, engine file or ONNX file")
+    parser.add_argument(
+        "--load",
+        action="store_true",
+        help="let TensorRT load an engine that no bundle vouches for; that runs code which is in it",
+    )
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
 
 
@@ -66,7 +73,7 @@ def run(arguments: argparse.Namespace) -> int:
     if kind == "bundle":
         return _bundle(Bundle.open(path), as_json=arguments.json)
     if kind == "engine":
-        return _engine(path, as_json=arguments.json)
+        return _engine(path, load=arguments.load, as_json=arguments.json)
     return _onnx(path, as_json=arguments.json)
 
 
@@ -281,9 +288,10 @@ def _onnx(path: Path, *, as_json: bool) -> int:
     return 0
 
 
-def _engine(path: Path, *, as_json: bool) -> int:
+def _engine(path: Path, *, load: bool, as_json: bool) -> int:
     header = inspect_engine(path)
     known, problem, stranger = _entry(path)
+    facts, silence = _facts(path, header.flavour, load=load or (known is not None and not problem))
     if as_json:
         plain = {
             "kind": "engine",
@@ -292,26 +300,71 @@ def _engine(path: Path, *, as_json: bool) -> int:
             "manifest": dataclasses.asdict(known) if known else None,
             "problem": problem,
             "note": stranger,
+            "loaded": dataclasses.asdict(facts) if facts else None,
+            "not_loaded": silence,
         }
         say(json.dumps(plain, indent=2))
     else:
         say(styled(f"Engine {path}", "bold"))
-        say_pairs(
-            [
-                ("built by", f"{FLAVOURS[header.flavour]} {header.version}, which alone can load it"),
-                (
-                    "runs on",
-                    " ".join(header.targets) or "the kind of GPU it was built on; it does not say which",
-                ),
-                ("size", size_text(header.size_bytes)),
-                *(
-                    _entry_pairs(known, problem)
-                    if known
-                    else [("bundle", stranger or "in none that knows it")]
-                ),
-            ]
-        )
+        in_bundle = _entry_pairs(known, problem) if known else [("bundle", stranger or _NO_BUNDLE)]
+        say_pairs([*_header_pairs(header), *in_bundle, *_facts_pairs(facts, silence)])
+        if facts:
+            _show_facts(facts)
     return PixelRTError.exit_code if problem else 0
+
+
+def _header_pairs(header: EngineHeader) -> list[tuple[str, str]]:
+    targets = " ".join(header.targets) or "the kind of GPU it was built on; it does not say which"
+    return [
+        ("built by", f"{FLAVOURS[header.flavour]} {header.version}, which alone can load it"),
+        ("runs on", targets),
+        ("size", size_text(header.size_bytes)),
+    ]
+
+
+def _facts(path: Path, flavour: Flavour, *, load: bool) -> tuple[EngineFacts | None, str]:
+    """What the engine says of itself once it is loaded, or why it is not."""
+    if not load:
+        return (
+            None,
+            "that runs code which is in it, and no bundle vouches for it; --load does it all the same",
+        )
+    try:
+        return examine_engine(path.read_bytes(), flavour), ""
+    except PixelRTError as problem:
+        return None, str(problem)
+
+
+def _facts_pairs(facts: EngineFacts | None, silence: str) -> list[tuple[str, str]]:
+    if facts is None:
+        return [("loaded", f"no: {silence}")]
+    layers = ", ".join(f"{number} {kind}" for kind, number in facts.layers.items())
+    pairs = [
+        ("loaded", "yes, so what follows is what the engine holds"),
+        ("layers", f"{facts.num_layers}: {layers or facts.silence}"),
+        ("memory", f"{size_text(facts.device_memory_bytes)} per execution context, beside the weights"),
+        ("aux. streams", str(facts.num_aux_streams)),
+        ("refittable", "yes" if facts.refittable else "no"),
+        ("verbosity", facts.profiling_verbosity),
+    ]
+    if facts.on_accelerator:
+        pairs.append(
+            ("accelerator", f"{facts.on_accelerator} layers; on the GPU: {', '.join(facts.fallback)}")
+        )
+    return pairs
+
+
+def _show_facts(facts: EngineFacts) -> None:
+    _show_tensors(
+        [OnnxTensor(tensor.name, tensor.dtype, tensor.shape) for tensor in facts.inputs],
+        [OnnxTensor(tensor.name, tensor.dtype, tensor.shape) for tensor in facts.outputs],
+    )
+    for index, profile in enumerate(facts.profiles):
+        heading(f"Shapes that it accepts, profile {index}")
+        rows = [
+            (name, *(shape_text(getattr(shapes, kind)) for kind in KINDS)) for name, shapes in profile.items()
+        ]
+        say_table(("input", *KINDS), rows)
 
 
 def _entry(path: Path) -> tuple[Artifact | None, str, str]:
@@ -331,6 +384,8 @@ def _entry_pairs(known: Artifact, problem: str) -> list[tuple[str, str]]:
     return [
         ("targets", " ".join(known.targets) or "not recorded"),
         ("options", options or "none"),
+        *([("layers", f"{known.layers_text}, says the manifest")] if known.layers else []),
+        *([("on the GPU", ", ".join(known.fallback))] if known.fallback else []),
         ("build time", f"{known.build_seconds:.1f} s"),
         ("sha256", problem or "as the bundle's manifest says"),
     ]

@@ -1,9 +1,12 @@
 """All that knows TensorRT: flavours and versions, building, and what an engine file is.
 
-building    what callers use: build_engine, build_bundle, dry_run
-process     the child process in which TensorRT runs; protocol: what the two tell each other
-worker      the child's main; it uses library, targets, network and builder
+building    what callers use: build_engine, build_bundle, dry_run; options: what they take
+examining   what an engine says of itself once it is loaded, in a child process
 header      what an engine file says about itself, without TensorRT and without a GPU
+process     the child process in which TensorRT runs; protocol: what the two tell each other
+worker      the child's main; it uses library, targets, network, builder with settings and timing_cache, and
+            inspection
+refitting   puts weights into a loaded engine that was built without them
 
 Importing this imports no TensorRT: that happens in the child.
 """
@@ -21,10 +24,14 @@ from pixelrt.trt.building import (
     choose_flavour,
     dry_run,
 )
+from pixelrt.trt.examining import examine_engine
 from pixelrt.trt.header import EngineHeader, inspect_engine
 from pixelrt.trt.library import FLAVOURS, Flavour, installed_flavours
 from pixelrt.trt.network import NodeProblem
+from pixelrt.trt.options import EngineOptions
 from pixelrt.trt.profiles import Profile, ShapeRange, profile_of
+from pixelrt.trt.protocol import EngineFacts
+from pixelrt.trt.refitting import refit
 from pixelrt.trt.targets import LOCAL, RTX_TARGETS, default_targets
 
 __all__ = [
@@ -34,7 +41,9 @@ __all__ = [
     "BuildOptions",
     "BuiltEngine",
     "DryRun",
+    "EngineFacts",
     "EngineHeader",
+    "EngineOptions",
     "Flavour",
     "NodeProblem",
     "Profile",
@@ -44,9 +53,11 @@ __all__ = [
     "choose_flavour",
     "default_targets",
     "dry_run",
+    "examine_engine",
     "inspect_engine",
     "installed_flavours",
     "profile_of",
+    "refit",
 ]
 
 # TensorRT's own messages are there for whoever configures logging; what went wrong is in the exception.

@@ -141,7 +141,7 @@ def _child(folder: Path, writing: int) -> Iterator[subprocess.Popen[bytes]]:
             )
     except OSError as problem:
         raise BuildError(
-            f"the process that builds cannot be started ({sys.executable} in {folder}: {problem.strerror}); "
+            f"the process for TensorRT cannot be started ({sys.executable} in {folder}: {problem.strerror}); "
             "the machine may be out of memory or processes, or the disk full; TMPDIR names another place"
         ) from problem
     finally:
@@ -182,7 +182,7 @@ def _sudden_end(code: int, phase: str, folder: Path) -> str:
     last = _last_words(folder)
     if code == -signal.SIGKILL:
         return (
-            f"the build was killed (SIGKILL) during {phase!r}, most likely because the machine ran out of "
+            f"TensorRT was killed (SIGKILL) during {phase!r}, most likely because the machine ran out of "
             "memory (see: dmesg); close other programs, lower --memPoolSize=workspace:N or the largest "
             f"shapes, --maxShapes{last}"
         )
@@ -192,7 +192,7 @@ def _sudden_end(code: int, phase: str, folder: Path) -> str:
             f"TensorRT crashed ({name}) during {phase!r}; nothing was written. "
             f"It is a bug in TensorRT or its driver: try another version, and --verbose{last}"
         )
-    return f"the build ended with status {code} during {phase!r} and said nothing{last}"
+    return f"TensorRT's process ended with status {code} during {phase!r} and said nothing{last}"
 
 
 def _last_words(folder: Path) -> str:

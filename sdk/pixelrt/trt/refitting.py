@@ -35,9 +35,9 @@ def refit(library: Library, engine: Any, onnx: bytes) -> None:
         raise BuildError(f"{library.title} cannot refit from ONNX: it has no OnnxParserRefitter")
     library.take_problems()
     refitter = library.make(trt.Refitter, engine, library.logger)
-    parser = library.make(trt.OnnxParserRefitter, refitter, library.logger)
-    if not parser.refit_from_bytes(onnx):
-        raise refusal_of(library, parser, "take the weights of the ONNX")
+    reader = library.make(trt.OnnxParserRefitter, refitter, library.logger)
+    if not reader.refit_from_bytes(onnx):
+        raise refusal_of(library, reader, "take the weights of the ONNX")
     missing = refitter.get_missing_weights()
     if missing:
         raise BuildError(
