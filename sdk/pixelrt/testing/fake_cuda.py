@@ -86,7 +86,7 @@ class FakeCuda:
             maps_host_memory=True,
             driver_version=(13, 0),
         )
-        self._gpu = Gpu(
+        self.gpu = Gpu(
             simulation=Simulation(order=order, seed=seed, check_races=check_races),
             memory=Memory(memory_bytes, shared=integrated),
             copy_gb_per_s=copy_gb_per_s,
@@ -94,11 +94,11 @@ class FakeCuda:
             fail_capture=fail_capture,
         )
         self._local = threading.local()
-        self.default_stream = FakeStream(self._gpu, handle=0)
+        self.default_stream = FakeStream(self.gpu, handle=0)
         """CUDA's default stream, in which another library may have put work."""
 
     def __repr__(self) -> str:
-        return f"FakeCuda(order={self._gpu.simulation.order!r}, live={self.live})"
+        return f"FakeCuda(order={self.gpu.simulation.order!r}, live={self.live})"
 
     def __enter__(self) -> FakeCuda:
         return self
@@ -116,7 +116,7 @@ class FakeCuda:
     @contextmanager
     def current(self) -> Iterator[None]:
         """Make the context current on this thread; see `Driver.current` and `is_current`."""
-        if self._gpu.closed:
+        if self.gpu.closed:
             raise DeviceError("Driver.current: the driver is closed")
         self._local.depth = getattr(self._local, "depth", 0) + 1
         try:
@@ -126,67 +126,67 @@ class FakeCuda:
 
     def allocate(self, size_bytes: int) -> FakeDeviceMemory:
         """Memory of the GPU; see `Driver.allocate`."""
-        with self._gpu.call("Driver.allocate", in_capture=False):
-            return FakeDeviceMemory(self._gpu, self._gpu.memory.allocate(size_bytes, "device memory"))
+        with self.gpu.call("Driver.allocate", in_capture=False):
+            return FakeDeviceMemory(self.gpu, self.gpu.memory.allocate(size_bytes, "device memory"))
 
     def allocate_host(self, size_bytes: int, *, mapped: bool = False) -> FakeHostMemory:
         """Page-locked memory; see `Driver.allocate_host`."""
-        with self._gpu.call("Driver.allocate_host", in_capture=False):
+        with self.gpu.call("Driver.allocate_host", in_capture=False):
             kind: Kind = "mapped host memory" if mapped else "host memory"
-            return FakeHostMemory(self._gpu, self._gpu.memory.allocate(size_bytes, kind))
+            return FakeHostMemory(self.gpu, self.gpu.memory.allocate(size_bytes, kind))
 
     def stream(self, *, priority: int = 0) -> FakeStream:
         """A stream; see `Driver.stream`. The priority is kept and changes nothing."""
-        with self._gpu.call("Driver.stream"):
-            return FakeStream(self._gpu, handle=0x10 + self._gpu.made["stream"], priority=priority)
+        with self.gpu.call("Driver.stream"):
+            return FakeStream(self.gpu, handle=0x10 + self.gpu.made["stream"], priority=priority)
 
     def event(self, *, timing: bool = False, blocking: bool = False) -> FakeEvent:
         """An event; see `Driver.event`."""
-        with self._gpu.call("Driver.event"):
-            return FakeEvent(self._gpu, timing=timing, blocking=blocking)
+        with self.gpu.call("Driver.event"):
+            return FakeEvent(self.gpu, timing=timing, blocking=blocking)
 
     def memory(self) -> tuple[int, int]:
         """Free and total bytes."""
-        with self._gpu.call("Driver.memory"):
-            return self._gpu.memory.total_bytes - self._gpu.memory.used_bytes, self._gpu.memory.total_bytes
+        with self.gpu.call("Driver.memory"):
+            return self.gpu.memory.total_bytes - self.gpu.memory.used_bytes, self.gpu.memory.total_bytes
 
     def synchronize(self) -> None:
         """Wait for everything; see `Driver.synchronize`."""
-        with self._gpu.call("Driver.synchronize", in_capture=False):
-            self._gpu.simulation.finish_all()
+        with self.gpu.call("Driver.synchronize", in_capture=False):
+            self.gpu.simulation.finish_all()
 
     def close(self) -> None:
         """Free the context. What was made with it can still be closed, and nothing else."""
-        self._gpu.closed = True
+        self.gpu.closed = True
 
     @property
     def captures_graphs(self) -> bool:
         """Whether streams can be captured."""
-        return self._gpu.captures_graphs
+        return self.gpu.captures_graphs
 
     @property
     def live(self) -> dict[str, int]:
         """What was made and is not freed."""
-        with self._gpu.lock:
-            return {kind: self._gpu.made[kind] - self._gpu.freed[kind] for kind in _LIVE}
+        with self.gpu.lock:
+            return {kind: self.gpu.made[kind] - self.gpu.freed[kind] for kind in _LIVE}
 
     # --- for tests ------------------------------------------------------------------------------------------
 
     @property
     def timeline(self) -> tuple[Span, ...]:
         """What the engines did, in the order in which they began."""
-        with self._gpu.lock:
-            return self._gpu.simulation.timeline
+        with self.gpu.lock:
+            return self.gpu.simulation.timeline
 
     @property
     def now_ms(self) -> float:
         """The host's clock, in simulated time. It moves when the host waits, and in `pass_time`."""
-        return self._gpu.simulation.now_ms
+        return self.gpu.simulation.now_ms
 
     @property
     def num_pending(self) -> int:
         """How many operations are still to be done."""
-        return self._gpu.simulation.num_pending
+        return self.gpu.simulation.num_pending
 
     @property
     def is_current(self) -> bool:
@@ -199,8 +199,8 @@ class FakeCuda:
         Raises:
             InputError: If the duration is negative.
         """
-        with self._gpu.lock:
-            self._gpu.simulation.pass_time(duration_ms)
+        with self.gpu.lock:
+            self.gpu.simulation.pass_time(duration_ms)
 
     def fail(self, call: str, error: Exception) -> None:
         """Let the next call of that name raise an error. Several queue up.
@@ -214,8 +214,8 @@ class FakeCuda:
         Raises:
             InputError: If there is no such call.
         """
-        with self._gpu.lock:
-            self._gpu.fail(call, error)
+        with self.gpu.lock:
+            self.gpu.fail(call, error)
 
     def view(self, address: int, size_bytes: int) -> Bytes:
         """The bytes at an address that the GPU can use, for an executor's action and for a test's eyes.
@@ -223,8 +223,8 @@ class FakeCuda:
         Raises:
             DeviceError: If they are not allocated.
         """
-        with self._gpu.lock:
-            return self._gpu.memory.on_device(address, size_bytes)
+        with self.gpu.lock:
+            return self.gpu.memory.on_device(address, size_bytes)
 
 
 if TYPE_CHECKING:

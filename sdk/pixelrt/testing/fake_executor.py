@@ -15,6 +15,7 @@ from pixelrt.errors import ContextLost, DeviceError, ExecutionFailed, InputError
 from pixelrt.pipeline.executor import Binding, Executor
 from pixelrt.tensors import Shape, TensorSpec
 from pixelrt.testing.fake_cuda import FakeCuda
+from pixelrt.testing.gpu import fake
 from pixelrt.testing.resources import FakeDeviceMemory
 from pixelrt.testing.simulation import Range
 from pixelrt.testing.stream import FakeStream
@@ -165,15 +166,17 @@ class FakeExecutor:
 
 
 class FakeBinding:
-    """The shapes and addresses of one slot. It is a `Binding`, see `pixelrt.pipeline.executor`."""
+    """The shapes and addresses of one slot. It is a `Binding`, see `pixelrt.pipeline.executor`.
+
+    Attributes:
+        stream: Where all its runs go.
+    """
 
     def __init__(self, executor: FakeExecutor, stream: Stream) -> None:
-        if not isinstance(stream, FakeStream):
-            raise InputError(f"{type(stream).__name__} came, expected a stream of the fake driver")
+        self.stream = fake(stream, FakeStream, executor.cuda.gpu)
         taken = executor.network.binding_bytes
         self._own: FakeDeviceMemory | None = executor.cuda.allocate(taken) if taken else None
         self._executor = executor
-        self._stream = stream
         self._shapes: dict[str, Shape] = {}
         self._needed_bytes = 0
         self._scratch: Range | None = None
@@ -226,14 +229,14 @@ class FakeBinding:
         reads = tuple(self._range(spec) for spec in self._executor.inputs)
         writes = tuple(self._range(spec) for spec in self._executor.outputs)
         used = (self._scratch[0], self._needed_bytes) if self._scratch and self._needed_bytes else None
-        self._stream.run(
+        self.stream.run(
             self._action(used),
             label="run",
             duration_ms=self._executor.network.compute_ms,
             reads=reads,
             writes=(*writes, *([used] if used else [])),
         )
-        self._warm = self._warm or not self._stream.capturing
+        self._warm = self._warm or not self.stream.capturing
 
     def close(self) -> None:
         """Free it; a second time does nothing."""
@@ -250,7 +253,7 @@ class FakeBinding:
 
     def _unready(self, stream: Stream) -> str:
         network = self._executor.network
-        if stream is not self._stream:
+        if stream is not self.stream:
             return "it was put into another stream than the binding was made for"
         if not self._shapes:
             return "its shapes were not set"
@@ -258,9 +261,9 @@ class FakeBinding:
             return "its addresses were not set since the last change of shapes"
         if self._needed_bytes and self._scratch is None:
             return "its scratch memory was not set since the last change of shapes"
-        if self._stream.capturing and network.uncapturable:
+        if self.stream.capturing and network.uncapturable:
             return f"it cannot be captured: {network.uncapturable}"
-        if self._stream.capturing and network.needs_warm_up and not self._warm:
+        if self.stream.capturing and network.needs_warm_up and not self._warm:
             return "its first run at new shapes cannot be captured; run it once before"
         return ""
 

@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pixelrt.errors import ContextLost, DeviceError, DeviceLost, InputError
 from pixelrt.strict import suggestion
 from pixelrt.testing.capture import Capture
-from pixelrt.testing.memory import Memory
+from pixelrt.testing.memory import Block, Memory
 from pixelrt.testing.simulation import Simulation
 
 if TYPE_CHECKING:
     from pixelrt.testing.stream import FakeStream
 
 AnyResource = TypeVar("AnyResource", bound="Resource")
-Kind = TypeVar("Kind")
 CALLS = (
     "Driver.allocate",
     "Driver.allocate_host",
@@ -98,6 +97,11 @@ class Gpu:
                 self.lost = problem
                 raise
 
+    def free(self, block: Block) -> None:
+        """Give memory back."""
+        self.memory.free(block)
+        self.simulation.forget(block.address, block.array.size)
+
     def end(self, capture: Capture) -> None:
         """Give back the streams of a capture."""
         with self.lock:
@@ -161,7 +165,7 @@ class Resource:
         return
 
 
-def fake(given: Any, expected: type[Kind]) -> Kind:
+def fake(given: Any, expected: type[AnyResource], gpu: Gpu) -> AnyResource:
     """What a protocol's argument is here.
 
     Raises:
@@ -169,4 +173,6 @@ def fake(given: Any, expected: type[Kind]) -> Kind:
     """
     if not isinstance(given, expected):
         raise InputError(f"{type(given).__name__} came, expected a {expected.__name__} of the fake driver")
+    if given.gpu is not gpu:
+        raise InputError(f"the {given.kind} belongs to another FakeCuda")
     return given

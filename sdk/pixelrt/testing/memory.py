@@ -79,6 +79,16 @@ class Memory:
         self._addresses.remove(block.address)
         block.array.fill(FREED)
 
+    def check(self, view: Bytes) -> None:
+        """Refuse bytes whose block was freed since `on_device` or `page_locked` gave them.
+
+        As long as somebody holds them, no other block is where they are.
+
+        Raises:
+            DeviceError: Saying where they are.
+        """
+        self._block(int(view.ctypes.data), view.size)
+
     def on_device(self, address: int, size_bytes: int) -> Bytes:
         """The bytes at an address that the GPU can use.
 
@@ -94,7 +104,7 @@ class Memory:
         return _part(block, address, size_bytes)
 
     def page_locked(self, array: Bytes) -> Bytes:
-        """Check an array that is copied from or to.
+        """The bytes, in one row, of an array that is copied from or to.
 
         Raises:
             InputError: If it is not contiguous uint8.
@@ -108,7 +118,7 @@ class Memory:
         block = self._block(int(array.ctypes.data), array.size, "is not page-locked: use allocate_host")
         if block.kind == "device memory":
             raise DeviceError(f"{array.ctypes.data:#x} is device memory, expected page-locked host memory")
-        return array
+        return array.reshape(-1)
 
     def _block(self, address: int, size_bytes: int, otherwise: str = "is not allocated, or freed") -> Block:
         place = bisect.bisect_right(self._addresses, address)

@@ -44,7 +44,7 @@ class FakeDeviceMemory(Resource):
         return self._block.array
 
     def _free(self) -> None:
-        self.gpu.memory.free(self._block)
+        self.gpu.free(self._block)
 
 
 class FakeHostMemory(Resource):
@@ -78,7 +78,7 @@ class FakeHostMemory(Resource):
         return self._block.address if self._block.visible else None
 
     def _free(self) -> None:
-        self.gpu.memory.free(self._block)
+        self.gpu.free(self._block)
 
 
 class FakeEvent(Resource):
@@ -109,7 +109,7 @@ class FakeEvent(Resource):
     def elapsed_ms(self, since: Event) -> float:
         """Simulated time from another event to this one; see `Event.elapsed_ms`."""
         with self.gpu.call("Event.elapsed_ms"):
-            start, end = _timed(since), _timed(self)
+            end, start = _timed(self), _timed(fake(since, FakeEvent, self.gpu))
             return end.end_ms - start.end_ms
 
     def recorded(self) -> Operation | None:
@@ -124,12 +124,11 @@ class FakeEvent(Resource):
         return self.mark
 
 
-def _timed(event: Event) -> Operation:
-    given = fake(event, FakeEvent)
-    given.check_open()
-    if not given.timing:
+def _timed(event: FakeEvent) -> Operation:
+    event.check_open()
+    if not event.timing:
         raise InputError("time between events that were not made with timing=True")
-    mark = given.recorded()
+    mark = event.recorded()
     if mark is None or not mark.done:
         raise DeviceError(f"the event {'was never recorded' if mark is None else 'is not done yet'}")
     return mark

@@ -63,6 +63,7 @@ class Operation:
     index: int
     lane: Lane
     work: Work
+    """When it has run, its label alone: what it held can then be freed."""
     after: tuple[Operation, ...]
     """What it waits for; emptied when it has run."""
     clock: Clock
@@ -109,7 +110,7 @@ class Simulation:
     _host: Clock = field(default_factory=dict, init=False)
     _accesses: list[_Access] = field(default_factory=list, init=False)
     _busy: dict[Engine, list[tuple[float, float]]] = field(default_factory=dict, init=False)
-    _spans: list[Span] = field(default_factory=list, init=False)
+    _spans: dict[int, Span] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         if self.order not in get_args(Order):
@@ -120,7 +121,8 @@ class Simulation:
     @property
     def timeline(self) -> tuple[Span, ...]:
         """What has run, in the order in which it started."""
-        return tuple(sorted(self._spans, key=lambda span: (span.start_ms, span.end_ms)))
+        asked = sorted(self._spans.items())
+        return tuple(span for _, span in sorted(asked, key=lambda entry: entry[1].start_ms))
 
     @property
     def num_pending(self) -> int:
@@ -170,6 +172,14 @@ class Simulation:
             self._run_needed(awaited)
         for operation in awaited:
             self._learn(operation)
+
+    def forget(self, address: int, size_bytes: int) -> None:
+        """Memory was freed: what used it cannot race with those who get the same address."""
+        self._accesses = [
+            access
+            for access in self._accesses
+            if access.end <= address or access.start >= address + size_bytes
+        ]
 
     def finish_all(self) -> None:
         """Let the host wait for everything."""
@@ -241,11 +251,12 @@ class Simulation:
 
     def _run(self, operation: Operation) -> None:
         del self._pending[operation.index]
-        operation.done, operation.after = True, ()
         work = operation.work
+        operation.done, operation.after, operation.work = True, (), Work(label=work.label)
         if work.engine is not None:
-            span = Span(work.engine, operation.lane[0], work.label, operation.start_ms, operation.end_ms)
-            self._spans.append(span)
+            self._spans[operation.index] = Span(
+                work.engine, operation.lane[0], work.label, operation.start_ms, operation.end_ms
+            )
         if work.action is not None:
             work.action()
 

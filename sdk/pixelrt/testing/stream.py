@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pixelrt.cuda.protocol import Event, Stream
-from pixelrt.errors import ContextLost, DeviceError, DeviceLost
+from pixelrt.errors import ContextLost, DeviceError, InputError
 from pixelrt.testing.capture import Capture, CapturedMark, Node, launch
 from pixelrt.testing.gpu import Gpu, Resource, fake
 from pixelrt.testing.resources import FakeEvent
@@ -40,37 +40,25 @@ class FakeStream(Resource):
         """Copy page-locked bytes up; see `Stream.copy_to_device`."""
         with self._use("copy_to_device"):
             memory = self.gpu.memory
-            memory.page_locked(source)
-            memory.on_device(target, source.size)
-
-            def copy() -> None:
-                memory.on_device(target, source.size)[:] = memory.page_locked(source).reshape(-1)
-
-            self._put_copy("up", copy, (_range(source), (target, source.size)))
+            self._put_copy("up", memory.on_device(target, source.size), memory.page_locked(source))
 
     def copy_to_host(self, target: Bytes, source: int) -> None:
         """Copy down into page-locked bytes; see `Stream.copy_to_host`."""
         with self._use("copy_to_host"):
+            if not target.flags.writeable:
+                raise InputError("bytes to copy to are read-only, expected an array that can be written")
             memory = self.gpu.memory
-            memory.page_locked(target)
-            memory.on_device(source, target.size)
-
-            def copy() -> None:
-                memory.page_locked(target).reshape(-1)[:] = memory.on_device(source, target.size)
-
-            self._put_copy("down", copy, ((source, target.size), _range(target)))
+            self._put_copy("down", memory.page_locked(target), memory.on_device(source, target.size))
 
     def copy_on_device(self, target: int, source: int, size_bytes: int) -> None:
         """Copy on the GPU; see `Stream.copy_on_device`."""
         with self._use("copy_on_device"):
+            if size_bytes < 1:
+                raise InputError(f"size_bytes is {size_bytes}, expected at least 1")
             memory = self.gpu.memory
-            memory.on_device(source, size_bytes)
-            memory.on_device(target, size_bytes)
-
-            def copy() -> None:
-                memory.on_device(target, size_bytes)[:] = memory.on_device(source, size_bytes).copy()
-
-            self._put_copy("compute", copy, ((source, size_bytes), (target, size_bytes)))
+            self._put_copy(
+                "compute", memory.on_device(target, size_bytes), memory.on_device(source, size_bytes)
+            )
 
     def run(
         self,
@@ -94,13 +82,13 @@ class FakeStream(Resource):
             DeviceError: If some of that is not allocated, or the stream is closed.
         """
         with self._use("run"):
-            for address, size_bytes in (*reads, *writes):
-                self.gpu.memory.on_device(address, size_bytes)
+            memory = self.gpu.memory
+            used = [memory.on_device(address, size_bytes) for address, size_bytes in (*reads, *writes)]
             work = Work(
                 label=label,
                 engine="compute",
                 duration_ms=duration_ms,
-                action=_guarded(label, action),
+                action=self._guarded(label, action, used),
                 reads=reads,
                 writes=writes,
             )
@@ -109,14 +97,14 @@ class FakeStream(Resource):
     def record(self, event: Event) -> None:
         """Put a mark; see `Stream.record`."""
         with self._use("record"):
-            marked = fake(event, FakeEvent)
+            marked = fake(event, FakeEvent, self.gpu)
             marked.check_open()
             marked.mark = self._mark()
 
     def wait(self, event: Event) -> None:
         """Wait for an event; see `Stream.wait`."""
         with self._use("wait"):
-            awaited = fake(event, FakeEvent)
+            awaited = fake(event, FakeEvent, self.gpu)
             awaited.check_open()
             if awaited.mark is not None:
                 self._wait(awaited.mark)
@@ -196,18 +184,34 @@ class FakeStream(Resource):
             return "work of another stream is in it, and the stream that was captured does not wait for it"
         return self.gpu.fail_capture
 
-    def _put_copy(self, engine: Engine, copy: Callable[[], None], ranges: tuple[Range, Range]) -> None:
-        source, target = ranges
+    def _put_copy(self, engine: Engine, target: Bytes, source: Bytes) -> None:
         label = {"up": "copy to device", "compute": "copy on device", "down": "copy to host"}[engine]
+
+        def copy() -> None:
+            target[:] = source
+
         work = Work(
             label=label,
             engine=engine,
-            duration_ms=source[1] / (self.gpu.copy_gb_per_s * 1e6),
-            action=_guarded(label, copy),
-            reads=(source,),
-            writes=(target,),
+            duration_ms=source.size / (self.gpu.copy_gb_per_s * 1e6),
+            action=self._guarded(label, copy, [target, source]),
+            reads=(_range(source),),
+            writes=(_range(target),),
         )
         self._put(work)
+
+    def _guarded(self, label: str, action: Callable[[], None], used: Sequence[Bytes]) -> Callable[[], None]:
+        """Let work whose memory was freed meanwhile end as it ends on a GPU."""
+
+        def guarded() -> None:
+            try:
+                for view in used:
+                    self.gpu.memory.check(view)
+            except DeviceError as problem:
+                raise ContextLost(f"{label}: illegal address: {problem}") from problem
+            action()
+
+        return guarded
 
     def _put(self, work: Work) -> None:
         if self._capture is not None:
@@ -258,27 +262,13 @@ class FakeGraph(Resource):
         """Put its work into a stream, behind its own last launch; see `Graph.launch`."""
         with self.gpu.call("Graph.launch"):
             self.check_open()
-            target = fake(stream, FakeStream)
+            target = fake(stream, FakeStream, self.gpu)
             target.check_open()
             if target.capturing:
                 raise DeviceError("the fake driver cannot capture the launch of a graph")
             before = (*target._tail, *([self._last] if self._last is not None else []))
             self._last = launch(self.gpu.simulation, self.nodes, target.handle, before)
             target._tail = (self._last,)
-
-
-def _guarded(label: str, action: Callable[[], None]) -> Callable[[], None]:
-    """Let memory that was freed meanwhile end as it ends on a GPU."""
-
-    def guarded() -> None:
-        try:
-            action()
-        except (ContextLost, DeviceLost):
-            raise
-        except DeviceError as problem:
-            raise ContextLost(f"{label}: illegal address: {problem}") from problem
-
-    return guarded
 
 
 def _range(array: Bytes) -> Range:
