@@ -5,6 +5,7 @@ It has neither graphs, nor priorities of streams, nor a way to name a stream of 
 
 from __future__ import annotations
 
+import ctypes
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,7 +42,10 @@ class _PyCuda:
     """The calls.
 
     Handles are boxes, lists of one object of pycuda: streams and events are freed by their destructors only,
-    and emptying the box calls them where the context is current.
+    and taking them out of the box calls those where the context is current.
+
+    What is not freed when the interpreter ends is left to CUDA: pycuda's destructors would still call it, and
+    give up the primary context as if it were one of their own.
     """
 
     name = NAME
@@ -55,7 +59,7 @@ class _PyCuda:
             cuda.init()
             gpu = cuda.Device(index)
             self.device = self._describe(gpu, index)
-            self._primary = gpu.retain_primary_context()
+            self._primary = _keep(gpu.retain_primary_context())
         self._opening = False
 
     @contextmanager
@@ -98,48 +102,48 @@ class _PyCuda:
     def _detach(self) -> None:
         self._primary.push()
         self._primary.detach()
+        _let_go(self._primary)
 
     def allocate(self, size_bytes: int) -> tuple[Any, int]:
         with self._checked():
             memory = self._cuda.mem_alloc(size_bytes)
-        return [memory], int(memory)
+        return [_keep(memory)], int(memory)
 
     def free(self, memory: Any) -> None:
         with self._checked():
-            memory.pop().free()
+            _let_go(memory.pop())
 
     def allocate_host(self, size_bytes: int, mapped: bool) -> tuple[Any, int, int | None]:
         flags = self._cuda.host_alloc_flags
         chosen = flags.PORTABLE | (flags.DEVICEMAP if mapped else 0)
         with self._checked():
             array = self._cuda.pagelocked_empty(size_bytes, np.uint8, mem_flags=chosen)
-            memory = [array.base]
             device_address = int(array.base.get_device_pointer()) if mapped else None
-        return memory, int(array.ctypes.data), device_address
+        return [_keep(array.base)], int(array.ctypes.data), device_address
 
     def free_host(self, memory: Any) -> None:
         with self._checked():
-            memory.pop().free()
+            _let_go(memory.pop())
 
     def new_stream(self, priority: int) -> tuple[Any, int]:
         if priority:
             raise DeviceError(f"pycuda cannot give a stream the priority {priority}, only 0; {_INSTEAD}")
         with self._checked():
-            stream = [self._cuda.Stream(_NON_BLOCKING)]
-        return stream, int(stream[0].handle)
+            stream = _keep(self._cuda.Stream(_NON_BLOCKING))
+        return [stream], int(stream.handle)
 
     def free_stream(self, stream: Any) -> None:
-        stream.clear()
+        _let_go(stream.pop())
 
     def new_event(self, timing: bool, blocking: bool) -> Any:
         kinds = self._cuda.event_flags
         flags = 0 if timing else int(kinds.DISABLE_TIMING)
         flags |= int(kinds.BLOCKING_SYNC) if blocking else 0
         with self._checked():
-            return [self._cuda.Event(flags)]
+            return [_keep(self._cuda.Event(flags))]
 
     def free_event(self, event: Any) -> None:
-        event.clear()
+        _let_go(event.pop())
 
     def copy_to_device(self, target: int, source: Bytes, stream: Any) -> None:
         with self._checked():
@@ -206,3 +210,14 @@ class _PyCuda:
     def synchronize(self) -> None:
         with self._checked():
             self._cuda.Context.synchronize()
+
+
+def _keep(value: Any) -> Any:
+    """Count a reference that the end of the interpreter does not take away."""
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(value))
+    return value
+
+
+def _let_go(value: Any) -> None:
+    """Give that reference back; it is destroyed when the caller has no other."""
+    ctypes.pythonapi.Py_DecRef(ctypes.py_object(value))

@@ -17,8 +17,6 @@ KINDS = ("device memory", "host memory", "stream", "event", "graph")
 CLOSED_DRIVER = "this CUDA driver was closed; open another one"
 
 _LOG = logging.getLogger("pixelrt.cuda")
-_ABANDONED: list[Any] = []
-"""What could not be freed since its context is lost: a destructor would only try once more."""
 
 Own = TypeVar("Own", bound="Owned")
 Other = TypeVar("Other", bound="Owned")
@@ -125,7 +123,6 @@ class Context:
             with self:
                 free(handle)
         except (ContextLost, DeviceLost) as problem:
-            _ABANDONED.append(handle)
             _LOG.debug("not freed, since CUDA is lost: %s", problem)
         finally:
             self.drop(holder)
