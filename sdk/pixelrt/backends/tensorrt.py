@@ -24,6 +24,7 @@ from pixelrt.trt.engine import LoadedEngine, TensorRTExecutor, load_engine, supp
 from pixelrt.trt.gpu import LocalGpu, local_gpu
 from pixelrt.trt.library import Flavour, Library, installed_flavours, load_library
 from pixelrt.trt.profiles import profile_of
+from pixelrt.trt.refitting import refit
 from pixelrt.trt.runtime_cache import RuntimeCache
 
 _LOG = logging.getLogger("pixelrt.backends")
@@ -37,6 +38,8 @@ class _Found:
     artifact: Artifact
     name: str
     """File name, or where it was built to."""
+    read_model: Callable[[], bytes]
+    """The ONNX that it was built from, for an engine without weights."""
 
 
 class TensorRTBackend:
@@ -98,7 +101,7 @@ class TensorRTBackend:
             raise DeviceError(choice)
         build = BuildOptions(flavour=choice.installed.flavour, targets=(choice.target,))
         engine = build_engine(model, profile_of(manifest), build, options.progress)
-        found = _Found(engine.content, engine.artifact, engine.file_name)
+        found = _Found(engine.content, engine.artifact, engine.file_name, lambda: model)
         return _open(found, manifest, gpu, choice.installed.flavour, options)
 
 
@@ -124,8 +127,9 @@ def _installed(gpu: LocalGpu) -> tuple[Installed, ...]:
 
 
 def _engine(bundle: Bundle, choice: EngineChoice, gpu: LocalGpu, options: OpenOptions) -> _Found:
+    read_model = functools.partial(bundle.read, bundle.model)
     if choice.artifact is not None:
-        return _Found(bundle.read(choice.artifact), choice.artifact, choice.artifact.file)
+        return _Found(bundle.read(choice.artifact), choice.artifact, choice.artifact.file, read_model)
     build = BuildOptions(flavour=choice.installed.flavour, targets=(choice.target,))
     version = choice.installed.version
     if options.build == "never":
@@ -139,7 +143,8 @@ def _engine(bundle: Bundle, choice: EngineChoice, gpu: LocalGpu, options: OpenOp
         if cached.built:
             place = cached.path or "nowhere (see the warning)"
             _LOG.warning("%s; built one in %.1f s, kept in %s", choice.reason, cached.seconds, place)
-    return _Found(cached.content, cached.artifact, str(cached.path or cached.artifact.file))
+    name = str(cached.path or cached.artifact.file)
+    return _Found(cached.content, cached.artifact, name, read_model)
 
 
 def _cached(bundle: Bundle, choice: EngineChoice, gpu: LocalGpu) -> bool:
@@ -174,11 +179,15 @@ def _maker(
 ) -> Callable[[Driver, Streams], TensorRTExecutor]:
     """Makes executors that share one loaded engine; the first call loads it."""
     specs = (tuple(map(TensorSpec.of, manifest.inputs)), tuple(map(TensorSpec.of, manifest.outputs)))
-    trusted = bool(found.artifact.options.get("versionCompatible"))
+    built_with = found.artifact.options
+    carries_runtime = bool(built_with.get("versionCompatible")) and not built_with.get("excludeLeanRuntime")
 
     @functools.cache
     def loaded() -> LoadedEngine:
-        return load_engine(library, found.content, found.name, trust_host_code=trusted)
+        engine = load_engine(library, found.content, found.name, trust_host_code=carries_runtime)
+        if built_with.get("stripWeights"):
+            refit(library, engine.engine, found.read_model())
+        return engine
 
     def make(driver: Driver, streams: Streams) -> TensorRTExecutor:
         return TensorRTExecutor(
