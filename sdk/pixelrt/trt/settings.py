@@ -79,7 +79,8 @@ def _set(library: Library, config: Any, attribute: str, value: Any, option: str)
     taken = getattr(config, attribute)
     if taken != value:
         reason = f": {explain(said)}" if said else ""
-        raise BuildError(f"{library.title} does not take {option}, it makes {taken} of it{reason}")
+        held = getattr(taken, "name", taken)
+        raise BuildError(f"{library.title} does not take {option}, it makes {held} of it{reason}")
     if said:
         raise BuildError(f"{library.title} does not take {option}: {explain(said)}")
 

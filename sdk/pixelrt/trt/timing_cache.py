@@ -17,7 +17,7 @@ from typing import Any
 
 from pixelrt.bundle import locked, write_file
 from pixelrt.errors import BuildError, PixelRTError
-from pixelrt.trt.cache import cache_folder
+from pixelrt.trt.cache import private_folder
 from pixelrt.trt.gpu import LocalGpu
 from pixelrt.trt.library import Library, explain
 
@@ -28,13 +28,15 @@ _NO_EFFECT = "no-op"
 
 
 def default_file(library: Library, gpu: LocalGpu) -> Path:
-    """The file for a GPU and a version of TensorRT.
+    """The file for a GPU and a version of TensorRT, in a folder that is made if need be.
 
     Raises:
+        BuildError: If somebody else can write to that folder.
         InputError: If this user has no place for caches.
+        OSError: If the folder cannot be made.
     """
-    name = re.sub(r"[^A-Za-z0-9.]+", "_", f"{library.flavour}-{library.version}-{gpu.name}-{gpu.target}")
-    return cache_folder() / "timing" / f"{name}.cache"
+    name = re.sub(r"[^A-Za-z0-9.-]+", "_", f"{library.flavour}-{library.version}-{gpu.name}-{gpu.target}")
+    return private_folder("timing") / f"{name}.cache"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,7 @@ class TimingCache:
     def _usual(cls, library: Library, config: Any, gpu: LocalGpu) -> TimingCache | None:
         try:
             file = default_file(library, gpu)
-        except PixelRTError as problem:
+        except (PixelRTError, OSError) as problem:
             _LOG.warning("no timing cache, so all kernels are timed anew: %s", problem)
             return None
         cache, reason = _load(library, config, file)
@@ -92,7 +94,6 @@ class TimingCache:
     def store(self) -> None:
         """Write the times that the build has added; what goes wrong is logged: the engine is built by now."""
         try:
-            self.file.parent.mkdir(parents=True, exist_ok=True)
             with locked(self.file.parent):
                 write_file(self.file, self._merged())
         except (PixelRTError, OSError) as problem:
@@ -105,6 +106,7 @@ class TimingCache:
         if theirs is not None and not cache.combine(theirs, False):
             reason = explain(_take_messages(self.library))
             _LOG.info("the timing cache that was there is of no use here and is replaced: %s", reason)
+        _take_messages(self.library)
         return bytes(self.library.check(cache.serialize(), "to serialise its timing cache"))
 
 
