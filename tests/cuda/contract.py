@@ -239,12 +239,18 @@ class CudaContract:
     def test_waits_for_streams_of_others(self, driver: Driver, stream: Stream) -> None:
         stream.wait_for_stream(0)
         stream.synchronize()
-        with driver.stream() as other, driver.allocate(SIZE) as memory, driver.allocate_host(SIZE) as host:
+        with (
+            driver.stream() as other,
+            driver.allocate(2 * SIZE) as memory,
+            driver.allocate_host(SIZE) as host,
+        ):
             if not self.waits_for_other_streams:
                 with pytest.raises(DeviceError, match="synchronize that stream first"):
                     stream.wait_for_stream(other.handle)
                 return
             host.array[:] = noise(6)
+            for _ in range(20):  # so much that it is still at it when we would be done
+                other.copy_on_device(memory.address, memory.address + SIZE, SIZE)
             other.copy_to_device(memory.address, host.array)
             stream.wait_for_stream(other.handle)
             with driver.allocate_host(SIZE) as target:

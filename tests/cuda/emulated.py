@@ -143,10 +143,13 @@ class EmulatedContract(contract.CudaContract):  # type: ignore[misc,name-defined
         gc.collect()
         assert count("holders") == 0
 
-    def test_the_process_ends_while_everything_is_open(self) -> None:
+    def test_nothing_is_done_when_the_process_ends(self) -> None:
         program = (
-            "import ctypes, os, sys\n"
-            "sys.setdlopenflags(os.RTLD_LAZY); ctypes.CDLL('libcuda.so.1', os.RTLD_LAZY | os.RTLD_GLOBAL)\n"
+            "import atexit, ctypes, os, sys\n"
+            "sys.setdlopenflags(os.RTLD_LAZY)\n"
+            "emulator = ctypes.CDLL('libcuda.so.1', os.RTLD_LAZY | os.RTLD_GLOBAL)\n"
+            "kinds = b'stream', b'event', b'device memory', b'host memory', b'holders'\n"
+            "atexit.register(lambda: print(*(emulator.emulator_get(kind) for kind in kinds)))\n"
             "from pixelrt.cuda.opening import open_driver\n"
             f"driver = open_driver({self.name!r})\n"
             "kept = driver.stream(), driver.event(), driver.allocate(9), driver.allocate_host(9)\n"
@@ -155,7 +158,7 @@ class EmulatedContract(contract.CudaContract):  # type: ignore[misc,name-defined
         done = subprocess.run(
             [sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, timeout=60
         )
-        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+        assert (done.returncode, done.stdout, done.stderr) == (0, "1 1 1 1 1\n", "")
 
     @pytest.mark.parametrize(
         ("function", "make"),
