@@ -7,7 +7,7 @@ from typing import Any, Literal, TypedDict
 
 from pixelrt.errors import InputError
 from pixelrt.manifest import ColorOrder
-from pixelrt.session import Precision
+from pixelrt.session import GpuOptions, Precision
 
 LOADER = "pixelrt:load"
 
@@ -15,11 +15,13 @@ LOADER = "pixelrt:load"
 class LoadOptions(TypedDict, total=False):
     """The keyword arguments of `pixelrt.load`, which are passed on to it in the child."""
 
-    device: Literal["auto", "cpu", "cuda"]
+    device: str
     backend: str | None
     precision: Precision | None
     threads: int | None
     color: ColorOrder | None
+    build: Literal["auto", "never"]
+    gpu: GpuOptions | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,13 +32,15 @@ from numpy.typing import NDArray
 import pixelrt.errors
 from pixelrt.errors import DeviceError, PixelRTError
 from pixelrt.isolation.channel import Channel, ChannelEndError, SilenceError
-from pixelrt.isolation.protocol import Answer, Failed, Load, Plane, Ready, Request, Said
+from pixelrt.isolation.protocol import Answer, Failed, Load, Message, Plane, Ready, Request, Said
 from pixelrt.isolation.shared import SharedMemory
+from pixelrt.terminal import complain
 
 _LOG = logging.getLogger("pixelrt.isolation")
 _MOST_LINES = 12
 _LINES_BEFORE_CRASH = 4
 _PATIENCE_S = 5.0
+_LOOK_S = 1.0
 _START = (
     "import sys; sys.path[:] = sys.argv[5:]; "
     "from pixelrt.isolation.worker import main; main(*map(int, sys.argv[1:5]))"
@@ -170,7 +172,7 @@ class Child:
         deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
         try:
             self._channel.send(message)
-            while isinstance(answer := self._channel.receive(deadline_s), Said):
+            while isinstance(answer := self._listen(deadline_s), Said):
                 _log(answer)
         except SilenceError:
             raise ChildLostError(f"gave no answer within {timeout_s:g} s and was killed") from None
@@ -180,6 +182,17 @@ class Child:
             raise ChildLostError(f"was ended, because it said something strange: {problem}") from problem
         self._output.pass_on()
         return answer
+
+    def _listen(self, deadline_s: float | None) -> Message:
+        """Wait for a message, and meanwhile show what is printed: building an engine takes minutes."""
+        while True:
+            look_s = time.monotonic() + _LOOK_S
+            try:
+                return self._channel.receive(look_s if deadline_s is None else min(look_s, deadline_s))
+            except SilenceError:
+                self._output.pass_on()
+                if deadline_s is not None and time.monotonic() >= deadline_s:
+                    raise
 
     def _ending(self) -> str:
         """How a child that hung up has ended."""
@@ -210,9 +223,9 @@ class Output:
         return self._file.fileno()
 
     def pass_on(self) -> None:
-        """Log what was printed since the last time."""
+        """Show what was printed since the last time, as if it were printed here."""
         for line in self._take():
-            _LOG.info("printed in the child process: %s", line)
+            complain(line)
 
     def last_words(self) -> str:
         """The end of what was printed, or the place where Python noticed a crash, for a message."""

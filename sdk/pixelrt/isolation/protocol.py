@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 from pixelrt.manifest import ColorOrder
 from pixelrt.segmentation import Latency
-from pixelrt.session import SessionInfo
+from pixelrt.session import GpuOptions, SessionInfo
 from pixelrt.strict import decode
 
 
@@ -33,6 +33,9 @@ class Load:
     bundle: str
     """Its folder."""
     options: dict[str, Any]
+    """Keyword arguments of the loader."""
+    gpu: GpuOptions | None
+    """Another one, if there is one."""
     level: int
     """Of `logging`, from which records are worth telling."""
 

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixelrt.bundle import Bundle
+from pixelrt.cuda.interop import is_on_device
 from pixelrt.errors import (
     BundleError,
     ContextLost,
@@ -32,7 +33,7 @@ from pixelrt.isolation.protocol import Load
 from pixelrt.isolation.results import fetch, with_total
 from pixelrt.manifest import ClassInfo
 from pixelrt.segmentation import Segmentation, _check_frame
-from pixelrt.session import SessionInfo, SessionOptions
+from pixelrt.session import GpuOptions, SessionInfo, SessionOptions
 from pixelrt.strict import suggestion
 
 if TYPE_CHECKING:
@@ -75,7 +76,8 @@ class IsolatedSegmenter:
         self.options = options or IsolationOptions()
         self.restarts = 0
         _check_loading(loading or {})
-        self._loading = dict(loading or {})
+        self._loading: dict[str, Any] = dict(loading or {})
+        self._gpu: GpuOptions | None = self._loading.pop("gpu", None)
         self._busy = threading.Lock()
         self._closed = False
         self._frames = 0
@@ -267,7 +269,8 @@ class IsolatedSegmenter:
         return child
 
     def _start(self) -> Child:
-        order = Load(self.options.loader, str(self.bundle.path.absolute()), self._loading, _level())
+        folder = str(self.bundle.path.absolute())
+        order = Load(self.options.loader, folder, self._loading, self._gpu, _level())
         try:
             child = Child(order, self.options.start_timeout_s)
         except ChildLostError as lost:
@@ -362,11 +365,13 @@ def _check_loading(loading: LoadOptions) -> None:
                 f"{suggestion(name, list(LoadOptions.__annotations__))}"
             )
     values: dict[str, Any] = {name: value for name, value in loading.items() if name != "color"}
+    if values.get("gpu", ...) is None:
+        del values["gpu"]
     SessionOptions(**values)
 
 
 def _check_host(frame: object) -> None:
-    if hasattr(frame, "__cuda_array_interface__"):
+    if is_on_device(frame):
         raise InputError(
             f"the frame is a {type(frame).__name__} on the GPU, and a child process takes frames in host "
             "memory: copy it there, or use pixelrt.load"

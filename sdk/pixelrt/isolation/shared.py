@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from pixelrt.errors import OutOfMemory
 from pixelrt.isolation.protocol import Plane
+from pixelrt.machine import memory
 
 _ALIGNMENT_BYTES = 64
 _STEP_BYTES = 1 << 20
@@ -84,17 +85,22 @@ class SharedMemory:
         self._file.close()
 
     def _hold(self, size_bytes: int) -> None:
+        """Make it large enough. The pages are taken here: writing to what is not there ends a process.
+
+        What is available is asked for before: the kernel would not refuse, but kill processes to make room.
+        """
         held = os.fstat(self.descriptor).st_size
         if size_bytes <= held:
             return
         wanted = -(-size_bytes // _STEP_BYTES) * _STEP_BYTES
-        try:
-            os.posix_fallocate(self.descriptor, 0, wanted)
-        except OSError as problem:
+        found = memory()
+        if found is not None and wanted - held > found.available_bytes:
             raise OutOfMemory(
-                f"{wanted >> 20} MiB of memory to share with the other process cannot be had "
-                f"({problem.strerror}); close other programs, or hand over smaller frames or batches"
-            ) from problem
+                f"{wanted >> 20} MiB of memory to share with the other process cannot be had, "
+                f"{found.available_bytes >> 20} MiB are available; close other programs, or hand over "
+                "smaller frames or batches"
+            )
+        os.posix_fallocate(self.descriptor, 0, wanted)
 
     def _map(self) -> None:
         size_bytes = os.fstat(self.descriptor).st_size

@@ -84,8 +84,9 @@ def _load(channel: Channel) -> Segmenter | None:
     log.propagate = False
     module, _, function = order.loader.partition(":")
     loader: Callable[..., Segmenter] = getattr(importlib.import_module(module), function)
+    gpu = {} if order.gpu is None else {"gpu": order.gpu}
     try:
-        segmenter = loader(order.bundle, **order.options)
+        segmenter = loader(order.bundle, **order.options, **gpu)
     except PixelRTError as problem:
         channel.send(_failed(problem))
         return None

@@ -1,0 +1,902 @@
+"""`pixelrt.isolate`: the child process is killed, stopped, interrupted and orphaned here, for real."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import importlib
+import inspect
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import pixelrt
+import pixelrt.errors
+from pixelrt.bundle import MANIFEST, Bundle
+from pixelrt.errors import (
+    BundleError,
+    ContextLost,
+    DeviceError,
+    DeviceLost,
+    ExecutionFailed,
+    InputError,
+    OutOfMemory,
+)
+from pixelrt.isolation import IsolatedSegmenter, LoadOptions, isolate
+from pixelrt.isolation.protocol import Plane, Request, from_line, to_line
+from pixelrt.isolation.shared import SharedMemory
+from pixelrt.segmentation import Segmentation
+from pixelrt.session import GpuOptions
+
+MakeBundle = Callable[..., Bundle]
+Bytes = NDArray[np.uint8]
+
+LOADER = '''
+"""Segmenters that fail when the first pixel of a frame says so."""
+
+import ctypes, logging, os, pathlib, sys, time
+import pixelrt
+from pixelrt.errors import *
+from pixelrt.segmentation import Segmenter
+
+
+class Failing(Segmenter):
+    def __call__(self, frame):
+        match int(frame[0, 0, 0]):
+            case 201: raise ContextLost("CUDA says: illegal memory access (700)")
+            case 202: raise OutOfMemory("the GPU is full; use smaller frames")
+            case 203: raise DeviceLost("the GPU has fallen off the bus (79)")
+            case 204: ctypes.string_at(0)
+            case 205: time.sleep(600)
+            case 206: raise RuntimeError("a bug of a library")
+            case 207: os.write(2, b"from native code\\n")
+            case 208:
+                logging.getLogger("pixelrt.trt").info("a record")
+                logging.getLogger("other").error("not ours")
+            case 209: ctypes.PyDLL(None).usleep(600_000_000)  # hangs and holds the GIL
+            case 210: time.sleep(0.7)
+            case 211: os._exit(3)
+        return super().__call__(frame)
+
+
+def load(bundle, **options):
+    opened = pixelrt.load(bundle, **options)
+    return Failing(opened.bundle, opened.session)
+
+
+def crash(bundle, **options):
+    print("about to crash", flush=True)
+    os.kill(os.getpid(), 11)
+
+
+def hang(bundle, **options):
+    time.sleep(600)
+
+
+def tell(bundle, gpu=None, **options):
+    raise InputError(f"{gpu} {options}")
+
+
+def patient(bundle, **options):
+    print("building an engine", flush=True)
+    time.sleep(600)
+
+
+def no_memory(bundle, **options):
+    raise OutOfMemory("the GPU is full already")
+
+
+def fake(bundle=None, **options):
+    """One of `pixelrt.testing`, whose network fails for a white frame."""
+    from pixelrt.testing import fake_segmenter
+
+    def network(frame):
+        if frame.min() == 255:
+            raise ContextLost("a fake one")
+        return (frame[..., 0] > 99).astype("uint8")
+
+    return fake_segmenter(network)
+
+
+class Own(ContextLost):
+    """Not one of PixelRT's classes."""
+
+
+def own(bundle, **options):
+    raise Own("an error of a class that the parent does not know")
+
+
+def once(bundle, **options):
+    """Runs on something else from the second time on."""
+    mark = pathlib.Path(bundle, "mark")
+    other = mark.exists()
+    mark.touch()
+    return pixelrt.load(bundle, **{**options, "backend": "onnxruntime" if other else "openvino"})
+'''
+CONTEXT_LOST, OUT_OF_MEMORY, DEVICE_LOST, CRASH, HANG, BUG, PRINT, LOG, HANG_GIL, SLOW, EXIT = range(201, 212)
+
+
+def frame(size: tuple[int, int] = (32, 48), seed: int = 0) -> Bytes:
+    made: Bytes = np.random.default_rng(seed).integers(0, 200, (*size, 3), np.uint8)
+    return made
+
+
+def telling(code: int, size: tuple[int, int] = (32, 48)) -> Bytes:
+    made = frame(size)
+    made[0, 0, 0] = code
+    return made
+
+
+def same(result: Segmentation, expected: Segmentation) -> bool:
+    def equal(left: Any, right: Any) -> bool:
+        return (left is None and right is None) or bool(
+            left.dtype == right.dtype and left.shape == right.shape and (left == right).all()
+        )
+
+    kinds = ("mask", "confidence", "grid", "logits")
+    return (
+        all(equal(getattr(result, kind), getattr(expected, kind)) for kind in kinds)
+        and (result.name, result.classes, result.frame_size, result.color)
+        == (expected.name, expected.classes, expected.frame_size, expected.color)
+        and list(result.others) == list(expected.others)
+        and all(same(result[name], expected[name]) for name in result.others)
+    )
+
+
+def wait_for(done: Callable[[], bool], limit_s: float = 20) -> None:
+    end = time.monotonic() + limit_s
+    while not done():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.01)
+
+
+def exists(pid: int) -> bool:
+    """Whether a process is there and no zombie."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state not in "ZX"
+
+
+@pytest.fixture(scope="module")
+def bundle(make_bundle: MakeBundle) -> Bundle:
+    return make_bundle()
+
+
+@pytest.fixture(scope="module")
+def loaders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The name of a module, importable here and so in the child, too."""
+    folder = tmp_path_factory.mktemp("loaders")
+    (folder / "failing_loaders.py").write_text(LOADER)
+    sys.path.insert(0, str(folder))
+    yield "failing_loaders"
+    sys.path.remove(str(folder))
+
+
+@pytest.fixture
+def failing(bundle: Bundle, loaders: str) -> Iterator[IsolatedSegmenter]:
+    with isolate(bundle, device="cpu", loader=f"{loaders}:load", restarts=2, timeout_s=20) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def isolated(bundle: Bundle) -> Iterator[IsolatedSegmenter]:
+    """Only for tests that do not harm it."""
+    with isolate(bundle, device="cpu") as opened:
+        yield opened
+
+
+# --- the same as in this process ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("heads", [("scene",), ("scene", "lane")])
+@pytest.mark.parametrize("emit", [("mask", "confidence", "grid", "logits"), ("confidence",)])
+def test_results_are_those_of_this_process(
+    make_bundle: MakeBundle, heads: tuple[str, ...], emit: tuple[str, ...]
+) -> None:
+    bundle = make_bundle(heads=heads, emit=emit)
+    with pixelrt.load(bundle, device="cpu") as here, isolate(bundle, device="cpu") as there:
+        for seed, size in enumerate([(32, 48), (720, 1280), (7, 500), (1080, 1920), (1, 1)]):
+            picture = frame(size, seed)
+            assert same(there(picture), here(picture))
+            assert not same(there(picture), here(255 - picture))
+
+
+def test_it_looks_like_a_segmenter(isolated: IsolatedSegmenter, bundle: Bundle) -> None:
+    with pixelrt.load(bundle, device="cpu") as here:
+        assert isolated.classes == here.classes
+        assert isolated.session_info == here.session.info
+        assert isolated.bundle is bundle
+    pid = isolated.pid
+    assert pid not in (None, os.getpid()) and isolated.alive
+    assert repr(isolated).startswith("IsolatedSegmenter('colors', openvino ")
+    assert repr(isolated).endswith(f"on cpu, float32, process {pid}, restarts=0)")
+    assert isolated.start_s is not None and 0.01 < isolated.start_s < 60
+
+
+def test_lists_and_batches(isolated: IsolatedSegmenter, bundle: Bundle) -> None:
+    largest = bundle.manifest.axes["batch"].max
+    frames = [frame((30 + index % 2, 40), index) for index in range(2 * largest + 1)]
+    with pixelrt.load(bundle, device="cpu") as here:
+        expected = here.batch(frames)
+        assert all(map(same, isolated.batch(frames), expected))
+        assert all(map(same, isolated(frames), expected))
+        assert all(map(same, isolated(np.stack(frames[::2])), expected[::2]))
+    assert isolated.batch([]) == []
+    assert len(isolated(frames[:1])) == 1
+
+
+def test_strides_do_not_matter(isolated: IsolatedSegmenter) -> None:
+    wide = frame((64, 96))
+    for view in (wide[::-1, ::2], wide[:, :, ::-1], wide[1:, 1:]):
+        assert same(isolated(view), isolated(np.ascontiguousarray(view)))
+    wide.flags.writeable = False
+    isolated(wide)
+
+
+def test_a_big_frame_after_a_small_one_and_back(isolated: IsolatedSegmenter, bundle: Bundle) -> None:
+    with pixelrt.load(bundle, device="cpu") as here:
+        for seed, size in enumerate([(8, 8), (2160, 3840), (16, 8), (720, 1280)]):
+            assert same(isolated(frame(size, seed)), here(frame(size, seed)))
+
+
+def test_results_belong_to_the_caller(isolated: IsolatedSegmenter) -> None:
+    first = isolated(frame(seed=1))
+    assert first.mask is not None and first.mask.flags.owndata and first.mask.flags.writeable
+    kept = first.mask.copy()
+    isolated(255 - frame(seed=1))
+    np.testing.assert_array_equal(first.mask, kept)
+
+
+def test_time_in_total_is_that_of_the_caller(isolated: IsolatedSegmenter) -> None:
+    began = time.perf_counter()
+    result = isolated(frame((720, 1280)))
+    passed_ms = (time.perf_counter() - began) * 1e3
+    latency = result.latency
+    assert latency.network_ms > 0
+    assert latency.prepare_ms + latency.network_ms < latency.total_ms <= passed_ms
+    both = isolated([frame(), frame()])
+    assert both[0].latency == both[1].latency
+
+
+def test_options_reach_the_child(make_bundle: MakeBundle) -> None:
+    bundle = make_bundle(precision="fp16")
+    with isolate(
+        bundle.path, device="cpu", backend="onnxruntime", threads=1, color="bgr", gpu=GpuOptions(slots=3)
+    ) as segmenter:
+        assert segmenter.session_info.backend == "onnxruntime"
+        red = np.zeros((32, 48, 3), np.uint8)
+        red[..., 2] = 255
+        result = segmenter(red)
+        assert result.color == "bgr" and result.coverage()["red"] == 1
+
+
+def test_options_of_the_gpu_reach_the_child(bundle: Bundle, loaders: str) -> None:
+    with pytest.raises(InputError, match=r"^GpuOptions\(.*slots=3,.*'build': 'never'"):
+        isolate(bundle, loader=f"{loaders}:tell", gpu=GpuOptions(slots=3), build="never")
+    with pytest.raises(InputError, match=r"^None {}$"):
+        isolate(bundle, loader=f"{loaders}:tell", gpu=None)
+
+
+def test_the_options_of_load_are_those_of_load() -> None:
+    names = list(inspect.signature(pixelrt.load).parameters)
+    assert sorted(LoadOptions.__annotations__) == sorted(set(names) - {"bundle"})
+
+
+# --- mistakes -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [
+        np.zeros((8, 8, 3), np.float32),
+        np.zeros((8, 8), np.uint8),
+        np.zeros((3, 8, 8), np.uint8),
+        np.zeros((0, 8, 3), np.uint8),
+        "frame.png",
+        [np.zeros((8, 8, 3), np.uint8), np.zeros((8, 8, 4), np.uint8)],
+    ],
+)
+def test_frames_are_refused_with_the_same_words(
+    isolated: IsolatedSegmenter, bundle: Bundle, picture: Any
+) -> None:
+    with pixelrt.load(bundle, device="cpu") as here, pytest.raises(InputError) as expected:
+        here(picture)
+    with pytest.raises(InputError) as found:
+        isolated(picture)
+    assert str(found.value) == str(expected.value)
+
+
+def test_frames_on_the_gpu_are_refused(isolated: IsolatedSegmenter) -> None:
+    class OnGpu:
+        __cuda_array_interface__: dict[str, object] = {"shape": (8, 8, 3), "version": 3}  # noqa: RUF012
+
+    with pytest.raises(
+        InputError, match=r"frame is a OnGpu on the GPU, .* copy it there, or use pixelrt\.load"
+    ):
+        isolated(OnGpu())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"device": "gpu"}, "device is 'gpu', expected one of auto, cpu, cuda"),
+        ({"backend": "openvin"}, r"did you mean 'openvino'\?"),
+        ({"gpu": {"slots": 3}}, r"gpu is a dict, expected pixelrt\.GpuOptions"),
+        ({"threads": np.int64(2)}, "threads is .*2.*, expected 1 or more"),
+        ({"color": "bgrr"}, "color is 'bgrr', expected 'rgb', 'bgr'"),
+        ({"restarts": -1}, "restarts is -1, expected 0 or more"),
+        ({"restarts": True}, "restarts is True, expected 0 or more"),
+        ({"restart_window_s": 0}, "restart_window_s is 0, expected seconds above 0$"),
+        ({"timeout_s": -1.0}, "timeout_s is -1.0, expected seconds above 0, or None for no limit"),
+        ({"start_timeout_s": "1"}, "start_timeout_s is '1', expected seconds above 0, or None"),
+        ({"timeout_s": float("inf")}, "timeout_s is inf, expected seconds above 0, or None"),
+        ({"loader": "load"}, "loader is 'load', expected 'module:function', as 'pixelrt:load'"),
+    ],
+)
+def test_options_that_cannot_be_used(bundle: Bundle, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        isolate(bundle, **options)
+
+
+def test_an_unknown_option_is_refused_as_python_does(bundle: Bundle) -> None:
+    with pytest.raises(TypeError, match=r"unexpected keyword argument 'devise' \(did you mean 'device'\?\)"):
+        isolate(bundle, devise="cpu")  # type: ignore[call-arg]
+
+
+def test_errors_of_loading_arrive(
+    make_bundle: MakeBundle, bundle: Bundle, tmp_path: Path, loaders: str
+) -> None:
+    with pytest.raises(BundleError, match="is not a bundle: no such folder"):
+        isolate(tmp_path / "nothing")
+    refused = make_bundle(passed={("openvino", "bfloat16"): False, ("openvino", "float32"): False})
+    with pytest.raises(DeviceError, match="no precision of openvino passed the gate") as caught:
+        isolate(refused, backend="openvino")
+    assert type(caught.value) is DeviceError
+    with pytest.raises(OutOfMemory, match=r"^the GPU is full already$"):
+        isolate(bundle, loader=f"{loaders}:no_memory")
+    with pytest.raises(ContextLost, match=r"of a class that the parent does not know$") as caught:
+        isolate(bundle, loader=f"{loaders}:own")
+    assert type(caught.value) is ContextLost
+
+
+def test_a_child_that_does_not_get_as_far_as_loading(bundle: Bundle, loaders: str) -> None:
+    with pytest.raises(
+        DeviceError, match=r"while it loaded .*, the child process ended with status 1"
+    ) as caught:
+        isolate(bundle, loader="nowhere:load")
+    assert "No module named 'nowhere'" in str(caught.value)
+    with pytest.raises(DeviceError, match=r"crashed \(SIGSEGV\); it printed:\n  about to crash"):
+        isolate(bundle, loader=f"{loaders}:crash")
+    with pytest.raises(DeviceError, match=r"gave no answer within 0\.5 s and was killed"):
+        isolate(bundle, loader=f"{loaders}:hang", start_timeout_s=0.5)
+
+
+def test_a_child_that_cannot_be_started(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(DeviceError, match=r"cannot be started \(/nowhere/python: No such file"):
+        isolate(bundle)
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_bundle_that_changes_under_it(make_bundle: MakeBundle) -> None:
+    bundle = make_bundle()
+    with isolate(bundle, device="cpu") as segmenter:
+        file = bundle.path / MANIFEST
+        manifest = json.loads(file.read_text())
+        manifest["heads"][0]["classes"].reverse()
+        file.write_text(json.dumps(manifest))
+        with pytest.raises(BundleError, match="has changed since it was opened: its heads"):
+            segmenter.restart()
+        assert not segmenter.alive
+
+
+def test_a_fresh_child_that_runs_on_something_else_is_refused(make_bundle: MakeBundle, loaders: str) -> None:
+    with isolate(make_bundle(), device="cpu", loader=f"{loaders}:once") as segmenter:
+        with pytest.raises(DeviceError, match=r"backend='onnxruntime'.* results would differ"):
+            segmenter.restart()
+        assert not segmenter.alive and segmenter.restarts == 0
+
+
+# --- a child that is lost -----------------------------------------------------------------------------------
+
+
+def test_errors_that_harm_nothing_leave_the_child(failing: IsolatedSegmenter) -> None:
+    pid = failing.pid
+    with pytest.raises(OutOfMemory) as caught:
+        failing(telling(OUT_OF_MEMORY))
+    assert str(caught.value) == "the GPU is full; use smaller frames"
+    failing(frame())
+    assert (failing.pid, failing.restarts) == (pid, 0)
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "text"),
+    [
+        (CONTEXT_LOST, ContextLost, "CUDA says: illegal memory access (700)"),
+        (DEVICE_LOST, DeviceLost, "the GPU has fallen off the bus (79)"),
+    ],
+)
+def test_after_a_sticky_error_there_is_a_fresh_child(
+    failing: IsolatedSegmenter, code: int, kind: type[DeviceError], text: str
+) -> None:
+    pid = failing.pid
+    assert pid is not None
+    expected = failing(frame())
+    with pytest.raises(kind) as caught:
+        failing(telling(code))
+    assert str(caught.value) == (
+        f"{text}\nframe 2: no result; the next call starts a fresh child (restart 1 of at most 2 within 60 s)"
+    )
+    assert not exists(pid) and not failing.alive and failing.pid is None and failing.start_s is None
+    assert same(failing(frame()), expected)
+    assert failing.restarts == 1 and failing.pid not in (None, pid)
+
+
+def test_fakes_can_be_isolated(loaders: str) -> None:
+    """As in a robot's own tests of what it does after such an error."""
+    fake = importlib.import_module(loaders).fake()
+    with isolate(fake.bundle, loader=f"{loaders}:fake") as segmenter:
+        assert same(segmenter(frame()), fake(frame()))
+        with pytest.raises(ContextLost, match=r"^a fake one\nframe 2: no result"):
+            segmenter(np.full((9, 9, 3), 255, np.uint8))
+        assert same(segmenter(frame()), fake(frame()))
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        (CRASH, r"crashed \(SIGSEGV\); it printed:\n  Fatal Python error: Segmentation fault"),
+        (BUG, r"ended with status 1; it printed:(.|\n)*RuntimeError: a bug of a library"),
+        (EXIT, r"ended with status 3\nframe 2: no result"),
+    ],
+)
+def test_a_child_that_ends_during_a_call(failing: IsolatedSegmenter, code: int, message: str) -> None:
+    expected = failing(frame())
+    with pytest.raises(ExecutionFailed, match=message) as caught:
+        failing(telling(code))
+    assert str(caught.value).startswith("the child process ")
+    assert str(caught.value).endswith(
+        "\nframe 2: no result; the next call starts a fresh child (restart 1 of at most 2 within 60 s)"
+    )
+    assert same(failing(frame()), expected)
+
+
+@contextlib.contextmanager
+def during_a_call(act: Callable[[], None]) -> Iterator[None]:
+    """Do something 0.3 s after this is entered, in a thread."""
+    timer = threading.Timer(0.3, act)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.join()
+
+
+def test_a_child_that_is_killed_during_a_call(failing: IsolatedSegmenter) -> None:
+    pid = failing.pid
+    assert pid is not None
+    with (
+        during_a_call(lambda: os.kill(pid, signal.SIGKILL)),
+        pytest.raises(ExecutionFailed, match=r"was killed \(SIGKILL: by somebody, or .* out of memory"),
+    ):
+        failing(telling(SLOW))
+    assert same(failing(frame()), failing(frame())) and failing.restarts == 1
+
+
+def test_a_child_that_is_killed_between_calls_costs_no_frame(
+    failing: IsolatedSegmenter, caplog: pytest.LogCaptureFixture
+) -> None:
+    expected = failing(frame())
+    assert failing.pid is not None
+    os.kill(failing.pid, signal.SIGKILL)
+    wait_for(lambda: not failing.alive)
+    with caplog.at_level(logging.WARNING, "pixelrt"):
+        assert same(failing(frame()), expected)
+    assert "was killed (SIGKILL" in caplog.text and "restart 1 of at most 2 within 60 s" in caplog.text
+    assert failing.restarts == 1
+
+
+def test_without_restarts_the_user_restarts(bundle: Bundle) -> None:
+    with isolate(bundle, device="cpu", restarts=0) as segmenter:
+        assert segmenter.pid is not None
+        os.kill(segmenter.pid, signal.SIGKILL)
+        wait_for(lambda: not segmenter.alive)
+        for _ in range(2):
+            with pytest.raises(
+                DeviceError, match=r"no child process .* was killed \(SIGKILL.*\nrestart\(\) sta"
+            ):
+                segmenter(frame())
+        segmenter.restart()
+        segmenter(frame())
+        assert segmenter.restarts == 1
+
+
+def test_restarts_are_limited_until_the_user_restarts(failing: IsolatedSegmenter) -> None:
+    for number in range(3):
+        with pytest.raises(ContextLost) as caught:
+            failing(telling(CONTEXT_LOST))
+        outlook = f"restart {number + 1} of at most 2" if number < 2 else "was replaced 2 times within 60 s"
+        assert outlook in str(caught.value)
+    for _ in range(2):
+        with pytest.raises(
+            DeviceError, match=r"illegal memory(.|\n)*find what ends it, then call restart\(\)"
+        ):
+            failing(frame())
+    assert failing.restarts == 2
+    failing.restart()
+    with pytest.raises(ContextLost, match="restart 1 of at most 2"):
+        failing(telling(CONTEXT_LOST))
+    failing(frame())
+
+
+def test_the_limit_is_one_per_time(bundle: Bundle, loaders: str) -> None:
+    with isolate(
+        bundle, device="cpu", loader=f"{loaders}:load", restarts=1, restart_window_s=0.2
+    ) as segmenter:
+        for _ in range(3):
+            with pytest.raises(ContextLost):
+                segmenter(telling(CONTEXT_LOST))
+            time.sleep(0.25)
+        segmenter(frame())
+        assert segmenter.restarts == 3
+
+
+def test_a_replacement_that_fails_is_said_and_counts(bundle: Bundle) -> None:
+    with isolate(bundle, device="cpu", restarts=1) as segmenter:
+        hidden = bundle.path.rename(bundle.path.with_name("hidden"))
+        try:
+            assert segmenter.pid is not None
+            os.kill(segmenter.pid, signal.SIGKILL)
+            wait_for(lambda: not segmenter.alive)
+            with pytest.raises(BundleError, match="no such folder"):
+                segmenter(frame())
+            with pytest.raises(DeviceError, match=r"the last one could not be replaced .*no such folder"):
+                segmenter(frame())
+        finally:
+            hidden.rename(bundle.path)
+        segmenter.restart()
+        segmenter(frame())
+
+
+@pytest.mark.parametrize("how", ["stopped", "sleeping", "holding the GIL"])
+def test_a_child_that_hangs_is_killed(bundle: Bundle, loaders: str, how: str) -> None:
+    with isolate(bundle, device="cpu", loader=f"{loaders}:load", timeout_s=0.5) as segmenter:
+        pid = segmenter.pid
+        assert pid is not None
+        if how == "stopped":
+            os.kill(pid, signal.SIGSTOP)
+        began = time.monotonic()
+        with pytest.raises(
+            ExecutionFailed, match=r"gave no answer within 0\.5 s and was killed\nframe 1: no"
+        ):
+            segmenter(telling({"stopped": 1, "sleeping": HANG}.get(how, HANG_GIL)))
+        assert 0.5 <= time.monotonic() - began < 5
+        assert not exists(pid)
+        segmenter(frame())
+
+
+def test_which_frames_of_a_batch_are_lost(bundle: Bundle, loaders: str) -> None:
+    with isolate(bundle, device="cpu", timeout_s=0.5) as segmenter:
+        segmenter(frame())
+        assert segmenter.pid is not None
+        os.kill(segmenter.pid, signal.SIGSTOP)
+        with pytest.raises(ExecutionFailed, match="\nframes 2 to 4: no result"):
+            segmenter([frame()] * 3)
+
+
+# --- interruptions ------------------------------------------------------------------------------------------
+
+
+class EnoughError(Exception):
+    """What a signal handler may raise."""
+
+
+def test_a_late_answer_is_never_taken_for_another(failing: IsolatedSegmenter) -> None:
+    """The call is left while the child works at a black frame; then comes a white one."""
+    white = np.full((32, 48, 3), 199, np.uint8)
+    expected = failing(white)
+
+    def enough(number: int, stack: object) -> None:
+        raise EnoughError
+
+    before = signal.signal(signal.SIGALRM, enough)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.3)
+        with pytest.raises(EnoughError):
+            failing(telling(SLOW))
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert not failing.alive
+    assert same(failing(white), expected)
+    assert failing.restarts == 1
+
+
+CTRL_C = """
+import os, signal, sys, threading, time
+import numpy as np
+import failing_loaders
+from pixelrt.isolation import isolate
+
+quick, slow = np.full((32, 48, 3), 9, np.uint8), np.full((32, 48, 3), 210, np.uint8)
+with isolate(sys.argv[1], device="cpu", loader="failing_loaders:load") as segmenter:
+    expected = segmenter(quick).logits
+    print(segmenter.pid, flush=True)
+    caught = 0
+    while caught < 2:
+        try:
+            segmenter(slow)
+        except KeyboardInterrupt:
+            caught += 1
+            pid = segmenter.pid
+            assert (segmenter(quick).logits == expected).all()
+            print(pid, segmenter.pid, segmenter.restarts, flush=True)
+"""
+
+
+def a_program(source: str, *arguments: str, **options: Any) -> subprocess.Popen[str]:
+    path = os.pathsep.join(map(os.path.abspath, sys.path))
+    return subprocess.Popen(
+        [sys.executable, "-c", source, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": path},
+        **options,
+    )
+
+
+def test_ctrl_c_during_a_call(bundle: Bundle, loaders: str) -> None:
+    """To the whole group, as a terminal does it."""
+    with a_program(CTRL_C, str(bundle.path), start_new_session=True) as program:
+        assert program.stdout is not None
+        child = int(program.stdout.readline())
+        for number in range(1, 3):
+            time.sleep(0.3)
+            os.killpg(program.pid, signal.SIGINT)
+            words = program.stdout.readline().split()
+            assert words[0] == "None" and words[2] == str(number)
+        said, complaints = program.communicate(timeout=30)
+    assert (program.returncode, said) == (0, "")
+    assert complaints.splitlines() == [
+        "the child process was ended, because a call was interrupted; a fresh one is started "
+        f"(restart {number} of at most 3 within 60 s)"
+        for number in (1, 2)
+    ]
+    assert not exists(child)
+
+
+def test_one_thread_at_a_time(failing: IsolatedSegmenter) -> None:
+    results: list[Segmentation] = []
+    thread = threading.Thread(target=lambda: results.append(failing(telling(SLOW))))
+    thread.start()
+    time.sleep(0.3)
+    for use in (lambda: failing(frame()), failing.restart, failing.close):
+        with pytest.raises(DeviceError, match="in use by another thread; isolate the bundle once per thread"):
+            use()
+    thread.join()
+    assert len(results) == 1
+    failing(frame())
+
+
+def test_closed_is_closed(bundle: Bundle) -> None:
+    with isolate(bundle, device="cpu") as segmenter:
+        pid = segmenter.pid
+        assert pid is not None
+    assert not exists(pid) and not segmenter.alive and segmenter.pid is None
+    for use in (lambda: segmenter(frame()), segmenter.restart):
+        with pytest.raises(DeviceError, match=r"is closed; isolate the bundle again with pixelrt\.isolate"):
+            use()
+    segmenter.close()
+
+
+def test_a_child_that_does_not_end_at_close_is_killed(
+    failing: IsolatedSegmenter, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("pixelrt.isolation.segmenter._PATIENCE_S", 0.2)
+    pid = failing.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    failing.close()
+    assert not exists(pid) and f"{pid} did not end within 0.2 s" in caplog.text
+
+
+def test_a_forgotten_segmenter_leaves_nothing(bundle: Bundle) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    segmenter = isolate(bundle, device="cpu")
+    segmenter(frame())
+    pid = segmenter.pid
+    assert pid is not None
+    del segmenter
+    gc.collect()
+    assert not exists(pid)
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+# --- the end of the parent ----------------------------------------------------------------------------------
+
+PARENT = """
+import os, sys, time
+import numpy as np
+import failing_loaders
+from pixelrt.isolation import isolate
+
+how, codes = sys.argv[2], {"busy": 205, "hung": 209}
+segmenter = isolate(sys.argv[1], device="cpu", loader="failing_loaders:load", timeout_s=None)
+segmenter(np.zeros((720, 1280, 3), np.uint8))
+sibling = os.fork() if how == "forked" else 0
+if how == "forked" and not sibling:
+    time.sleep(600)  # holds all that its parent held
+print(segmenter.pid, sibling, flush=True)
+if how == "exit":
+    sys.exit()
+segmenter(np.full((32, 48, 3), codes[how], np.uint8)) if how in codes else time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("how", ["idle", "busy", "hung", "stopped", "forked", "exit"])
+def test_the_child_ends_with_its_parent(bundle: Bundle, loaders: str, tmp_path: Path, how: str) -> None:
+    names = set(os.listdir("/dev/shm"))
+    environment = pytest.MonkeyPatch()
+    environment.setenv("TMPDIR", str(tmp_path))
+    with environment.context(), a_program(PARENT, str(bundle.path), how) as program:
+        assert program.stdout is not None
+        child, sibling = map(int, program.stdout.readline().split())
+        if how != "exit":
+            assert exists(child)
+            time.sleep(0.3)
+            if how == "stopped":
+                os.kill(child, signal.SIGSTOP)
+            program.kill()
+        try:
+            wait_for(lambda: not exists(child), limit_s=10)
+        finally:
+            if sibling:
+                os.kill(sibling, signal.SIGKILL)
+    environment.undo()
+    assert {file.name for file in tmp_path.iterdir()} <= {".ses"}  # ONNX Runtime's, at every import of it
+    assert set(os.listdir("/dev/shm")) == names
+
+
+# --- what the child says ------------------------------------------------------------------------------------
+
+
+def test_records_of_the_child_reach_the_logging_of_the_parent(
+    bundle: Bundle, loaders: str, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    caplog.set_level(logging.INFO, "pixelrt")
+    with isolate(bundle, device="cpu", loader=f"{loaders}:load") as segmenter:
+        segmenter(telling(LOG))
+        assert ("pixelrt.trt", logging.INFO, "a record") in caplog.record_tuples
+        assert not any(name == "other" for name, _, _ in caplog.record_tuples)
+        assert capsys.readouterr().err == "not ours\n"
+        caplog.clear()
+        segmenter(telling(PRINT))
+        assert capsys.readouterr().err == "from native code\n"
+        segmenter(frame())
+        assert (caplog.text, *capsys.readouterr()) == ("", "", "")
+
+
+def test_records_that_nobody_wants_are_not_sent(
+    failing: IsolatedSegmenter, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, "pixelrt")
+    failing(telling(LOG))
+    assert caplog.text == ""
+
+
+def test_what_is_printed_while_loading_is_shown_meanwhile(
+    bundle: Bundle, loaders: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(DeviceError) as caught:
+        isolate(bundle, loader=f"{loaders}:patient", start_timeout_s=2.5)
+    assert "building" not in str(caught.value)
+    assert capsys.readouterr().err == "building an engine\n"
+
+
+# --- for a long time ----------------------------------------------------------------------------------------
+
+
+def descriptors(pid: int | None) -> int:
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def resident(pid: int | None) -> int:
+    """Bytes of a process, without what it shares."""
+    words = Path(f"/proc/{pid}/statm").read_text().split()
+    return (int(words[1]) - int(words[2])) * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_many_frames_take_no_more_of_anything(bundle: Bundle, loaders: str) -> None:
+    with isolate(bundle, device="cpu", loader=f"{loaders}:load") as segmenter:
+        sizes = [(32, 48), (240, 320), (64, 64)]
+
+        def run(count: int) -> tuple[int, int, int, int]:
+            for index in range(count):
+                segmenter(telling(PRINT if index % 3 else 1, sizes[index % 3]))
+            gc.collect()
+            ours, theirs = os.getpid(), segmenter.pid
+            return descriptors(ours), descriptors(theirs), resident(ours), resident(theirs)
+
+        before, after = run(300), run(900)
+    assert after[:2] == before[:2]
+    assert after[2] - before[2] < 4 << 20 and after[3] - before[3] < 4 << 20
+
+
+def test_many_restarts_take_no_more_descriptors(failing: IsolatedSegmenter) -> None:
+    failing(frame())
+    before = descriptors(os.getpid())
+    for _ in range(5):
+        failing.restart()
+        failing(frame())
+        with pytest.raises(ContextLost):
+            failing(telling(CONTEXT_LOST))
+        failing(frame())
+    assert descriptors(os.getpid()) == before
+    assert failing.restarts == 10
+
+
+# --- the parts ----------------------------------------------------------------------------------------------
+
+
+def test_messages_come_back_as_they_went() -> None:
+    request = Request(3, (Plane("|u1", (2, 3, 3), 64),))
+    assert from_line(to_line(request)) == request
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("{}", "is no message, expected one of Load, Request"),
+        ('{"Answers": {}}', "is no message"),
+        ("[1]", "is no message"),
+        ("Segmentation fault", "Expecting value"),
+        ('{"Answer": {"number": 1}}', r"missing key Answer\.results"),
+        ('{"Answer": {"number": 1, "results": [], "late": true}}', r"unknown key Answer\.late"),
+        ('{"Answer": {"number": "1", "results": []}}', r"Answer\.number is str '1', expected int"),
+    ],
+)
+def test_what_is_no_message_is_refused(line: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        from_line(line)
+
+
+def test_memory_grows_and_is_seen_by_the_other_side() -> None:
+    with (
+        contextlib.closing(SharedMemory.create("test")) as ours,
+        contextlib.closing(SharedMemory(os.dup(ours.descriptor))) as theirs,
+    ):
+        for count in (1, 5_000_000, 3):
+            values = np.arange(count, dtype=np.float32)
+            planes = ours.put([values, values[::-1]])
+            assert [plane.offset % 64 for plane in planes] == [0, 0]
+            np.testing.assert_array_equal(theirs.view(planes[0]), values)
+            np.testing.assert_array_equal(theirs.view(planes[1]), values[::-1])
+        with pytest.raises(ValueError, match="outside of the shared memory"):
+            theirs.view(Plane("|u1", (1 << 30,), 0))
+        with pytest.raises(PermissionError):
+            os.ftruncate(theirs.descriptor, 1)
+
+
+def test_memory_that_cannot_be_had_is_an_error_and_no_crash() -> None:
+    with contextlib.closing(SharedMemory.create("test")) as memory:
+        (plane,) = memory.put([np.arange(3)])
+        with pytest.raises(
+            OutOfMemory, match=r"MiB of memory to share .* cannot be had, \d+ MiB are available; close"
+        ):
+            memory.put([np.broadcast_to(np.uint8(0), (1 << 62,))])
+        np.testing.assert_array_equal(memory.view(plane), np.arange(3))
