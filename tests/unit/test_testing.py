@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import itertools
 import json
+import random
 import subprocess
 import sys
 import threading
@@ -21,7 +22,7 @@ from pixelrt.errors import ContextLost, DeviceError, DeviceLost, ExecutionFailed
 from pixelrt.tensors import TensorSpec
 from pixelrt.testing import DataRaceError, FakeCuda, FakeExecutor, FakeNetwork, Span
 from pixelrt.testing.gpu import CALLS
-from pixelrt.testing.simulation import Order
+from pixelrt.testing.simulation import Operation, Order
 
 Bytes = NDArray[np.uint8]
 ORDERS: tuple[Order, ...] = get_args(Order)
@@ -358,6 +359,94 @@ def test_a_shared_scratch_memory_in_two_streams_is_a_race(cuda: FakeCuda) -> Non
     second.binding.bind({"frame": second.frame.address, "mask": second.mask.address})
     with pytest.raises(DataRaceError, match="writes 100 bytes"):
         second.binding.enqueue(second.binding.stream)
+
+
+def test_a_part_that_was_read_does_not_hide_what_was_written(cuda: FakeCuda) -> None:
+    device, host, part = cuda.allocate(SIZE_BYTES), cuda.allocate_host(SIZE_BYTES), cuda.allocate_host(8)
+    stream = cuda.stream()
+    stream.copy_to_device(device.address, host.array)
+    stream.copy_to_host(part.array, device.address)
+    with pytest.raises(DataRaceError, match="which 'copy to device' in stream"):
+        cuda.stream().copy_to_host(cuda.allocate_host(8).array, device.address + 32)
+
+
+def test_memory_that_comes_again_is_no_race() -> None:
+    cuda = FakeCuda(order="eager")
+    addresses = set()
+    for _ in range(20):
+        with cuda.allocate(100_000) as device:
+            addresses.add(device.address)
+            cuda.stream().run(lambda: None, writes=((device.address, 100_000),))
+    assert len(addresses) < 20
+
+
+class Model:
+    """What is ordered and what is not, by looking at everything that ever happened."""
+
+    def __init__(self) -> None:
+        self.before: list[set[int]] = []
+        self.uses: list[tuple[int, int, bool]] = []
+        self.known: set[int] = set()
+
+    def races(self, before: set[int], start: int, end: int, writes: bool) -> bool:
+        return any(
+            number not in before and start < other_end and other_start < end and (writes or other_writes)
+            for number, (other_start, other_end, other_writes) in enumerate(self.uses)
+        )
+
+    def add(self, before: set[int], start: int, end: int, writes: bool) -> int:
+        self.before.append(before)
+        self.uses.append((start, end, writes))
+        return len(self.before) - 1
+
+
+@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("order", ORDERS)
+def test_races_are_found_if_and_only_if_there_are_any(order: Order, seed: int) -> None:
+    dice = random.Random(seed)
+    cuda, model = FakeCuda(order=order, seed=seed), Model()
+    memory = cuda.allocate(16)
+    streams, events = [cuda.stream() for _ in range(3)], [cuda.event() for _ in range(3)]
+    behind: list[set[int]] = [set() for _ in streams]  # what the end of a stream waits for
+    marked: list[set[int]] = [set() for _ in events]
+    done: list[int] = []
+    num_races = 0
+    for _ in range(80):
+        i, j = dice.randrange(3), dice.randrange(3)
+        action = dice.choice(["run", "run", "run", "record", "wait", "synchronize"])
+        if action == "record":
+            streams[i].record(events[j])
+            marked[j] = set(behind[i])
+        elif action == "wait":
+            streams[i].wait(events[j])
+            behind[i] |= marked[j]
+        elif action == "synchronize":
+            if dice.random() < 0.3:
+                events[j].synchronize()
+                model.known |= marked[j]
+                assert marked[j] <= set(done)
+        else:
+            start, writes = dice.randrange(15), dice.random() < 0.4
+            end, before = dice.randrange(start + 1, 17), behind[i] | model.known
+            expected = model.races(before, start, end, writes)
+            number = len(model.before)
+
+            def act(number: int = number, before: frozenset[int] = frozenset(before)) -> None:
+                assert before <= set(done)
+                done.append(number)
+
+            used = ((memory.address + start, end - start),)
+            try:
+                streams[i].run(act, reads=() if writes else used, writes=used if writes else ())
+            except DataRaceError:
+                assert expected
+                num_races += 1
+            else:
+                assert not expected
+                behind[i] = before | {model.add(before, start, end, writes)}
+    cuda.synchronize()
+    assert sorted(done) == list(range(len(model.before)))
+    assert num_races > 0 and len(done) > 5
 
 
 # --- waits between streams ----------------------------------------------------------------------------------
@@ -837,17 +926,24 @@ def test_threads_share_a_driver(cuda: FakeCuda) -> None:
     assert len(of(cuda.timeline, "compute")) == 120
 
 
-def test_ten_thousand_frames_leave_nothing_behind() -> None:
+def count_operations() -> int:
+    gc.collect()
+    return sum(isinstance(thing, Operation) for thing in gc.get_objects())
+
+
+def test_a_thousand_frames_leave_nothing_behind() -> None:
+    before = count_operations()
     cuda = FakeCuda(order="lazy")
     pipeline = Pipeline(cuda)
-    for i in range(10_000):
+    for i in range(1000):
         slot = pipeline.slots[i % 2]
         slot.fetched.synchronize()
         pipeline.submit(slot, a_frame(i % 3))
     assert cuda.num_pending <= 2 * 8
     cuda.synchronize()
     assert cuda.num_pending == 0
-    assert len(cuda.timeline) == 30_000
+    assert len(cuda.timeline) == 3000
+    assert count_operations() - before < 30
 
 
 # --- executors ----------------------------------------------------------------------------------------------

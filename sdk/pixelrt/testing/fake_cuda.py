@@ -93,6 +93,7 @@ class FakeCuda:
             captures_graphs=captures_graphs,
             fail_capture=fail_capture,
         )
+        """What the objects of this driver share; nothing for tests."""
         self._local = threading.local()
         self.default_stream = FakeStream(self.gpu, handle=0)
         """CUDA's default stream, in which another library may have put work."""

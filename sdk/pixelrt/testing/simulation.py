@@ -106,7 +106,7 @@ class Simulation:
     _next: int = field(default=0, init=False)
     _pending: dict[int, Operation] = field(default_factory=dict, init=False)
     _unknown: dict[int, Operation] = field(default_factory=dict, init=False)
-    """What the host cannot know to have run, since it has not waited for it."""
+    """What the host cannot know to have run, since it has not waited for it; the oldest first."""
     _host: Clock = field(default_factory=dict, init=False)
     _accesses: list[_Access] = field(default_factory=list, init=False)
     _busy: dict[Engine, list[tuple[float, float]]] = field(default_factory=dict, init=False)
@@ -209,7 +209,7 @@ class Simulation:
 
     def _clock(self, lane: Lane, before: tuple[Operation, ...]) -> Clock:
         clock: Clock = {}
-        oldest = min(self._unknown, default=self._next)
+        oldest = next(iter(self._unknown), self._next)
         for known in (self._host, *(other.clock for other in before), {lane: self._next}):
             for where, index in known.items():
                 if index >= oldest and index > clock.get(where, -1):
@@ -268,7 +268,7 @@ class Simulation:
         self._unknown = {
             index: other for index, other in self._unknown.items() if not _is_before(other, operation)
         }
-        oldest = min(self._unknown, default=self._next)
+        oldest = next(iter(self._unknown), self._next)
         self._host = {lane: index for lane, index in self._host.items() if index >= oldest}
         self._accesses = [access for access in self._accesses if access.operation.index in self._unknown]
 
