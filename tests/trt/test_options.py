@@ -16,8 +16,8 @@ from onnx import helper
 from pixelrt.bundle import Bundle
 from pixelrt.cli import main
 from pixelrt.errors import BuildError, InputError
-from pixelrt.trt import BuildOptions, build_bundle, build_engine, process, profile_of
-from pixelrt.trt.builder import build_plan, configure
+from pixelrt.trt import BuildOptions, ShapeRange, build_bundle, build_engine, process, profile_of
+from pixelrt.trt.builder import build_plan, configure, fix_shapes
 from pixelrt.trt.library import Library, load_library
 from pixelrt.trt.network import Parsed, parse
 from pixelrt.trt.options import EngineOptions
@@ -150,6 +150,27 @@ class TestTensorRTRTX:
             assert (built.layers, built.layers_from) == (bundle.manifest.precision.layers, "onnx")
         else:
             assert (built.layers, built.layers_from) == (engine.facts.layers, "engine")
+
+
+class TestFixedShapes:
+    """What an accelerator needs, with TensorRT-RTX's own network."""
+
+    def test_every_layer_gets_one(self, parsed: Parsed) -> None:
+        shape = (1, 720, 1280, 3)
+        before = [tuple(parsed.network.get_output(index).shape) for index in range(2)]
+        profile = {"frame": ShapeRange(min=shape, opt=shape, max=shape)}
+        fix_shapes(load_library("tensorrt_rtx"), parsed.network, profile)
+        after = [tuple(parsed.network.get_output(index).shape) for index in range(2)]
+        assert before == [(-1, 32, 48), (-1, 32, 48)]
+        assert after == [(1, 32, 48), (1, 32, 48)]
+        assert tuple(parsed.network.get_input(0).shape) == shape
+
+    def test_ranges_are_refused(self, parsed: Parsed, bundle: Bundle) -> None:
+        profile = profile_of(bundle.manifest)
+        with pytest.raises(
+            BuildError, match="one size, the input 'frame' has 1x16x16x3 to 4x2160x3840x3: give"
+        ):
+            fix_shapes(load_library("tensorrt_rtx"), parsed.network, profile)
 
 
 class TestValues:

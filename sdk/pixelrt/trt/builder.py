@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from pixelrt.errors import BuildError
 from pixelrt.trt.library import Library
 from pixelrt.trt.network import Parsed
-from pixelrt.trt.profiles import KINDS, Profile
+from pixelrt.trt.profiles import KINDS, Profile, shape_text
 from pixelrt.trt.protocol import Request
-from pixelrt.trt.settings import apply_options
+from pixelrt.trt.settings import apply_options, check_accelerator
 from pixelrt.trt.targets import LOCAL, compute_capabilities
 
 Report = Callable[[str, int, int], None]
@@ -47,9 +48,35 @@ def configure(library: Library, parsed: Parsed, request: Request) -> Any:
     config = library.check(parsed.builder.create_builder_config(), "to make a configuration")
     if request.targets != (LOCAL,):
         _set_targets(library, config, request)
+    if request.options.dla_core is not None:
+        check_accelerator(library, parsed, request.options)
+        fix_shapes(library, parsed.network, request.profile)
     _add_profile(library, parsed, config, request.profile)
     apply_options(library, parsed, config, request.options)
     return config
+
+
+def fix_shapes(library: Library, network: Any, shapes: Profile) -> None:
+    """Make every dynamic axis of the inputs a number: accelerators run layers of one size alone.
+
+    Raises:
+        BuildError: If the profile has a range.
+    """
+    for index in range(network.num_inputs):
+        tensor = network.get_input(index)
+        limits = shapes.get(tensor.name)
+        if limits is None:
+            continue
+        if limits.min != limits.max:
+            raise BuildError(
+                f"the deep learning accelerator runs layers of one size, the input {tensor.name!r} has "
+                f"{shape_text(limits.min)} to {shape_text(limits.max)}: give the same --minShapes, "
+                "--optShapes and --maxShapes"
+            )
+        tensor.shape = limits.opt  # returns nothing, so what holds is read back
+        taken = tuple(tensor.shape)
+        what = f"the shape {limits.opt} of input {tensor.name!r} (it says {taken})"
+        library.check(taken == limits.opt, what)
 
 
 def _set_targets(library: Library, config: Any, request: Request) -> None:

@@ -125,14 +125,23 @@ def _set_compatibility(library: Library, config: Any, options: EngineOptions) ->
     _set(library, config, "hardware_compatibility_level", level, option)
 
 
+def check_accelerator(library: Library, parsed: Parsed, options: EngineOptions) -> None:
+    """Refuse an accelerator where there is none.
+
+    Raises:
+        BuildError: If TensorRT finds none, or knows none.
+    """
+    if parsed.builder.num_DLA_cores == 0:
+        raise BuildError(
+            f"{library.title} finds no deep learning accelerator here, so there is no "
+            f"--{OPTIONS['dla_core']}={options.dla_core}; Jetson Orin (not Orin Nano) and Xavier have some, "
+            "with a JetPack whose TensorRT supports them"
+        )
+
+
 def _set_accelerator(library: Library, parsed: Parsed, config: Any, options: EngineOptions) -> None:
     option = f"--{OPTIONS['dla_core']}={options.dla_core}"
     num_cores = parsed.builder.num_DLA_cores
-    if num_cores == 0:
-        raise BuildError(
-            f"{library.title} finds no deep learning accelerator here, so there is no {option}; Jetson Orin "
-            "(not Orin Nano) and Xavier have some, with a JetPack whose TensorRT supports them"
-        )
     _set(library, config, "default_device_type", library.trt.DeviceType.DLA, option)
     _set(library, config, "DLA_core", options.dla_core, f"{option} (it has {num_cores} cores)")
     unfit = layers_without_accelerator(parsed.network, config)
