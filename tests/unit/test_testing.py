@@ -237,6 +237,7 @@ def test_random_does_as_the_seed_says() -> None:
         streams = [cuda.stream() for _ in range(4)]
         for i in range(40):
             streams[i % 4].run(lambda i=i: done.append(i))
+        assert 0 < cuda.num_pending < 40
         cuda.synchronize()
         assert all(done.index(i) < done.index(i + 4) for i in range(36)), "a stream keeps its order"
         return done
@@ -657,6 +658,16 @@ def test_a_whole_frame_in_one_graph_with_three_streams(cuda: FakeCuda) -> None:
         graph.launch(pipeline.up)
         pipeline.up.synchronize()
         np.testing.assert_array_equal(slot.result, a_frame(seed).max(axis=3))
+
+
+def test_an_empty_graph_keeps_the_order(cuda: FakeCuda) -> None:
+    done: list[int] = []
+    stream = cuda.stream()
+    graph = capture(stream, lambda: None)
+    stream.run(lambda: done.append(1))
+    graph.launch(stream)
+    stream.synchronize()
+    assert done == [1]
 
 
 def test_launches_of_one_graph_wait_for_each_other(cuda: FakeCuda) -> None:

@@ -236,7 +236,7 @@ class FakeBinding:
             reads=reads,
             writes=(*writes, *([used] if used else [])),
         )
-        self._warm = self._warm or not self.stream.capturing
+        self._warm = True
 
     def close(self) -> None:
         """Free it; a second time does nothing."""
