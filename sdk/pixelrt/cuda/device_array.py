@@ -177,7 +177,12 @@ class DeviceArray:
         return lend(np.asarray(_Region(self, lease)), device, max_version)
 
     def to_host(self) -> NDArray[Any]:
-        """Wait for it, and copy it to main memory. Takes page-locked memory for the duration."""
+        """Wait for it, and copy it to main memory. Takes page-locked memory for the duration.
+
+        Raises:
+            DeviceError: If its session is closed, or the GPU has failed.
+            InputError: If it is closed.
+        """
         self._open_lease()
         self._wait()
         driver, size = self._pool.driver, self.size_bytes
