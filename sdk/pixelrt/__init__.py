@@ -12,8 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pixelrt.bundle import Bundle
+    from pixelrt.cuda.device_array import DeviceArray
     from pixelrt.errors import PixelRTError
-    from pixelrt.segmentation import Latency, Segmentation, Segmenter, load
+    from pixelrt.isolation import IsolatedSegmenter, IsolationOptions, isolate
+    from pixelrt.pipeline.options import GpuOptions
+    from pixelrt.pipeline.times import GpuTimes
+    from pixelrt.segmentation import Latency, Segmentation, SegmentationTicket, Segmenter, load
     from pixelrt.session import Choice, Session, SessionInfo, SessionOptions, choices, open_session
 
 __version__ = "0.1.0.dev0"
@@ -21,7 +25,11 @@ __version__ = "0.1.0.dev0"
 _HOMES = {
     "pixelrt.bundle": ("Bundle",),
     "pixelrt.errors": ("PixelRTError",),
-    "pixelrt.segmentation": ("Latency", "Segmentation", "Segmenter", "load"),
+    "pixelrt.cuda.device_array": ("DeviceArray",),
+    "pixelrt.isolation": ("IsolatedSegmenter", "IsolationOptions", "isolate"),
+    "pixelrt.pipeline.options": ("GpuOptions",),
+    "pixelrt.pipeline.times": ("GpuTimes",),
+    "pixelrt.segmentation": ("Latency", "Segmentation", "SegmentationTicket", "Segmenter", "load"),
     "pixelrt.session": ("Choice", "Session", "SessionInfo", "SessionOptions", "choices", "open_session"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
@@ -29,14 +37,21 @@ _HOME = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = [
     "Bundle",
     "Choice",
+    "DeviceArray",
+    "GpuOptions",
+    "GpuTimes",
+    "IsolatedSegmenter",
+    "IsolationOptions",
     "Latency",
     "PixelRTError",
     "Segmentation",
+    "SegmentationTicket",
     "Segmenter",
     "Session",
     "SessionInfo",
     "SessionOptions",
     "choices",
+    "isolate",
     "load",
     "open_session",
 ]

@@ -33,6 +33,9 @@ from pixelrt.session import (
     open_session,
 )
 
+_WARM_UP_RUNS = 3
+"""Per slot: the first sets up, the second captures a graph, the third launches it."""
+
 Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 
@@ -316,6 +319,24 @@ class Segmenter:
     def clone(self) -> Segmenter:
         """A segmenter of the same loaded network for another thread, with a session of its own."""
         return Segmenter(self.bundle, self.session.clone(), self._color)
+
+    def warm_up(self, size: tuple[int, int]) -> None:
+        """Run black frames of a size until everything is set up for it, CUDA graphs included.
+
+        The first frames of a size take longer than all others: call this before a live source is opened.
+
+        Args:
+            size: Height and width.
+
+        Raises:
+            InputError: If the bundle does not take frames of this size.
+            DeviceError: If the backend fails.
+        """
+        frame = self.frame_buffer(size)
+        frame[:] = 0
+        for _ in range(_WARM_UP_RUNS):
+            for ticket in [self.submit(frame) for _ in range(self.session.slots)]:
+                ticket.result()
 
     def frame_buffer(self, size: tuple[int, int]) -> Bytes:
         """A frame to fill and segment: on a GPU page-locked, which saves copying it to memory that is.

@@ -130,6 +130,11 @@ class Session(Protocol):
         """How many CUDA graphs were captured, or why there are none."""
         ...
 
+    @property
+    def slots(self) -> int:
+        """How many runs may be on their way at once; 1 on the CPU."""
+        ...
+
     def close(self) -> None:
         """Free what the session holds; using it afterwards raises `DeviceError`."""
         ...
@@ -241,6 +246,11 @@ class LocalSession(ABC):
     def graphs(self) -> str:
         """None without a GPU; see `Session.graphs`."""
         return "none: this session runs on the CPU"
+
+    @property
+    def slots(self) -> int:
+        """See `Session.slots`."""
+        return 1
 
     def run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Run the network once; see `Session.run`."""

@@ -81,6 +81,11 @@ class GpuSession(LocalSession):
         return self._ring.graphs
 
     @property
+    def slots(self) -> int:
+        """See `Session.slots`."""
+        return self._options.slots
+
+    @property
     def zero_copy(self) -> bool:
         """Whether the GPU reads and writes the host's memory in place."""
         return self._ring.zero_copy

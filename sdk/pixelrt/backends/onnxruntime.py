@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
@@ -20,7 +19,7 @@ from pixelrt.backends.base import (
     SessionInfo,
 )
 from pixelrt.backends.gpu_session import GpuSession
-from pixelrt.backends.onnxruntime_cuda import ONNXRuntimeExecutor, cuda_provider
+from pixelrt.backends.onnxruntime_cuda import ONNXRuntimeExecutor, cuda_provider, provider_problem
 from pixelrt.backends.onnxruntime_errors import failures
 from pixelrt.bundle import Bundle
 from pixelrt.cuda.opening import open_driver, unavailable
@@ -59,7 +58,7 @@ class ONNXRuntimeBackend:
                 f"ONNX Runtime {library.__version__} here has no CUDA provider; in its place: "
                 "pip uninstall onnxruntime && pip install onnxruntime-gpu"
             )
-        return ""
+        return provider_problem(library)
 
     def unsuited(self, bundle: Bundle, options: OpenOptions) -> str:
         """It runs every bundle; see `Backend`."""
@@ -153,9 +152,5 @@ def _info(
     )
 
 
-@functools.cache
 def _library() -> ModuleType:
-    library = require("onnxruntime", "onnxruntime", "running the portable ONNX")
-    if hasattr(library, "preload_dlls") and _CUDA in library.get_available_providers():
-        library.preload_dlls()  # CUDA's libraries of pip's nvidia packages, which are on no search path
-    return library
+    return require("onnxruntime", "onnxruntime", "running the portable ONNX")

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import functools
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -15,6 +20,13 @@ from pixelrt.tensors import Shape, TensorSpec, axis_sizes, sized
 
 _NO_WAIT = ("disable_synchronize_execution_providers", "1")
 """Run options: return when the work is in the stream, not when it is done."""
+
+
+_PROVIDER_FILES = (
+    ("libonnxruntime_providers_shared.so", ctypes.RTLD_GLOBAL),
+    ("libonnxruntime_providers_cuda.so", ctypes.RTLD_LOCAL),
+)
+"""The second needs the first to be there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +55,29 @@ def cuda_provider(index: int, compute: Stream) -> Provider:
         "do_copy_in_default_stream": "1",
     }
     return Provider("CUDAExecutionProvider", options, "cuda", index)
+
+
+@functools.cache
+def provider_problem(library: ModuleType) -> str:
+    """Why the CUDA provider cannot be loaded although it is part of this ONNX Runtime; empty if it can.
+
+    ONNX Runtime itself finds out when a session is made, prints it, and goes on with the CPU.
+    """
+    if hasattr(library, "preload_dlls"):  # finds the libraries of pip's nvidia packages, and prints failures
+        with contextlib.redirect_stdout(io.StringIO()):
+            library.preload_dlls()
+    folder = Path(str(library.__file__)).parent / "capi"
+    try:
+        for name, mode in _PROVIDER_FILES:
+            if (folder / name).exists():
+                ctypes.CDLL(str(folder / name), mode=mode)
+    except OSError as problem:
+        return (
+            f"ONNX Runtime {library.__version__} cannot load its CUDA provider ({problem}): it needs CUDA "
+            "and cuDNN libraries of the version that it was built for; "
+            "pip install 'onnxruntime-gpu[cuda,cudnn]'"
+        )
+    return ""
 
 
 class ONNXRuntimeExecutor:

@@ -16,12 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixelrt.bundle import Bundle
-from pixelrt.cli.options import add_machine_options, count, size
+from pixelrt.cli.options import add_machine_options, count, machine_options, size
 from pixelrt.cli.wording import say_times, verdict
 from pixelrt.machine import Load, describe, load, peak_memory_bytes
 from pixelrt.manifest import GateCheck
 from pixelrt.segmentation import Segmenter
 from pixelrt.segmentation import load as load_segmenter
+from pixelrt.session import GpuTimes
 from pixelrt.terminal import complain, heading, say, say_pairs, size_text, styled
 from pixelrt.video.sinks.base import temporary_for, write_whole
 from pixelrt.video.statistics import StageStatistics, StageTimes
@@ -37,6 +38,7 @@ The time is that of segmenter(frame): resizing, the network, mask, confidence an
 made with a seed before the clock starts. Reading, drawing and encoding video are measured by `pixelrt run`.
 """
 
+_GPU_STAGES = ("gpu_enqueue", "gpu_upload", "gpu_compute", "gpu_download")
 _DISTINCT_FRAMES = 8
 _SEED = 7
 
@@ -55,7 +57,7 @@ class Measurement:
     """From the call of `load` to the first result."""
     frames_per_s: float
     stages: dict[str, StageStatistics]
-    """`prepare`, `network`, and `end_to_end` as seen by the caller."""
+    """`prepare`, `network`, and `end_to_end` as seen by the caller; on a GPU also `gpu_...`."""
     peak_memory_bytes: int | None
     """Of the whole process."""
 
@@ -101,7 +103,7 @@ def run(arguments: argparse.Namespace) -> int:
             "command": ["pixelrt", *sys.argv[1:]],
             "measured_at": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
             "bundle": {"path": str(bundle.path), "name": bundle.manifest.name, "sha256": bundle.model.sha256},
-            "session": dataclasses.asdict(info),
+            "session": {**dataclasses.asdict(info), "graphs": segmenter.session.graphs},
             "threads": arguments.threads,
             "measurement": dataclasses.asdict(measured),
             "gate": [dataclasses.asdict(check) for check in checks],
@@ -121,25 +123,21 @@ def run(arguments: argparse.Namespace) -> int:
 def _measure(bundle: Bundle, arguments: argparse.Namespace) -> tuple[Segmenter, Measurement]:
     frames = _frames(arguments.size, bundle.manifest.preprocess.channels)
     began = time.perf_counter()
-    segmenter = load_segmenter(
-        bundle,
-        device=arguments.device,
-        backend=arguments.backend,
-        precision=arguments.precision,
-        threads=arguments.threads,
-    )
+    segmenter = load_segmenter(bundle, **machine_options(arguments))
     loaded = time.perf_counter()
     segmenter(frames[0])
     first = time.perf_counter()
     for index in range(arguments.warmup):
         segmenter(frames[index % len(frames)])
-    times = StageTimes(("prepare", "network", "end_to_end"))
+    times = StageTimes(("prepare", "network", *_GPU_STAGES, "end_to_end"))
     started = time.perf_counter()
     for index in range(arguments.frames):
         called = time.perf_counter()
         latency = segmenter(frames[index % len(frames)]).latency
         whole_ms = (time.perf_counter() - called) * 1e3
         times.add(prepare=latency.prepare_ms, network=latency.network_ms, end_to_end=whole_ms)
+        if latency.gpu is not None:
+            times.add(**_gpu_times(latency.gpu))
     ended = time.perf_counter()
     return segmenter, Measurement(
         frames=arguments.frames,
@@ -151,6 +149,11 @@ def _measure(bundle: Bundle, arguments: argparse.Namespace) -> tuple[Segmenter, 
         stages=times.statistics(),
         peak_memory_bytes=peak_memory_bytes(),
     )
+
+
+def _gpu_times(times: GpuTimes) -> dict[str, float]:
+    values = (times.enqueue_ms, times.upload_ms, times.compute_ms, times.download_ms)
+    return dict(zip(_GPU_STAGES, values, strict=True))
 
 
 def _frames(size: tuple[int, int], channels: int) -> list[NDArray[np.uint8]]:
@@ -168,6 +171,7 @@ def _show(segmenter: Segmenter, measured: Measurement, checks: list[GateCheck], 
         [
             ("runs on", f"{info.backend} {info.version}, {info.device}, {info.precision}"),
             ("because", info.why),
+            *_gpu_pairs(segmenter),
             ("load", f"{measured.load_s:.2f} s; first mask after {measured.first_mask_s:.2f} s"),
             ("throughput", f"{measured.frames_per_s:.1f} frames/s"),
             ("peak memory", size_text(peak) if peak is not None else "unknown"),
@@ -183,6 +187,17 @@ def _show(segmenter: Segmenter, measured: Measurement, checks: list[GateCheck], 
         say(f"  {check.head}: {agreement}{miou} ({verdict(check)})")
     if not checks:
         say(f"  not measured for {info.backend} in {info.precision}")
+
+
+def _gpu_pairs(segmenter: Segmenter) -> list[tuple[str, str]]:
+    info = segmenter.session.info
+    if not info.gpu:
+        return []
+    return [
+        ("GPU", f"{info.gpu}, through {info.driver}"),
+        ("engine", info.engine or "none: the portable ONNX"),
+        ("CUDA graphs", segmenter.session.graphs),
+    ]
 
 
 def _busy_text(now: Load) -> str:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import re
+from typing import Any, get_args
 
+from pixelrt.pipeline.options import DriverName, GpuOptions
 from pixelrt.video.sources.base import parse_size
 
 
@@ -11,7 +14,10 @@ def add_machine_options(parser: argparse.ArgumentParser) -> None:
     """Add where and how a bundle runs; the names are those of `pixelrt.load`."""
     group = parser.add_argument_group("how it runs (the defaults take the best; see `pixelrt doctor BUNDLE`)")
     group.add_argument(
-        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to run (auto)"
+        "--device",
+        choices=_Devices(("auto", "cpu", "cuda")),
+        default="auto",
+        help="where to run, also cuda:1 for the second GPU (auto)",
     )
     group.add_argument("--backend", metavar="NAME", help="openvino, onnxruntime or tensorrt (the best)")
     group.add_argument(
@@ -20,6 +26,44 @@ def add_machine_options(parser: argparse.ArgumentParser) -> None:
         help="how to compute (the fastest that passed the gate)",
     )
     group.add_argument("--threads", type=count, metavar="N", help="CPU threads (one per core)")
+    group.add_argument(
+        "--build",
+        choices=("auto", "never"),
+        default="auto",
+        help="whether an engine may be built for this GPU where the bundle has none (auto)",
+    )
+    group.add_argument(
+        "--slots", type=count, metavar="N", default=2, help="frames on their way through the GPU at once (2)"
+    )
+    group.add_argument("--no-graphs", action="store_true", help="enqueue every run, without CUDA graphs")
+    group.add_argument(
+        "--cuda-driver",
+        choices=get_args(DriverName),
+        help="the library that talks to CUDA (cuda-python where it is installed)",
+    )
+
+
+def machine_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What `add_machine_options` added, as arguments of `pixelrt.load`."""
+    return {
+        "device": arguments.device,
+        "backend": arguments.backend,
+        "precision": arguments.precision,
+        "threads": arguments.threads,
+        "build": arguments.build,
+        "gpu": GpuOptions(
+            driver=arguments.cuda_driver, slots=arguments.slots, graphs=not arguments.no_graphs
+        ),
+    }
+
+
+class _Devices(tuple[str, ...]):
+    """`cuda:1` and so on are choices too; those that are listed are shown and completed."""
+
+    __slots__ = ()
+
+    def __contains__(self, value: object) -> bool:
+        return super().__contains__(value) or bool(re.fullmatch(r"cuda:\d+", str(value)))
 
 
 def count(text: str) -> int:

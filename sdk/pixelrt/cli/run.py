@@ -12,10 +12,10 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from pixelrt.bundle import Bundle
-from pixelrt.cli.options import add_machine_options
-from pixelrt.progress import showing_progress
+from pixelrt.cli.options import add_machine_options, machine_options
 from pixelrt.cli.wording import say_times
 from pixelrt.errors import SourceError
+from pixelrt.progress import showing_progress
 from pixelrt.terminal import complain, heading, say, say_table
 
 if TYPE_CHECKING:
@@ -126,14 +126,7 @@ def _run(arguments: argparse.Namespace, stop: _Stop) -> int:
     fps = DEFAULT_FPS if arguments.fps is None else arguments.fps
     with open_source(arguments.source, labels=arguments.labels, fps=fps) as source:
         check_places(_places(arguments), source)
-        segmenter = load(
-            bundle,
-            device=arguments.device,
-            backend=arguments.backend,
-            precision=arguments.precision,
-            threads=arguments.threads,
-            color="rgb",
-        )
+        segmenter = load(bundle, color="rgb", **machine_options(arguments))
         if stop():
             segmenter.close()
             complain("interrupted before the first frame; nothing was written")

@@ -3,10 +3,10 @@
 Two libraries offer it, cuda-python and pycuda, and `pixelrt.testing` imitates it in main memory. Addresses on
 the GPU are plain integers, memory of the host is a NumPy array.
 
-Everything that is made here is a context manager, owns what it stands for, and frees it in `close` (twice is
-allowed) or at the latest when it is garbage; `Driver.live` counts what is not freed yet. Every call may come
-from any thread: it makes the GPU's primary context current for its own duration, the context that PyTorch and
-the CUDA runtime use too.
+Everything that is made here is a context manager, owns what it stands for, and frees it in `close` (twice
+is allowed) or at the latest when it is garbage; `Driver.live` counts what is not freed yet. Every call may come
+from any thread: it makes the GPU's primary context current for its own duration, the context that PyTorch
+and the CUDA runtime use too.
 
 Every call may raise `OutOfMemory`, `ContextLost`, `DeviceLost` or another `DeviceError`, named by what failed.
 """
@@ -41,7 +41,7 @@ class DeviceInfo:
 
     @property
     def target(self) -> str:
-        """`sm87`"""
+        """The compute capability in short, `sm87`."""
         major, minor = self.compute_capability
         return f"sm{major}{minor}"
 
@@ -130,7 +130,7 @@ class Stream(Resource, Protocol):
         ...
 
     def copy_to_device(self, target: int, source: Bytes) -> None:
-        """Copy contiguous page-locked bytes to an address on the GPU. They must stay as they are meanwhile."""
+        """Copy contiguous page-locked bytes to the GPU. They must stay as they are meanwhile."""
         ...
 
     def copy_to_host(self, target: Bytes, source: int) -> None:
@@ -150,7 +150,7 @@ class Stream(Resource, Protocol):
         ...
 
     def wait_for_stream(self, handle: int) -> None:
-        """Let all work to come wait for what is now in a stream of another library (0: CUDA's default stream)."""
+        """Let all work to come wait for what is now in a stream of another library (0: CUDA's default)."""
         ...
 
     def begin_capture(self) -> None:
@@ -213,7 +213,7 @@ class Driver(Resource, Protocol):
         ...
 
     def stream(self, *, priority: int = 0) -> Stream:
-        """A stream that does not wait for CUDA's default stream. Lower numbers go first; the GPU clamps them."""
+        """A stream that does not wait for CUDA's default one. Lower numbers go first; CUDA clamps them."""
         ...
 
     def event(self, *, timing: bool = False, blocking: bool = False) -> Event:

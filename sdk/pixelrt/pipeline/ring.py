@@ -66,17 +66,19 @@ class Run:
         assert self._results is not None
         return self._results
 
-    def settle(self) -> Slot | None:
-        """Take the results out of the slot, or remember why there are none; the slot is free then."""
-        slot, self._slot = self._slot, None
-        if slot is None:
-            return None
+    def settle(self) -> None:
+        """Take the results out of the slot, or remember why there are none; the slot is free then.
+
+        Ctrl-C in the middle leaves everything as it was.
+        """
+        if self._slot is None:
+            return
         try:
-            slot.wait()
-            self.times, self._results = slot.times(), slot.results()
+            self._slot.wait()
+            self.times, self._results = self._slot.times(), self._slot.results()
         except DeviceError as problem:
             self._problem = problem
-        return slot
+        self._slot = None
 
     @property
     def problem(self) -> DeviceError | None:
@@ -153,13 +155,14 @@ class Ring:
         with self._working():
             slot = self._free_slot({name: _shape(value) for name, value in feeds.items()})
             checked = self._checked(feeds)
+            run = Run(self, slot)
+            self._running.append((run, slot))
             try:
                 slot.start(checked, on_device=on_device)
             except BaseException:
                 slot.abandon()
+                self._running.remove((run, slot))
                 raise
-            run = Run(self, slot)
-            self._running.append((run, slot))
             return run
 
     def pinned_array(self, dtype: np.dtype[Any], shape: Shape) -> NDArray[Any]:
@@ -198,8 +201,9 @@ class Ring:
         return next((slot for slot in free if slot.shapes == shapes), free[0])
 
     def _finish_oldest(self) -> None:
-        run, slot = self._running.popleft()
+        run, slot = self._running[0]
         run.settle()
+        self._running.popleft()
         self._slots.remove(slot)
         self._slots.append(slot)
         if isinstance(run.problem, (ContextLost, DeviceLost)):

@@ -183,10 +183,9 @@ class Slot:
     def results(self) -> dict[str, NDArray[Any]] | dict[str, DeviceArray]:
         """The outputs of that run, in memory of the caller's own."""
         if self._kept is not None:
-            kept, self._kept = self._kept, None
-            for array in kept.values():
+            for array in self._kept.values():
                 array.complete()
-            return kept
+            return self._kept
         return {name: np.array(buffer.array) for name, buffer in self._outputs.items()}
 
     def abandon(self) -> None:

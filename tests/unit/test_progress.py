@@ -12,7 +12,7 @@ from collections.abc import Callable
 import pytest
 
 from pixelrt.bundle import Bundle
-from pixelrt.cli import progress
+from pixelrt import progress
 from pixelrt.terminal import console
 
 WITHOUT_RICH = """

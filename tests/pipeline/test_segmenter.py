@@ -1,0 +1,166 @@
+"""A segmenter on a simulated GPU: tickets, threads, warm-up, what closing means."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from pixelrt.backends.base import SessionInfo
+from pixelrt.backends.gpu_session import GpuSession
+from pixelrt.cuda.protocol import Driver
+from pixelrt.errors import DeviceError, InputError
+from pixelrt.pipeline.options import GpuOptions
+from pixelrt.pipeline.streams import Streams
+from pixelrt.segmentation import Segmenter
+from pixelrt.tensors import TensorSpec
+from pixelrt.testing import FakeCuda, FakeExecutor, FakeNetwork, fake_segmenter
+
+SIZE = (8, 12)
+INFO = SessionInfo(backend="fake", device="cuda:0", precision="float16", version="1", gpu="fake GPU")
+
+
+def strongest(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return frame.argmax(axis=-1).astype(np.uint8)
+
+
+def make_segmenter(
+    cuda: FakeCuda, network: FakeNetwork | None = None, **options: Any
+) -> tuple[Segmenter, list[FakeExecutor]]:
+    bundle = fake_segmenter(strongest, classes=("red", "green", "blue"), size=SIZE).bundle
+    manifest = bundle.manifest
+    executors: list[FakeExecutor] = []
+
+    def make(driver: Driver, streams: Streams) -> FakeExecutor:
+        specs = [tuple(map(TensorSpec.of, tensors)) for tensors in (manifest.inputs, manifest.outputs)]
+        executor = FakeExecutor(cuda, *specs, lambda arrays: {"mask": strongest(arrays["frame"])}, network)
+        executors.append(executor)
+        return executor
+
+    session = GpuSession(manifest, INFO, cuda, make, GpuOptions(**options))
+    return Segmenter(bundle, session), executors
+
+
+def frame_of(channel: int) -> NDArray[np.uint8]:
+    frame = np.zeros((*SIZE, 3), np.uint8)
+    frame[..., channel] = 200
+    return frame
+
+
+class TestWarmUp:
+    @pytest.mark.parametrize("slots", [1, 3])
+    def test_captures_a_graph_per_slot(self, slots: int) -> None:
+        segmenter, _ = make_segmenter(FakeCuda(), slots=slots)
+        with segmenter:
+            segmenter.warm_up(SIZE)
+            assert segmenter.session.graphs == f"{slots} captured"
+            for channel in (0, 1, 2, 1):
+                assert (segmenter(frame_of(channel)).mask == channel).all()
+            assert segmenter.session.graphs == f"{slots} captured"
+
+    def test_on_the_cpu_too(self) -> None:
+        with fake_segmenter(strongest, size=SIZE, classes=("a", "b", "c")) as segmenter:
+            segmenter.warm_up((100, 200))
+            assert segmenter.session.graphs == "none: this session runs on the CPU"
+
+
+class TestTickets:
+    def test_are_answered_in_any_order(self) -> None:
+        segmenter, _ = make_segmenter(FakeCuda(order="random", seed=1), slots=2)
+        with segmenter:
+            tickets = [segmenter.submit(frame_of(index % 3)) for index in range(9)]
+            for index in (8, 0, 4, 4, 7, 1):
+                result = tickets[index].result()
+                assert (result.mask == index % 3).all()
+                assert tickets[index].done
+                assert result.latency.gpu is not None
+                assert result.latency.gpu.compute_ms == pytest.approx(1.0)
+
+    def test_outlive_the_segmenter(self) -> None:
+        segmenter, _ = make_segmenter(FakeCuda())
+        ticket = segmenter.submit(frame_of(2))
+        segmenter.close()
+        assert (ticket.result().mask == 2).all()
+        with pytest.raises(DeviceError, match="closed"):
+            segmenter.submit(frame_of(2))
+
+    def test_on_the_cpu_are_done_at_once(self) -> None:
+        with fake_segmenter(strongest, size=SIZE, classes=("a", "b", "c")) as segmenter:
+            ticket = segmenter.submit(frame_of(1))
+            assert ticket.done
+            assert (ticket.result().mask == 1).all()
+            with pytest.raises(InputError, match="stay on the GPU, this session runs on cpu"):
+                segmenter.submit(frame_of(1), on_device=True)
+
+
+class TestThreads:
+    def test_a_second_thread_is_refused(self) -> None:
+        """One thread is inside, which the network holds up; the other is told what to do."""
+        inside, go_on = threading.Event(), threading.Event()
+        cuda = FakeCuda(order="lazy")
+        segmenter, executors = make_segmenter(cuda)
+        original = executors[0].compute
+
+        def slow(arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+            inside.set()
+            assert go_on.wait(20)
+            return original(arrays)
+
+        executors[0].compute = slow
+        ticket = segmenter.submit(frame_of(0))
+        waiting = threading.Thread(target=ticket.result)
+        waiting.start()
+        try:
+            assert inside.wait(20)
+            with pytest.raises(DeviceError, match=r"in use by another thread; give each .* with clone\(\)"):
+                segmenter(frame_of(1))
+        finally:
+            go_on.set()
+            waiting.join(20)
+        assert (ticket.result().mask == 0).all()
+        segmenter.close()
+
+    def test_clones_run_at_the_same_time(self) -> None:
+        cuda = FakeCuda(order="eager")
+        segmenter, executors = make_segmenter(cuda)
+        wrong: list[int] = []
+
+        def work(own: Segmenter, channel: int) -> None:
+            with own:
+                wrong.extend(channel for _ in range(50) if (own(frame_of(channel)).mask != channel).any())
+
+        clones = [segmenter.clone() for _ in range(3)]
+        threads = [threading.Thread(target=work, args=(own, i)) for i, own in enumerate(clones)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        assert not wrong
+        assert len(executors) == 4
+        segmenter.close()
+        assert not any(cuda.live.values())
+
+
+class TestInterrupted:
+    def test_ctrl_c_while_waiting_loses_nothing(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        segmenter, executors = make_segmenter(FakeCuda(order="lazy"), slots=2, graphs=False)
+        original = executors[0].compute
+
+        def interrupted(arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+            executors[0].compute = original
+            raise KeyboardInterrupt
+
+        with segmenter:
+            first = segmenter.submit(frame_of(0))
+            assert (first.result().mask == 0).all()
+            ticket = segmenter.submit(frame_of(1))
+            slot = segmenter.session._ring._running[0][1]  # type: ignore[attr-defined]
+            monkeypatch.setattr(slot, "wait", lambda: (_ for _ in ()).throw(KeyboardInterrupt))
+            with pytest.raises(KeyboardInterrupt):
+                ticket.result()
+            monkeypatch.undo()
+            assert (segmenter(frame_of(2)).mask == 2).all()
+            assert (ticket.result().mask == 1).all()
