@@ -645,6 +645,11 @@ with isolate(sys.argv[1], device="cpu", loader="failing_loaders:load") as segmen
             pid = segmenter.pid
             assert (segmenter(quick).logits == expected).all()
             print(pid, segmenter.pid, segmenter.restarts, flush=True)
+    try:
+        time.sleep(600)
+    except KeyboardInterrupt:
+        time.sleep(0.3)
+        assert segmenter.alive
 """
 
 
@@ -670,6 +675,8 @@ def test_ctrl_c_during_a_call(bundle: Bundle, loaders: str) -> None:
             os.killpg(program.pid, signal.SIGINT)
             words = program.stdout.readline().split()
             assert words[0] == "None" and words[2] == str(number)
+        time.sleep(0.3)
+        os.killpg(program.pid, signal.SIGINT)
         said, complaints = program.communicate(timeout=30)
     assert (program.returncode, said) == (0, "")
     assert complaints.splitlines() == [
