@@ -180,7 +180,12 @@ class TestStandIn:
         real = getattr(tensorrt_rtx, name)
         own = {"version", "target", "engine"}  # what the stand-in's runtime is set to
         public = {attribute for attribute, _ in inspect.getmembers(fake) if not attribute.startswith("_")}
-        instance = {"active_optimization_profile", "engine_host_code_allowed", "cuda_graph_strategy"}
+        instance = {
+            "active_optimization_profile",
+            "engine_host_code_allowed",
+            "cuda_graph_strategy",
+            "DLA_core",
+        }
         missing = {attribute for attribute in public - own if not hasattr(real, attribute)}
         if not issubclass(fake, int):
             assert not missing
@@ -346,6 +351,16 @@ class TestSession:
         on(machine)
         load(make_bundle_with(engine_file(), options=options)).close()
         assert machine.host_code_allowed == [allowed]
+
+    def test_accelerator_of_a_jetson(
+        self, machine: Machine, on: Callable[..., None], make_bundle_with: Callable[..., Bundle]
+    ) -> None:
+        on(machine)
+        load(make_bundle_with(engine_file(), options={"useDLACore": 1})).close()
+        assert machine.dla_core == 1
+        with pytest.raises(HardwareMismatch, match="is for accelerator 2, TensorRT .* finds 2 of them here"):
+            load(make_bundle_with(engine_file(), options={"useDLACore": 2}))
+        assert not any(machine.cuda.live.values())
 
     def test_stripped_weights_are_put_in(
         self,

@@ -78,6 +78,7 @@ class Machine:
         self.profile_after_first = 0
         self.refitted: bytes | None = None
         self.host_code_allowed: list[bool] = []
+        self.dla_core = -1
 
 
 def engine_file(version: str = "10.3.0", target: str = "sm86", **changes: Any) -> bytes:
@@ -223,9 +224,12 @@ class Runtime:
     def __init__(self, logger: Machine) -> None:
         self._machine = logger
         self.engine_host_code_allowed = False
+        self.num_DLA_cores = 2
+        self.DLA_core = -1
 
     def deserialize_cuda_engine(self, serialized_engine: bytes) -> ICudaEngine | None:
         self._machine.host_code_allowed.append(self.engine_host_code_allowed)
+        self._machine.dla_core = self.DLA_core
         problem, facts = self._problem(serialized_engine)
         if problem:
             self._machine.problems.append(problem)

@@ -184,7 +184,13 @@ def _maker(
 
     @functools.cache
     def loaded() -> LoadedEngine:
-        engine = load_engine(library, found.content, found.name, trust_host_code=carries_runtime)
+        engine = load_engine(
+            library,
+            found.content,
+            found.name,
+            trust_host_code=carries_runtime,
+            dla_core=_whole(built_with.get("useDLACore")),
+        )
         if built_with.get("stripWeights"):
             refit(library, engine.engine, found.read_model())
         return engine
@@ -195,6 +201,10 @@ def _maker(
         )
 
     return make
+
+
+def _whole(value: object) -> int | None:
+    return value if isinstance(value, int) else None
 
 
 def _runtime_cache(found: _Found, library: Library, driver: Driver) -> RuntimeCache | None:

@@ -4,11 +4,11 @@ Two libraries offer it, cuda-python and pycuda, and `pixelrt.testing` imitates i
 the GPU are plain integers, memory of the host is a NumPy array.
 
 Everything that is made here is a context manager, owns what it stands for, and frees it in `close` (twice
-is allowed) or at the latest when it is garbage; `Driver.live` counts what is not freed yet. Every call may come
-from any thread: it makes the GPU's primary context current for its own duration, the context that PyTorch
-and the CUDA runtime use too.
+is allowed) or at the latest when it is garbage; `Driver.live` counts what is not freed yet. Every call may
+come from any thread: it makes the GPU's primary context current for its own duration, the context that
+PyTorch and the CUDA runtime use too.
 
-Every call may raise `OutOfMemory`, `ContextLost`, `DeviceLost` or another `DeviceError`, named by what failed.
+Every call may raise `OutOfMemory`, `ContextLost`, `DeviceLost` or another `DeviceError`.
 """
 
 from __future__ import annotations

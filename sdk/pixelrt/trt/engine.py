@@ -72,7 +72,12 @@ def supports(library: Library, target: str) -> bool:
 
 
 def load_engine(
-    library: Library, content: bytes, name: str, *, trust_host_code: bool = False
+    library: Library,
+    content: bytes,
+    name: str,
+    *,
+    trust_host_code: bool = False,
+    dla_core: int | None = None,
 ) -> LoadedEngine:
     """Deserialise an engine. It is native code: its origin must have been checked before.
 
@@ -81,6 +86,7 @@ def load_engine(
         content: The engine, exactly as the builder returned it.
         name: For messages.
         trust_host_code: Allow an engine of a version compatible build to bring its own runtime.
+        dla_core: The accelerator of a Jetson that an engine was built for; None for the GPU alone.
 
     Raises:
         VersionMismatch: If another version of TensorRT built it.
@@ -95,6 +101,8 @@ def load_engine(
     _examine(library, runtime, content, name)
     if trust_host_code and hasattr(runtime, "engine_host_code_allowed"):
         runtime.engine_host_code_allowed = True
+    if dla_core is not None:
+        _set_dla_core(library, runtime, dla_core, name)
     if hasattr(trt, "init_libnvinfer_plugins"):
         library.check(trt.init_libnvinfer_plugins(library.logger, ""), "to register its own plugins")
     engine = runtime.deserialize_cuda_engine(content)
@@ -110,6 +118,16 @@ def _make_runtime(library: Library) -> Any:
         raise DeviceError(
             f"{library.title} cannot start: {explain(library.take_problems() or [str(problem)])}"
         ) from problem
+
+
+def _set_dla_core(library: Library, runtime: Any, core: int, name: str) -> None:
+    available = getattr(runtime, "num_DLA_cores", 0)
+    if core >= available:
+        raise HardwareMismatch(
+            f"{name} is for accelerator {core}, {library.title} finds {available} of them here; build it "
+            "again, without --useDLACore or with another number"
+        )
+    runtime.DLA_core = core
 
 
 def _examine(library: Library, runtime: Any, content: bytes, name: str) -> None:
@@ -257,8 +275,7 @@ class TensorRTBinding:
     def _refused(self, what: str) -> ExecutionFailed:
         library = self._loaded.library
         return ExecutionFailed(
-            f"{library.title} refused {what}: {explain(library.take_problems())}; this frame has no "
-            "result"
+            f"{library.title} refused {what}: {explain(library.take_problems())}; this frame has no result"
         )
 
     def close(self) -> None:
