@@ -440,7 +440,7 @@ class Segmenter:
         ready = time.perf_counter()
         (spec,) = self.session.inputs
         tickets = [
-            self.session.submit({spec.name: _stacked(group)}, on_device=on_device)
+            self.session.submit({spec.name: self._batched(group)}, on_device=on_device)
             for group in _same_size(prepared)
         ]
         return _Work([_frame_size(frame) for frame in frames], tickets, on_device, began, ready)
@@ -462,6 +462,14 @@ class Segmenter:
             {name: value[i] for name, value in group.items()} for group in groups for i in _indices(group)
         ]
         return [self._result(row, size, latency) for row, size in zip(rows, work.sizes, strict=True)]
+
+    def _batched(self, frames: list[Any]) -> Any:
+        """Frames of one size as the session takes them; one on a GPU puts them together itself."""
+        if not isinstance(frames[0], np.ndarray):
+            return frames[0]
+        if len(frames) == 1:
+            return frames[0][np.newaxis]
+        return np.stack(frames) if self.session.info.device == "cpu" else tuple(frames)
 
     def _prepare(self, frame: Any) -> Any:
         if is_on_device(frame):
@@ -619,13 +627,6 @@ def _same_size(frames: list[Any]) -> list[list[Any]]:
 
 def _stackable(first: Any, frame: Any) -> bool:
     return isinstance(first, np.ndarray) and isinstance(frame, np.ndarray) and first.shape == frame.shape
-
-
-def _stacked(frames: list[Any]) -> Any:
-    """Frames as one batch; one that is on the GPU stays as it is, the session adds the axis."""
-    if not isinstance(frames[0], np.ndarray):
-        return frames[0]
-    return frames[0][np.newaxis] if len(frames) == 1 else np.stack(frames)
 
 
 def _indices(outputs: Mapping[str, NDArray[Any]]) -> range:

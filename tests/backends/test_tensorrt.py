@@ -358,7 +358,7 @@ class TestSession:
         on(machine)
         load(make_bundle_with(engine_file(), options={"useDLACore": 1})).close()
         assert machine.dla_core == 1
-        with pytest.raises(HardwareMismatch, match="is for accelerator 2, TensorRT .* finds 2 of them here"):
+        with pytest.raises(HardwareMismatch, match=r"is for accelerator 2, TensorRT .* finds 2 of them here"):
             load(make_bundle_with(engine_file(), options={"useDLACore": 2}))
         assert not any(machine.cuda.live.values())
 

@@ -135,6 +135,22 @@ class TestResults:
         ring.close()
         check(run.result(), 8)
 
+    def test_a_batch_of_single_frames(self, cuda: FakeCuda) -> None:
+        ring, _ = make_ring(cuda)
+        pinned = ring.pinned_array(np.dtype(np.uint8), (*SIZE, 3))
+        wide = np.zeros((8, 12, 3), np.uint8)
+        for repeat in range(4):
+            pinned[:], wide[:] = repeat, repeat + 20
+            frames = (pinned, wide[::2, ::2], np.full((*SIZE, 3), repeat + 40, np.uint8))
+            result = ring.submit({"frame": frames}).result()
+            assert result["mask"][:, 0, 0].tolist() == [v // 2 for v in (repeat, repeat + 20, repeat + 40)]
+            assert (result["mask"] == result["mask"][:, :1, :1]).all()
+        with pytest.raises(InputError, match="expected one shape"):
+            ring.submit({"frame": (pinned, wide)})
+        with pytest.raises(InputError, match="float64"):
+            ring.submit({"frame": (pinned, pinned.astype(float))})
+        ring.close()
+
 
 class TestOverlap:
     def test_copying_overlaps_with_computing(self) -> None:

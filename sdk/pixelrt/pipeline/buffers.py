@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import weakref
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pixelrt.cuda.interop import ALIGNMENT_BYTES
 from pixelrt.cuda.protocol import Bytes, DeviceMemory, Driver, HostMemory
 from pixelrt.tensors import Shape
 
@@ -82,6 +84,20 @@ class Buffer:
         self._host = self._device = None
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Page-locked bytes of the caller's."""
+
+    content: Bytes
+    device_address: int
+    """Where the GPU sees them, if they are mapped."""
+
+    @property
+    def is_aligned(self) -> bool:
+        """Whether a network can be bound to them."""
+        return self.device_address % ALIGNMENT_BYTES == 0
+
+
 class PinnedFrames:
     """Page-locked arrays that were given to the caller to fill: the GPU copies straight from them.
 
@@ -104,17 +120,16 @@ class PinnedFrames:
         self._given.add(pinned)
         return np.asarray(pinned)[: math.prod(shape) * dtype.itemsize].view(dtype).reshape(shape)
 
-    def find(self, value: NDArray[Any]) -> tuple[Bytes, int | None] | None:
-        """The bytes of an array that lies in one of these and is contiguous, and where the GPU sees them."""
+    def find(self, value: NDArray[Any]) -> Place | None:
+        """Where an array lies in one of these; None if it does not, or is not contiguous."""
         if not value.flags.c_contiguous:
             return None
         start = value.__array_interface__["data"][0]
         for pinned in self._given:
             offset = start - pinned.start
             if offset >= 0 and offset + value.nbytes <= pinned.memory.size_bytes:
-                there = pinned.memory.device_address
                 part = pinned.memory.array[offset : offset + value.nbytes]
-                return part, None if there is None else there + offset
+                return Place(part, (pinned.memory.device_address or 0) + offset)
         return None
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from pixelrt.cuda.interop import ALIGNMENT_BYTES, DeviceView, device_view
-from pixelrt.cuda.protocol import Bytes, DeviceInfo, Stream
+from pixelrt.cuda.interop import DeviceView, device_view
+from pixelrt.cuda.protocol import DeviceInfo, Stream
 from pixelrt.errors import InputError
 from pixelrt.pipeline.buffers import Buffer, PinnedFrames
 from pixelrt.tensors import Shape, TensorSpec
@@ -28,11 +28,14 @@ class Feed:
     def of(cls, spec: TensorSpec, value: Any, stream: Stream, device: DeviceInfo) -> Feed:
         """Check a value. One on the GPU is ordered before the work to come in `stream`.
 
-        A single frame on the GPU may come without its batch axis.
+        A single frame on the GPU may come without its batch axis; a tuple of arrays on the host is a batch of
+        them, which need not be stacked before.
 
         Raises:
             InputError: If its type, shape or place does not fit.
         """
+        if isinstance(value, tuple):
+            return cls(spec, value, _batch_shape(spec, value), None)
         view = device_view(value, stream, device.index)
         if view is None:
             spec.check(value)
@@ -59,13 +62,11 @@ class Feed:
         """
         if self.view is not None:
             return self._from_device(self.view, buffer, compute)
-        found = pinned.find(self.value)
-        if found is not None:
-            return self._from_pinned(found, buffer, up)
+        place = None if isinstance(self.value, tuple) else pinned.find(self.value)
+        if buffer.shared and place is not None and place.is_aligned:
+            return place.device_address
         buffer.fit(self.spec.dtype, self.shape)
-        np.copyto(buffer.array, self.value)
-        if not buffer.shared:
-            up.copy_to_device(buffer.address, buffer.bytes)
+        self._from_host(buffer, pinned, up)
         return buffer.address
 
     def _from_device(self, view: DeviceView, buffer: Buffer, compute: Stream) -> int:
@@ -75,18 +76,31 @@ class Feed:
         compute.copy_on_device(buffer.address, view.address, view.size_bytes)
         return buffer.address
 
-    def _from_pinned(self, found: tuple[Bytes, int | None], buffer: Buffer, up: Stream) -> int:
-        content, there = found
-        if buffer.shared and there is not None and there % ALIGNMENT_BYTES == 0:
-            return there
-        buffer.fit(self.spec.dtype, self.shape)
-        if buffer.shared:
-            buffer.bytes[:] = content
-        else:
-            up.copy_to_device(buffer.address, content)
-        return buffer.address
+    def _from_host(self, buffer: Buffer, pinned: PinnedFrames, up: Stream) -> None:
+        """Copy every array of a batch: at once into the slot, or by the GPU from where it is page-locked."""
+        begin = 0
+        for array in self.value if isinstance(self.value, tuple) else (self.value,):
+            end = begin + array.nbytes
+            content = buffer.bytes[begin:end]
+            place = pinned.find(array)
+            if place is not None and not buffer.shared:
+                content = place.content
+            else:
+                np.copyto(content.view(self.spec.dtype).reshape(array.shape), array)
+            if not buffer.shared:
+                up.copy_to_device(buffer.address + begin, content)
+            begin = end
 
     def release(self) -> None:
         """Let go of memory of another library."""
         if self.view is not None:
             self.view.release()
+
+
+def _batch_shape(spec: TensorSpec, arrays: tuple[Any, ...]) -> Shape:
+    shapes = {np.shape(array) for array in arrays}
+    if len(shapes) != 1:
+        raise InputError(f"input {spec.name!r} is a batch of the shapes {sorted(shapes)}, expected one shape")
+    for array in arrays:
+        spec.check(array[np.newaxis])
+    return (len(arrays), *shapes.pop())

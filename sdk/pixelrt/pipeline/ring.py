@@ -251,6 +251,9 @@ class Ring:
 
 
 def _shape(value: Any) -> Shape:
+    """The shape that a value seems to have, which is checked later."""
+    if isinstance(value, tuple):
+        return (len(value), *_shape(value[0])) if value else ()
     return tuple(getattr(value, "shape", ()))
 
 
