@@ -387,13 +387,14 @@ class TestBuiltForAnother:
 
 
 _LOADER = """
-import json, logging, sys, time
+import json, logging, signal, sys, time
 from pathlib import Path
 from pixelrt.bundle import Bundle
 from pixelrt.trt import BuildOptions
 from pixelrt.trt.cache import cached_engine
 from pixelrt.trt.gpu import LocalGpu
 logging.basicConfig(level=logging.INFO, format="%(message)s")
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell in the background has it ignored
 bundle, folder, gate, version = sys.argv[1:]
 told = set()
 def progress(phase, step, num_steps):
@@ -561,6 +562,37 @@ class TestProcesses:
             cached(bundle, tmp_path)
         assert names(tmp_path) == ["lock"]
 
+    def test_no_description_while_the_engine_is_replaced(
+        self, bundle: Bundle, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Whatever ends the process there, no old description meets a new engine."""
+        seen = []
+
+        def write(path: Path, content: bytes) -> None:
+            seen.append(names(folder))
+            write_file(path, content)
+
+        flip(engine_file(folder))
+        monkeypatch.setattr(cache, "write_file", write)
+        assert cached(bundle, folder).built
+        assert seen == [["lock"], [".engine", "lock"]]
+
+    def test_a_fork_does_not_keep_the_lock(self, bundle: Bundle, tmp_path: Path) -> None:
+        """It shares the open file with us, as a duplicate does."""
+        lock = tmp_path / "engines" / "lock"
+        shared: list[int] = []
+
+        def progress(phase: str, step: int, num_steps: int) -> None:
+            if not shared:
+                ours = [int(link.name) for link in Path("/proc/self/fd").iterdir() if link.resolve() == lock]
+                shared.extend(map(os.dup, ours))
+
+        cached(bundle, tmp_path, progress=progress)
+        assert len(shared) == 1
+        with lock.open() as another:
+            fcntl.flock(another, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.close(shared[0])
+
 
 @contextlib.contextmanager
 def without_privileges() -> Iterator[None]:
@@ -662,10 +694,12 @@ class TestFolder:
 
     def test_a_read_only_folder_with_the_engine(self, bundle: Bundle, folder: Path, public: Path) -> None:
         shutil.copytree(folder, public, dirs_exist_ok=True)
-        for path in (*public.rglob("*"), public):
+        for file in (public / "engines").iterdir():  # root's, so nobody may not touch their times
+            file.chmod(0o444)
+        for path in (public, public / "engines"):
             if os.geteuid() == 0:
                 os.chown(path, NOBODY, -1)
-            path.chmod(0o500 if path.is_dir() else 0o400)
+            path.chmod(0o500)
         with without_privileges():
             assert not cached(bundle, public).built
         for path in (public, public / "engines"):
