@@ -159,7 +159,7 @@ class Segmentation:
             MissingDependency: If OpenCV is not installed.
         """
         check_alpha(alpha)
-        _check_frame(frame, 3)
+        check_frame(frame, 3)
         cv2 = require("cv2", "video", "drawing an overlay")
         height, width, _ = frame.shape
         colors = cv2.applyColorMap(self.mask_at((height, width)), self._palette(color)[:, np.newaxis])
@@ -415,7 +415,7 @@ class Segmenter:
 
     def _check(self, frame: Any) -> None:
         if not is_on_device(frame):
-            _check_frame(frame, self.bundle.manifest.preprocess.channels)
+            check_frame(frame, self.bundle.manifest.preprocess.channels)
         elif len(getattr(frame, "shape", ())) != 3:
             shape = tuple(getattr(frame, "shape", ()))
             raise InputError(
@@ -591,7 +591,7 @@ def _check_size(size: tuple[int, int]) -> None:
         raise InputError(f"size {size}: height and width, whole numbers of at least 1, were expected")
 
 
-def _check_frame(frame: object, channels: int) -> None:
+def check_frame(frame: object, channels: int) -> None:
     if not isinstance(frame, np.ndarray):
         raise InputError(
             f"the frame is a {type(frame).__name__}, expected a NumPy array uint8[H, W, {channels}]; "

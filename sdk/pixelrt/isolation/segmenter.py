@@ -32,7 +32,7 @@ from pixelrt.isolation.process import Child, ChildLostError
 from pixelrt.isolation.protocol import Load
 from pixelrt.isolation.results import fetch, with_total
 from pixelrt.manifest import ClassInfo
-from pixelrt.segmentation import Segmentation, _check_frame
+from pixelrt.segmentation import Segmentation, check_frame
 from pixelrt.session import GpuOptions, SessionInfo, SessionOptions
 from pixelrt.strict import suggestion
 
@@ -164,7 +164,7 @@ class IsolatedSegmenter:
         frames = list(frames)
         for frame in frames:
             _check_host(frame)
-            _check_frame(frame, self.bundle.manifest.preprocess.channels)
+            check_frame(frame, self.bundle.manifest.preprocess.channels)
         largest = self.bundle.manifest.axes["batch"].max
         chunks = [frames[start : start + largest] for start in range(0, len(frames), largest)]
         self._check_free()
