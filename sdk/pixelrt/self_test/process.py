@@ -1,0 +1,200 @@
+"""The parent's side: a child process per group of checks, and another one where it is lost.
+
+parent                                              child (`worker`)
+an order, in its arguments                    ->
+                                              <-    a pipe with lines: begun, result, begun ...
+standard input, closed when the parent ends   ->    the child ends too
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import importlib
+import os
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO
+
+from pixelrt.self_test.checks import Check, Group, left_out
+from pixelrt.self_test.protocol import Begun, Order, Result, from_line, order_to_text
+
+Listen = Callable[[Begun | Result], None]
+
+_MOST_LOST = 2
+"""After so many children of a group were lost, its other checks would only be lost as well."""
+_MOST_LINES = 12
+_LINES_BEFORE_CRASH = 4
+_START_LIMIT_S = 60.0
+_START = (
+    "import sys; sys.path[:] = sys.argv[3:]; "
+    "from pixelrt.self_test.worker import main; main(int(sys.argv[1]), sys.argv[2])"
+)
+"""The child imports from where its parent does, not from the folder that it happens to stand in."""
+
+
+def run_self_test(order: Order, listen: Listen = lambda message: None) -> list[Result]:
+    """Run all checks.
+
+    Args:
+        order: What to check; `folder` is filled in.
+        listen: Told of every check when it begins, and of its result.
+
+    Returns:
+        One result per check. What fails, crashes or hangs is a result too.
+    """
+    results: list[Result] = []
+    with tempfile.TemporaryDirectory(prefix="pixelrt-self-test-", ignore_cleanup_errors=True) as folder:
+        order = dataclasses.replace(order, folder=folder)
+        for group in groups_of(order):
+            results += _run_group(group, dataclasses.replace(order, group=group.name), listen)
+    return results
+
+
+def groups_of(order: Order) -> tuple[Group, ...]:
+    """The groups of checks of an order."""
+    module, _, name = order.groups.partition(":")
+    groups: tuple[Group, ...] = getattr(importlib.import_module(module), name)(order)
+    return groups
+
+
+def _run_group(group: Group, order: Order, listen: Listen) -> list[Result]:
+    results: list[Result] = []
+    for _ in range(_MOST_LOST):
+        lost = _run_child(group, order, listen, results)
+        if lost is None:
+            return results
+        results.append(lost)
+        listen(lost)
+        order = dataclasses.replace(order, skip=tuple(result.name for result in results))
+        if any(check.needed for check in group.checks if check.name == lost.name):
+            break
+    for result in left_out(group, _remaining(group, results), results[-1]):
+        results.append(result)
+        listen(result)
+    return results
+
+
+def _remaining(group: Group, results: list[Result]) -> list[Check]:
+    known = {result.name for result in results}
+    return [check for check in group.checks if check.name not in known]
+
+
+def _run_child(group: Group, order: Order, listen: Listen, results: list[Result]) -> Result | None:
+    """Run what is left of a group in one child.
+
+    Args:
+        group: The checks.
+        order: Which of them.
+        listen: Told of all.
+        results: The results are added to it.
+
+    Returns:
+        The result of the check at which the child was lost; None if it went through.
+    """
+    remaining = _remaining(group, results)
+    if not remaining:
+        return None
+    limits = {check.name: check.limit_s for check in group.checks}
+    running, began_s = remaining[0].name, time.monotonic()
+    with _child(order) as child:
+        while True:
+            limit_s = began_s + limits[running] + _START_LIMIT_S - time.monotonic()
+            message = child.receive(limit_s)
+            if message is None:
+                break
+            listen(message)
+            if isinstance(message, Begun):
+                running, began_s = message.name, time.monotonic()
+            else:
+                results.append(message)
+        if not _remaining(group, results):
+            return None
+        seconds = round(time.monotonic() - began_s, 3)
+        return Result(group.name, running, "failed", child.obituary(limits[running]), seconds, {})
+
+
+class _Child:
+    """A running child, and what it says."""
+
+    def __init__(self, process: subprocess.Popen[bytes], lines: IO[bytes], output: Path) -> None:
+        self._process = process
+        self._lines = lines
+        self._output = output
+        self._pending = b""
+        self._silent = False
+
+    def receive(self, limit_s: float) -> Begun | Result | None:
+        """The next message; None if the child is gone, or said nothing for so long."""
+        deadline_s = time.monotonic() + limit_s
+        while b"\n" not in self._pending:
+            ready, _, _ = select.select([self._lines], [], [], max(0.0, deadline_s - time.monotonic()))
+            if not ready:
+                self._silent = True
+                return None
+            if not (more := os.read(self._lines.fileno(), 1 << 16)):
+                return None
+            self._pending += more
+        line, _, self._pending = self._pending.partition(b"\n")
+        return from_line(line.decode())
+
+    def obituary(self, limit_s: float) -> str:
+        """How it was lost."""
+        if self._silent:
+            return f"took longer than {limit_s:g} s, and its process was killed{self._last_words()}"
+        code = self._process.wait()
+        if code == -signal.SIGKILL:
+            return (
+                "the process was killed (SIGKILL: by somebody, or because the machine ran out of memory; "
+                f"see: dmesg){self._last_words()}"
+            )
+        how = f"crashed ({signal.Signals(-code).name})" if code < 0 else f"ended with status {code}"
+        return f"the process {how}{self._last_words()}"
+
+    def _last_words(self) -> str:
+        """The end of what it printed, or the place where Python noticed a crash."""
+        lines = [line for line in self._output.read_text(errors="replace").splitlines() if line]
+        crash = next((index for index, line in enumerate(lines) if line.startswith("Fatal Python")), None)
+        start = max(0, len(lines) - _MOST_LINES if crash is None else crash - _LINES_BEFORE_CRASH)
+        shown = "".join(f"\n  {line}" for line in lines[start : start + _MOST_LINES])
+        return f"; it printed:{shown}" if shown else ""
+
+
+@contextlib.contextmanager
+def _child(order: Order) -> Iterator[_Child]:
+    """A child that has ended when this is left, whatever the reason."""
+    reading, writing = os.pipe()
+    paths = [os.path.abspath(path) for path in sys.path]
+    output = Path(order.folder) / "output"
+    with open(reading, "rb", buffering=0) as lines:
+        try:
+            with output.open("wb") as stream:
+                process = subprocess.Popen(
+                    [sys.executable, "-c", _START, str(writing), order_to_text(order), *paths],
+                    stdin=subprocess.PIPE,
+                    stdout=stream,
+                    stderr=subprocess.STDOUT,
+                    pass_fds=(writing,),
+                    env={**os.environ, **_environment(order)},
+                    start_new_session=True,
+                )
+        finally:
+            os.close(writing)
+        try:
+            yield _Child(process, lines, output)
+        finally:
+            process.kill()
+            process.wait()
+            if process.stdin:
+                process.stdin.close()
+
+
+def _environment(order: Order) -> dict[str, str]:
+    """Engines for the test alone are kept with the test; the user's own bundle has the user's cache."""
+    return {} if order.group == "bundle" else {"PIXELRT_CACHE": str(Path(order.folder) / "cache")}

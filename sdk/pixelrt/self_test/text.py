@@ -1,0 +1,59 @@
+"""The report as plain text, to be pasted into an issue."""
+
+from __future__ import annotations
+
+import itertools
+import textwrap
+from collections.abc import Iterator, Sequence
+
+from pixelrt.self_test.protocol import WORDS, Result, summary
+
+_WIDTH = 110
+_VERDICT = 18
+_NAME = 20
+_SECONDS = 9
+
+
+def report_lines(results: Sequence[Result], titles: dict[str, str]) -> Iterator[str]:
+    """The report, line by line.
+
+    Args:
+        results: In the order of the groups.
+        titles: What each group is called.
+    """
+    for name, members in itertools.groupby(results, key=lambda result: result.group):
+        yield ""
+        yield titles.get(name, name)
+        yield from _group_lines(list(members))
+    counts = summary(results)
+    yield ""
+    yield ", ".join(f"{number} {WORDS[status]}" for status, number in counts.items())
+
+
+def _group_lines(results: list[Result]) -> Iterator[str]:
+    """One line per check; a reason that several share stands once, behind the last of them."""
+    for index, result in enumerate(results):
+        yield _line(result)
+        following = results[index + 1] if index + 1 < len(results) else None
+        if result.reason and (following is None or following.reason != result.reason):
+            yield from _indented(result.reason)
+
+
+def _line(result: Result) -> str:
+    seconds = f"{result.seconds:.2f} s".rjust(_SECONDS) if result.status != "impossible" else " " * _SECONDS
+    figures = ", ".join(_figure(name, value) for name, value in result.figures.items())
+    verdict, name = WORDS[result.status].ljust(_VERDICT), result.name.ljust(_NAME)
+    return f"  {verdict}{name}{seconds}  {figures}".rstrip()
+
+
+def _figure(name: str, value: str | int | float) -> str:
+    """`up 12.3 GB/s` of ("up, GB/s", 12.3)."""
+    name, _, unit = name.partition(", ")
+    return f"{name} {value} {unit}".rstrip()
+
+
+def _indented(reason: str) -> Iterator[str]:
+    for line in reason.splitlines():
+        yield from textwrap.wrap(
+            line, _WIDTH, initial_indent=" " * 6, subsequent_indent=" " * 6, break_on_hyphens=False
+        )
