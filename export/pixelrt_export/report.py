@@ -19,7 +19,7 @@ from pixelrt.metrics import ConfusionMatrix
 from pixelrt.terminal import size_text
 from pixelrt_export.pictures import as_rgb, colored, difference, drawing_uri, photo_uri
 from pixelrt_export.precision import ACTIVATION_LIMIT, FP16_MAX, LayerPrecision, PrecisionReport
-from pixelrt_export.verify import Figures, Sample, Verification, as_record
+from pixelrt_export.verify import Contender, Figures, Sample, Verification, as_record
 
 SCHEMA = 1
 """Number of report.json's format."""
@@ -108,8 +108,8 @@ def _backend(name: str) -> str:
     return _BACKENDS.get(name, name)
 
 
-def _runs_as(check: GateCheck) -> str:
-    return f"{_backend(check.backend)}, {check.precision}"
+def _runs_as(ran: GateCheck | Contender) -> str:
+    return f"{_backend(ran.backend)}, {ran.precision}{' on the GPU' if ran.device == 'cuda' else ''}"
 
 
 def _original(manifest: Manifest) -> str:
@@ -311,8 +311,8 @@ def _logit_note(verification: Verification) -> Html:
     return element(
         "p",
         f"Logits: the largest difference at any pixel and class, of the largest logit{share}. ",
-        "In ONNX Runtime, the result of every layer is rounded to the type that the ONNX gives it: it stands "
-        "in for the GPU until an engine has run there."
+        "In ONNX Runtime on the CPU, the result of every layer is rounded to the type that the ONNX gives "
+        "it: it stands in for the GPU until an engine has run there."
         if any(one.contender.backend == "onnxruntime" for one in verification.figures)
         else None,
         class_="soft",
@@ -331,7 +331,7 @@ def _strips(verification: Verification) -> Html | None:
             _strip([1 - share for share in one.equal], limit, top),
             element(
                 "figcaption",
-                f"{_backend(one.contender.backend)}, {one.contender.precision}"
+                f"{_runs_as(one.contender)}"
                 f"{f', {one.head}' if len(verification.reference.masks) > 1 else ''}: "
                 f"differing pixels per image, up to {percent(1 - min(one.equal))}",
             ),
@@ -452,7 +452,7 @@ def _shot(report: Report, verification: Verification, head: Head, one: Figures, 
     frame = as_rgb(sample.pixels, report.manifest.preprocess.color)
     expected, found = verification.reference.masks[head.name][index], one.masks[index]
     differing = int((expected != found).sum())
-    engine = f"{_backend(one.contender.backend)}, {one.contender.precision}"
+    engine = _runs_as(one.contender)
     original = _original(report.manifest)
     pictures = [
         ("Frame", photo_uri(frame)),

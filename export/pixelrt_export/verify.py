@@ -18,9 +18,9 @@ import torch
 from numpy.typing import NDArray
 from onnx import ModelProto
 
-from pixelrt.backends import BACKENDS
-from pixelrt.errors import DeviceError, ExportError, GateFailed
-from pixelrt.manifest import Emit, Gate, GateCheck, Head, Manifest, PrecisionType
+from pixelrt.backends import BACKENDS, TYPED_AS, Device
+from pixelrt.errors import BuildError, DeviceError, EngineMismatch, ExportError, GateFailed
+from pixelrt.manifest import Emit, Gate, GateCheck, Head, Manifest
 from pixelrt.metrics import UNLABELLED, ConfusionMatrix, foreign_ids
 from pixelrt.segmentation import nearest
 from pixelrt.session import Precision, Session, open_model
@@ -34,8 +34,6 @@ LOGIT_BYTES = 64 * 2**20
 NUM_PICTURES = 3
 """Images per head that are kept for the report, besides the worst one."""
 
-_STAND_IN: dict[PrecisionType, Precision] = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
-"""What ONNX Runtime computes for the gate, by the type of the network."""
 _TOLERANCE = 1e-3
 """By which probabilities may leave 0..1, and their sum over the classes miss 1."""
 
@@ -87,9 +85,10 @@ class Contender:
     precision: Precision
     required: bool
     """Whether its failure is the failure of the export; otherwise `load` does not use it, and that is all."""
+    device: Device = "cpu"
 
     def __str__(self) -> str:
-        return f"{self.backend} {self.precision}"
+        return f"{self.backend} {self.precision}{' on the GPU' if self.device == 'cuda' else ''}"
 
 
 @dataclass(slots=True)
@@ -148,7 +147,8 @@ def verify(conversion: Conversion, samples: Sequence[Sample], gate: Gate, track:
 
     Contenders: OpenVINO in float32, which must pass; OpenVINO in bfloat16 where this CPU has it, which the
     runtime does not use if it fails; ONNX Runtime in the types of the ONNX, which must pass. For that, the
-    roundings of an FP16 or BF16 graph are written out (see `rounding`), and it stands in for a GPU.
+    roundings of an FP16 or BF16 graph are written out (see `rounding`), and it stands in for a GPU. Where
+    there is one, TensorRT and ONNX Runtime run on it as they will, and are not used there if they fail.
 
     Args:
         conversion: What to judge.
@@ -171,7 +171,7 @@ def verify(conversion: Conversion, samples: Sequence[Sample], gate: Gate, track:
     for contender in contenders(conversion.manifest):
         try:
             measured = _measure(conversion, contender, samples, reference, track)
-        except DeviceError as problem:
+        except (DeviceError, BuildError, EngineMismatch) as problem:
             if contender.required:
                 raise
             notes.append(f"{contender} was not measured: {problem}")
@@ -196,8 +196,14 @@ def contenders(manifest: Manifest) -> tuple[Contender, ...]:
         Contender("openvino", precision, required=precision == "float32")
         for precision in BACKENDS["openvino"].precisions("cpu", manifest)
     ]
-    stand_in = Contender("onnxruntime", _STAND_IN[manifest.precision.requested], required=True)
-    return (*sorted(openvino, key=lambda one: not one.required), stand_in)
+    typed = TYPED_AS[manifest.precision.requested]
+    stand_in = Contender("onnxruntime", typed, required=True)
+    on_gpu = [
+        Contender(name, typed, required=False, device="cuda")
+        for name in ("tensorrt", "onnxruntime")
+        if not BACKENDS[name].unusable("cuda")
+    ]
+    return (*sorted(openvino, key=lambda one: not one.required), stand_in, *on_gpu)
 
 
 # --- the original ---------------------------------------------------------------------------------
@@ -406,10 +412,16 @@ def _measure_logits(
 
 def _opened(model: ModelProto, manifest: Manifest, contender: Contender) -> Session:
     precision = contender.precision
-    if contender.backend == "onnxruntime":
+    if (contender.backend, contender.device) == ("onnxruntime", "cpu"):
         model, _ = round_explicitly(model)
         precision = "float32"  # in which it runs the roundings that are written out
-    return open_model(model.SerializeToString(), manifest, backend=contender.backend, precision=precision)
+    return open_model(
+        model.SerializeToString(),
+        manifest,
+        backend=contender.backend,
+        precision=precision,
+        device=contender.device,
+    )
 
 
 def with_logits(conversion: Conversion) -> tuple[ModelProto, Manifest]:
@@ -461,7 +473,7 @@ def _judge(one: Figures, reference: Reference, gate: Gate) -> GateCheck:
     finite = difference is None or math.isfinite(difference)
     check = GateCheck(
         backend=one.contender.backend,
-        device="cpu",
+        device=one.contender.device,
         precision=one.contender.precision,
         passed=False,
         head=one.head,
@@ -531,6 +543,7 @@ def as_record(figures: Figures) -> dict[str, Any]:
     """The figures of one contender at one head, for report.json."""
     return {
         "backend": figures.contender.backend,
+        "device": figures.contender.device,
         "precision": figures.contender.precision,
         "required": figures.contender.required,
         "head": figures.head,

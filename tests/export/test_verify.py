@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -17,10 +18,14 @@ from numpy.typing import NDArray
 from onnx import ModelProto, helper, numpy_helper
 from torch import nn
 
-from pixelrt.backends import BACKENDS
+from pixelrt.backends import BACKENDS, OpenOptions, SessionInfo
+from pixelrt.backends.gpu_session import GpuSession
+from pixelrt.backends.onnxruntime_cuda import ONNXRuntimeExecutor, Provider
 from pixelrt.errors import ExportError, GateFailed
-from pixelrt.manifest import Emit, Gate
+from pixelrt.manifest import Emit, Gate, Manifest
+from pixelrt.pipeline.options import GpuOptions
 from pixelrt.segmentation import Latency, Segmentation
+from pixelrt.testing import FakeCuda
 from pixelrt_export.exporting import convert
 from pixelrt_export.fuse import FuseSpec, HeadSpec, fuse
 from pixelrt_export.graph import copy_of
@@ -421,3 +426,50 @@ def test_openvino_in_float32_comes_first_and_must_pass(colors: Conversion) -> No
     first, *others = contenders(colors.manifest)
     assert (str(first), first.required) == ("openvino float32", True)
     assert {str(one) for one in others if one.required} == {"onnxruntime float16"}
+
+
+class TestOnTheGpu:
+    """The gate where there is a GPU: a fake one, whose ring runs ONNX Runtime's CPU provider."""
+
+    @pytest.fixture
+    def with_gpu(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Put a GPU into this machine, for ONNX Runtime alone."""
+        backend: Any = type(BACKENDS["onnxruntime"])
+        module = sys.modules[backend.__module__]
+        cpu = Provider("CPUExecutionProvider", {}, "cpu", 0)
+
+        def open_cuda(model: bytes, manifest: Manifest, options: OpenOptions) -> GpuSession:
+            info = SessionInfo(
+                backend="onnxruntime", device="cuda:0", precision=options.precision, version="1"
+            )
+            return GpuSession(
+                manifest,
+                info,
+                FakeCuda(order="eager"),
+                lambda cuda, streams: ONNXRuntimeExecutor(onnxruntime, model, manifest, cuda, cpu),
+                GpuOptions(graphs=False),
+            )
+
+        monkeypatch.setattr(backend, "unusable", lambda self, device, options=None: "")
+        monkeypatch.setattr(module, "_open_cuda", open_cuda)
+
+    @pytest.mark.usefixtures("with_gpu")
+    def test_is_measured_and_recorded(self, colors: Conversion) -> None:
+        verification = verify(colors, samples(), gate(), untracked)
+        (check,) = [check for check in verification.gate.checks if check.device == "cuda"]
+        assert (check.backend, check.precision, check.passed) == ("onnxruntime", "float16", True)
+        assert check.agreement > 0.99
+        assert verification.gate.passed("onnxruntime", "float16", "cuda")
+
+    @pytest.mark.usefixtures("with_gpu")
+    def test_failing_there_excludes_it_there(
+        self, colors: Conversion, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        original = GpuSession._run
+        monkeypatch.setattr(
+            GpuSession, "_run", lambda self, feeds: {k: v * 0 for k, v in original(self, feeds).items()}
+        )
+        verification = verify(colors, samples(), gate(), untracked)
+        assert verification.gate.passed("onnxruntime", "float16", "cuda") is False
+        assert verification.gate.passed("openvino", "float32")
+        assert any("onnxruntime float16 on the GPU is not used" in note for note in verification.notes)

@@ -141,7 +141,7 @@ class TestPlain:
         assert 0 < found.seconds < 60
         assert len(repr(found)) < 1000
         said = json.loads(sidecar(folder).read_text())
-        assert said["key"]["gpu"] == {"name": GPU.name, "target": GPU.target}
+        assert said["key"]["gpu"] == {"name": GPU.name, "target": GPU.target, "multiprocessors": 0}
         assert (said["name"], said["pixelrt"]) == ("colors", __version__)
 
     def test_nothing_is_made_by_looking(self, bundle: Bundle, tmp_path: Path, log: Log) -> None:

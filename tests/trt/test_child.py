@@ -221,3 +221,26 @@ def test_files_in_the_current_folder_are_not_imported(bundle: Bundle, tmp_path: 
         f"sys.exit(main(['build', {str(bundle.path)!r}, '--target', 'sm86']))"
     )
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, stdout=subprocess.DEVNULL)
+
+
+class TestVisibleGpu:
+    """The child sees one GPU alone, the one that the caller means."""
+
+    @pytest.mark.parametrize(
+        ("visible", "index", "expected"),
+        [
+            (None, 0, None),
+            (None, 1, "1"),
+            ("", 0, ""),
+            ("2,3", 0, "2"),
+            ("2,3", 1, "3"),
+            (" GPU-aaaa , GPU-bbbb ", 1, "GPU-bbbb"),
+        ],
+    )
+    def test_environment(
+        self, monkeypatch: pytest.MonkeyPatch, visible: str | None, index: int, expected: str | None
+    ) -> None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+        if visible is not None:
+            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+        assert process._environment(index).get("CUDA_VISIBLE_DEVICES") == expected

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pixelrt.backends.base import (
+    TYPED_AS,
     Backend,
     Device,
     OpenOptions,
@@ -24,6 +25,7 @@ BACKENDS: dict[str, Backend] = {
 
 __all__ = [
     "BACKENDS",
+    "TYPED_AS",
     "Backend",
     "Device",
     "OpenOptions",

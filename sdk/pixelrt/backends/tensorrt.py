@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import logging
 from collections.abc import Callable
@@ -18,7 +17,7 @@ from pixelrt.manifest import Artifact, Manifest
 from pixelrt.pipeline.streams import Streams
 from pixelrt.tensors import TensorSpec
 from pixelrt.trt.building import BuildOptions, build_engine
-from pixelrt.trt.cache import cache_folder, cached_engine, find_engine
+from pixelrt.trt.cache import cached_engine, find_engine, private_folder
 from pixelrt.trt.choosing import EngineChoice, Installed, choose_engine
 from pixelrt.trt.engine import LoadedEngine, TensorRTExecutor, load_engine, supports
 from pixelrt.trt.gpu import LocalGpu, local_gpu
@@ -68,9 +67,13 @@ class TensorRTBackend:
             choice = choose_engine(bundle.manifest, gpu, _installed(gpu))
             if isinstance(choice, str):
                 return choice
-            if choice.artifact is not None or options.build == "auto" or _cached(bundle, choice, gpu):
+            if (
+                choice.artifact is not None
+                or options.build == "auto"
+                or _cached(bundle, choice, gpu, options)
+            ):
                 return ""
-        except (DeviceError, MissingDependency) as problem:
+        except PixelRTError as problem:
             return str(problem)
         return f"{choice.reason}, and build='never' was asked for; build it with: {_command(bundle, choice)}"
 
@@ -99,7 +102,7 @@ class TensorRTBackend:
         choice = choose_engine(manifest, gpu, _installed(gpu))
         if isinstance(choice, str):
             raise DeviceError(choice)
-        build = BuildOptions(flavour=choice.installed.flavour, targets=(choice.target,))
+        build = _build_options(choice, options)
         engine = build_engine(model, profile_of(manifest), build, options.progress)
         found = _Found(engine.content, engine.artifact, engine.file_name, lambda: model)
         return _open(found, manifest, gpu, choice.installed.flavour, options)
@@ -130,7 +133,7 @@ def _engine(bundle: Bundle, choice: EngineChoice, gpu: LocalGpu, options: OpenOp
     read_model = functools.partial(bundle.read, bundle.model)
     if choice.artifact is not None:
         return _Found(bundle.read(choice.artifact), choice.artifact, choice.artifact.file, read_model)
-    build = BuildOptions(flavour=choice.installed.flavour, targets=(choice.target,))
+    build = _build_options(choice, options)
     version = choice.installed.version
     if options.build == "never":
         cached = find_engine(bundle, build, version=version, gpu=gpu)
@@ -147,9 +150,15 @@ def _engine(bundle: Bundle, choice: EngineChoice, gpu: LocalGpu, options: OpenOp
     return _Found(cached.content, cached.artifact, name, read_model)
 
 
-def _cached(bundle: Bundle, choice: EngineChoice, gpu: LocalGpu) -> bool:
-    build = BuildOptions(flavour=choice.installed.flavour, targets=(choice.target,))
+def _cached(bundle: Bundle, choice: EngineChoice, gpu: LocalGpu, options: OpenOptions) -> bool:
+    build = _build_options(choice, options)
     return find_engine(bundle, build, version=choice.installed.version, gpu=gpu) is not None
+
+
+def _build_options(choice: EngineChoice, options: OpenOptions) -> BuildOptions:
+    return BuildOptions(
+        flavour=choice.installed.flavour, targets=(choice.target,), device_index=options.device_index
+    )
 
 
 def _command(bundle: Bundle, choice: EngineChoice) -> str:
@@ -211,6 +220,8 @@ def _runtime_cache(found: _Found, library: Library, driver: Driver) -> RuntimeCa
     if library.flavour != "tensorrt_rtx":
         return None
     key = sha256(f"{sha256(found.content)} {library.version} {driver.device.name}".encode())
-    with contextlib.suppress(PixelRTError):
-        return RuntimeCache(cache_folder() / "kernels" / f"{key}.bin")
-    return None
+    try:
+        return RuntimeCache(private_folder("kernels") / f"{key}.bin")
+    except (PixelRTError, OSError) as problem:
+        _LOG.warning("kernels that TensorRT-RTX compiles here are not kept: %s", problem)
+        return None

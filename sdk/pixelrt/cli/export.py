@@ -107,7 +107,8 @@ def _table(checks: tuple[GateCheck, ...], agreement: float, miou_drop: float) ->
 
 
 def _row(check: GateCheck, *, several: bool, labelled: bool) -> list[str]:
-    row = [f"{check.backend} {check.precision}", *([check.head] if several else [])]
+    on_gpu = " on the GPU" if check.device == "cuda" else ""
+    row = [f"{check.backend} {check.precision}{on_gpu}", *([check.head] if several else [])]
     row.append(f"{100 * check.agreement:.4f} %")
     if labelled:
         row += [_number(check.miou, ".4f"), _number(check.miou_drop, "+.4f")]

@@ -30,6 +30,8 @@ class BuildOptions(EngineOptions):
     timing_cache: str | bool = True
     """File with the times of kernels, which makes the next build quicker; True: one of this GPU and TensorRT
     in the user's cache, where TensorRT has such a thing; False: none."""
+    device_index: int = 0
+    """The GPU to build on, as CUDA_VISIBLE_DEVICES numbers them; only a local engine needs one."""
     verbose: bool = False
     """Whether TensorRT's most detailed messages go to `logging` too."""
 
@@ -46,6 +48,7 @@ class BuildOptions(EngineOptions):
             action=action,
             flavour=self.flavour,
             targets=self.targets,
+            device_index=self.device_index,
             verbose=self.verbose,
             profile=dict(profile),
             options=engine_options(self),

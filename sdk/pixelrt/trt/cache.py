@@ -55,7 +55,7 @@ SCHEMA = 1
 WAITING = "Waiting for another process that builds an engine"
 """The phase that `progress` is told meanwhile."""
 
-_NOT_IN_KEY = ("timing_cache", "verbose")
+_NOT_IN_KEY = ("timing_cache", "device_index", "verbose")
 """Options that do not change the engine."""
 
 _KEPT = 3

@@ -28,6 +28,7 @@ def examine_engine(content: bytes, flavour: Flavour) -> EngineFacts:
         action="inspect",
         flavour=flavour,
         targets=(),
+        device_index=0,
         verbose=False,
         profile={},
         options=EngineOptions(),

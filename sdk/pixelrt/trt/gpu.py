@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from pixelrt.errors import DeviceError
 
-_MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR
+_MULTIPROCESSORS, _MAJOR, _MINOR = 16, 75, 76
+"""CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT, _COMPUTE_CAPABILITY_MAJOR and _MINOR, of CUDA's driver API."""
 _NAME_BYTES = 256
 
 
@@ -17,7 +18,9 @@ class LocalGpu:
 
     name: str
     target: str
-    """`sm87`"""
+    """Its compute capability, `sm87`."""
+    multiprocessors: int = 0
+    """How many it has: Jetson modules of different size have one name. 0 where that was not asked."""
 
 
 def local_gpu(index: int = 0) -> LocalGpu:
@@ -36,14 +39,18 @@ def local_gpu(index: int = 0) -> LocalGpu:
         ) from problem
     device = ctypes.c_int()
     name = ctypes.create_string_buffer(_NAME_BYTES)
-    version = {_MAJOR: ctypes.c_int(), _MINOR: ctypes.c_int()}
+    values = {attribute: ctypes.c_int() for attribute in (_MULTIPROCESSORS, _MAJOR, _MINOR)}
     _check(driver, "cuInit", driver.cuInit(0))
     _check(driver, "cuDeviceGet", driver.cuDeviceGet(ctypes.byref(device), index))
     _check(driver, "cuDeviceGetName", driver.cuDeviceGetName(name, _NAME_BYTES, device))
-    for attribute, value in version.items():
+    for attribute, value in values.items():
         code = driver.cuDeviceGetAttribute(ctypes.byref(value), attribute, device)
         _check(driver, "cuDeviceGetAttribute", code)
-    return LocalGpu(name.value.decode(errors="replace"), f"sm{version[_MAJOR].value}{version[_MINOR].value}")
+    return LocalGpu(
+        name=name.value.decode(errors="replace"),
+        target=f"sm{values[_MAJOR].value}{values[_MINOR].value}",
+        multiprocessors=values[_MULTIPROCESSORS].value,
+    )
 
 
 def _check(driver: ctypes.CDLL, call: str, code: int) -> None:

@@ -68,7 +68,7 @@ def run(request: Request, content: bytes, progress: Progress | None) -> tuple[Ou
     """
     with _folder() as folder:
         _put(folder, request, content)
-        outcome = _converse(folder, progress)
+        outcome = _converse(folder, request.device_index, progress)
         engine = _take(folder / ENGINE) if outcome.size_bytes else b""
     if outcome.sha256 and hashlib.sha256(engine).hexdigest() != outcome.sha256:
         raise BuildError(
@@ -111,10 +111,10 @@ def _take(file: Path) -> bytes:
         ) from problem
 
 
-def _converse(folder: Path, progress: Progress | None) -> Outcome:
+def _converse(folder: Path, device_index: int, progress: Progress | None) -> Outcome:
     reading, writing = os.pipe()
     with open(reading, encoding="utf-8") as lines:
-        with _child(folder, writing) as child:
+        with _child(folder, writing, device_index) as child:
             result, phase = _listen(lines, progress)
             child.wait()
         if isinstance(result, Failed):
@@ -125,7 +125,7 @@ def _converse(folder: Path, progress: Progress | None) -> Outcome:
 
 
 @contextlib.contextmanager
-def _child(folder: Path, writing: int) -> Iterator[subprocess.Popen[bytes]]:
+def _child(folder: Path, writing: int, device_index: int) -> Iterator[subprocess.Popen[bytes]]:
     """A running child, which has ended when this is left, whatever the reason."""
     paths = [os.path.abspath(path) for path in sys.path]
     try:
@@ -137,6 +137,7 @@ def _child(folder: Path, writing: int) -> Iterator[subprocess.Popen[bytes]]:
                 stderr=subprocess.STDOUT,
                 cwd=folder,
                 pass_fds=(writing,),
+                env=_environment(device_index),
                 start_new_session=True,
             )
     except OSError as problem:
@@ -153,6 +154,15 @@ def _child(folder: Path, writing: int) -> Iterator[subprocess.Popen[bytes]]:
         child.wait()
         if child.stdin:
             child.stdin.close()
+
+
+def _environment(device_index: int) -> dict[str, str]:
+    """This process's environment with one GPU alone to be seen: the child's TensorRT takes the first."""
+    visible = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+    if not visible and not device_index:
+        return dict(os.environ)
+    chosen = visible[device_index] if device_index < len(visible) else str(device_index)
+    return {**os.environ, "CUDA_VISIBLE_DEVICES": chosen}
 
 
 def _listen(lines: Iterator[str], progress: Progress | None) -> tuple[Outcome | Failed | None, str]:

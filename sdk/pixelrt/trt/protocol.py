@@ -28,6 +28,8 @@ class Request:
     action: Literal["build", "parse", "inspect"]
     flavour: Flavour
     targets: tuple[str, ...]
+    device_index: int
+    """The GPU that the child shall see as its only one."""
     verbose: bool
     profile: dict[str, ShapeRange]
     options: EngineOptions

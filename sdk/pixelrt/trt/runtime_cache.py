@@ -49,7 +49,6 @@ class RuntimeCache:
         if content is None or bytes(content) == self._stored:
             return
         try:
-            self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             write_file(self._file, bytes(content))
-        except (OSError, BundleError) as problem:
+        except BundleError as problem:
             _LOG.warning("the compiled kernels are not kept: %s", problem)
