@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import types
 import typing
 from collections.abc import Mapping
@@ -96,7 +97,7 @@ def _tuple(kinds: tuple[Any, ...], data: Any, where: str) -> Any:
 def _dataclass(kind: type[Any], data: Any, where: str) -> Any:
     _check(isinstance(data, Mapping), data, "a table", where)
     fields = {field.name: field for field in dataclasses.fields(kind)}
-    hints = typing.get_type_hints(kind)
+    hints = _hints(kind)
     prefix = f"{where}." if where else ""
     for key in data:
         if key not in fields:
@@ -114,6 +115,12 @@ def _dataclass(kind: type[Any], data: Any, where: str) -> Any:
         return kind(**values)
     except ValueError as problem:
         raise SurpriseError(f"{where or kind.__name__}: {problem}") from problem
+
+
+@functools.cache
+def _hints(kind: Any) -> dict[str, Any]:
+    """The types of a dataclass's fields; looking them up takes longer than all the rest."""
+    return typing.get_type_hints(kind)
 
 
 def _check(matches: bool, data: object, expected: str, where: str) -> None:

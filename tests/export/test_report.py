@@ -217,11 +217,16 @@ class TestRefreshing:
             version="1.7",
             targets=("sm86", "sm89"),
             build_seconds=0.34,
+            layers={"fp16": 30, "fp32": 2},
+            layers_from="engine",
         )
         grown = bundle.add_engine(b"plan" * 1000, engine)
         assert refresh_report(grown)
         page = Page((bundle.path / "report.html").read_text(encoding="utf-8"))
-        assert page.row("a<b.engine")[1:5] == ["engine, tensorrt_rtx 1.7", "sm86, sm89", "4.0 kB", "0.3 s"]
+        row = page.row("a<b.engine")
+        assert row[1:3] == ["engine, tensorrt_rtx 1.7", "sm86, sm89"]
+        assert "30 fp16" in row[3].lower()
+        assert row[4:6] == ["4.0 kB", "0.3 s"]
         assert page.row("model.onnx")
         after = (bundle.path / "report.html").read_text(encoding="utf-8")
         assert re.sub(r"<!-- files -->.*<!-- end of files -->", "", after) == re.sub(
