@@ -34,11 +34,11 @@ from typing import Any
 import harness
 from gpu import cameras, onnxruntime_contenders, pixelrt_contenders, torch_contenders
 from gpu.bars import Results, bars
-from gpu.contender import Bytes, Entry
+from gpu.contender import Bytes
 from gpu.models import MODELS, SIZE, Model, Prepared, frames_of, prepare
-from gpu.pixelrt_contenders import Sessions
 from gpu.platform import CudaPlatform, Platform
 from gpu.rounds import Plan, Race, race
+from gpu.setting import Entry, Setting
 from gpu.state import CopyRate, copy_rate, git_state, gpu_state, rate_json, state_text
 from gpu.summary import Summary, as_json, summarize
 from gpu.table import show
@@ -131,6 +131,7 @@ def measure(task: Task, platform: Platform) -> int:
     Raises:
         PixelRTError: If a network cannot be exported, or the GPU is lost.
     """
+    chosen = select(entries(platform.backends), task.patterns)
     before, state_before = harness.quiet_or_warn(), gpu_state()
     frames = frames_of(task.frame_size, task.num_frames)
     with platform.driver() as driver:
@@ -142,7 +143,8 @@ def measure(task: Task, platform: Platform) -> int:
     with _folder(task.bundles) as folder:
         for model in task.models:
             complain(f"{model.name}: exporting")
-            measured = _measure_model(task, platform, prepare(model, task.network_size, folder), frames)
+            prepared = prepare(model, task.network_size, folder)
+            measured = _measure_model(task, platform, prepared, chosen, frames)
             results = measured.results(rate, frames[0].nbytes)
             models[model.name] = measured.as_json()
             judged += [bar for backend in platform.backends for bar in bars(results, backend)]
@@ -197,24 +199,21 @@ class _Measured:
         }
 
 
-def _measure_model(task: Task, platform: Platform, prepared: Prepared, frames: list[Bytes]) -> _Measured:
-    with contextlib.closing(Sessions(prepared, platform)) as sessions:
-        chosen = select(entries(prepared, platform, sessions), task.patterns)
-        result = race(chosen, frames, task.plan, _teller(prepared.model.name))
+def _measure_model(
+    task: Task, platform: Platform, prepared: Prepared, chosen: Sequence[Entry], frames: list[Bytes]
+) -> _Measured:
+    with contextlib.closing(Setting(prepared, platform)) as setting:
+        result = race(chosen, setting, frames, task.plan, _teller(prepared.model.name))
     summaries = {name: summarize(measured.turns) for name, measured in result.measured.items()}
     show(prepared.model.name, result, summaries)
     return _Measured(prepared, result, summaries)
 
 
-def entries(prepared: Prepared, platform: Platform, sessions: Sessions) -> list[Entry]:
-    """Everybody."""
-    ours = [entry for backend in platform.backends for entry in pixelrt_contenders.entries(sessions, backend)]
-    several = [entry for backend in platform.backends for entry in cameras.entries(sessions, backend)]
-    theirs = [
-        *torch_contenders.entries(prepared, platform),
-        *onnxruntime_contenders.entries(prepared, platform),
-    ]
-    return [*ours, *theirs, *several]
+def entries(backends: Sequence[str]) -> list[Entry]:
+    """Everybody, with the backends of PixelRT that are to be measured."""
+    ours = [entry for backend in backends for entry in pixelrt_contenders.entries(backend)]
+    several = [entry for backend in backends for entry in cameras.entries(backend)]
+    return [*ours, *torch_contenders.entries(), *onnxruntime_contenders.entries(), *several]
 
 
 def select(everybody: Sequence[Entry], patterns: Sequence[str]) -> list[Entry]:

@@ -15,8 +15,9 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from gpu.contender import Bytes, Contender, Entry, Turn
-from gpu.pixelrt_contenders import Base, Key, Sessions, batches_of, mask_of, note
+from gpu.contender import Bytes, Contender, Turn
+from gpu.pixelrt_contenders import Base, batches_of, mask_of, note
+from gpu.setting import Entry, Key, Setting
 from pixelrt.segmentation import Segmentation
 
 CAMERAS = (2, 4, 8)
@@ -25,26 +26,26 @@ Arrived = tuple[float, Segmentation]
 """When a result was there (`time.perf_counter`), and the result."""
 
 
-def entries(sessions: Sessions, backend: str) -> list[Entry]:
+def entries(backend: str) -> list[Entry]:
     """Every way to use a backend with several cameras."""
     return [
-        Entry(f"cameras/{backend}/{count}-{way}", _opening(kind, sessions, backend, count))
+        Entry(f"cameras/{backend}/{count}-{way}", _opening(kind, backend, count))
         for count in CAMERAS
         for way, kind in (("slots", SlotPerCamera), ("batch", BatchOfCameras), ("threads", ThreadPerCamera))
     ]
 
 
 def _opening(
-    kind: Callable[[Sessions, str, int], Contender], sessions: Sessions, backend: str, count: int
-) -> Callable[[], Contender]:
-    return lambda: kind(sessions, backend, count)
+    kind: Callable[[Setting, str, int], Contender], backend: str, count: int
+) -> Callable[[Setting], Contender]:
+    return lambda setting: kind(setting, backend, count)
 
 
 class Cameras(Base):
     """What the ways share: ticks at which every camera has a frame."""
 
-    def __init__(self, sessions: Sessions, key: Key, count: int) -> None:
-        super().__init__(sessions, key)
+    def __init__(self, setting: Setting, key: Key, count: int) -> None:
+        super().__init__(setting, key)
         self.count = count
 
     def about(self) -> dict[str, Any]:
@@ -82,8 +83,8 @@ class Cameras(Base):
 class SlotPerCamera(Cameras):
     """One session, one slot per camera."""
 
-    def __init__(self, sessions: Sessions, backend: str, count: int) -> None:
-        super().__init__(sessions, Key(backend, slots=count), count)
+    def __init__(self, setting: Setting, backend: str, count: int) -> None:
+        super().__init__(setting, Key(backend, slots=count), count)
 
     def process(self, arriving: Sequence[Bytes]) -> Iterator[Arrived]:
         """See `Cameras.process`."""
@@ -95,8 +96,8 @@ class SlotPerCamera(Cameras):
 class BatchOfCameras(Cameras):
     """One session, one batch of all cameras."""
 
-    def __init__(self, sessions: Sessions, backend: str, count: int) -> None:
-        super().__init__(sessions, Key(backend, batch=count), count)
+    def __init__(self, setting: Setting, backend: str, count: int) -> None:
+        super().__init__(setting, Key(backend, batch=count), count)
 
     def place(self, frames: Sequence[Bytes]) -> Sequence[Bytes]:
         """Where they are: `segmenter.batch` stacks them."""
@@ -113,16 +114,16 @@ class BatchOfCameras(Cameras):
 class ThreadPerCamera(Cameras):
     """One session and one thread per camera; the threads wait for work between ticks."""
 
-    def __init__(self, sessions: Sessions, backend: str, count: int) -> None:
+    def __init__(self, setting: Setting, backend: str, count: int) -> None:
         key = Key(backend, slots=1)
-        super().__init__(sessions, key, count)
+        super().__init__(setting, key, count)
         self._clones = [dataclasses.replace(key, clone=index) for index in range(count)]
-        self._segmenters = [sessions.get(clone) for clone in self._clones]
+        self._segmenters = [setting.segmenter(clone) for clone in self._clones]
         self._threads = [ThreadPoolExecutor(1) for _ in self._clones]
 
     def ticks(self, frames: Sequence[Bytes], count: int) -> list[list[Bytes]]:
         """See `Cameras.ticks`; each camera's frames lie in the page-locked memory of its own session."""
-        places = [self.sessions.pinned(clone, frames) for clone in self._clones]
+        places = [self.setting.pinned(clone, frames) for clone in self._clones]
         numbers = batches_of(range(len(frames)), self.count, count)
         return [[place[number] for place, number in zip(places, tick, strict=True)] for tick in numbers]
 

@@ -63,21 +63,6 @@ class Contender(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A contender that is not open yet."""
-
-    name: str
-    """`pixelrt/onnxruntime/2-slots`; what `--contenders` selects by."""
-    open: Callable[[], Contender]
-    """Opens it and runs it once.
-
-    Raises:
-        NotMeasuredError: If it cannot take part here.
-        PixelRTError: If PixelRT says so.
-    """
-
-
 class SteppingContender:
     """Takes one frame at a time and holds its mask before the next."""
 

@@ -11,21 +11,21 @@ from typing import Any
 
 import numpy as np
 
-from gpu.contender import Bytes, Contender, Entry, NotMeasuredError, SteppingContender
+from gpu.contender import Bytes, Contender, NotMeasuredError, SteppingContender
 from gpu.host_side import to_tensor
 from gpu.models import PRECISIONS, Prepared
-from gpu.platform import Platform
+from gpu.setting import Entry, Setting
 
 
-def entries(prepared: Prepared, platform: Platform) -> list[Entry]:
+def entries() -> list[Entry]:
     """The network in FP32, as `torch.onnx.export` writes it, and typed FP16 as PixelRT's is."""
     return [
-        Entry(f"onnxruntime/{precision}", functools.partial(_open, prepared, platform, precision))
-        for precision in PRECISIONS
+        Entry(f"onnxruntime/{precision}", functools.partial(_open, precision)) for precision in PRECISIONS
     ]
 
 
-def _open(prepared: Prepared, platform: Platform, precision: str) -> Contender:
+def _open(precision: str, setting: Setting) -> Contender:
+    prepared, platform = setting.prepared, setting.platform
     try:
         import onnxruntime
     except ImportError as problem:

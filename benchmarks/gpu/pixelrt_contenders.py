@@ -10,8 +10,6 @@ Frames lie in `frame_buffer` memory, as a camera would fill it, except where a n
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
 import functools
 import time
 from collections import deque
@@ -20,11 +18,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from gpu.contender import Bytes, Contender, Entry, Turn, cycle
-from gpu.models import Prepared
-from gpu.platform import Platform
-from pixelrt.segmentation import Segmentation, SegmentationTicket, Segmenter
-from pixelrt.session import GpuOptions
+from gpu.contender import Bytes, Contender, Turn, cycle
+from gpu.setting import Entry, Key, Setting
+from pixelrt.segmentation import Segmentation, SegmentationTicket
 
 Item = TypeVar("Item")
 
@@ -32,64 +28,9 @@ BATCHES = (4, 8)
 SLOTS = (1, 2, 3)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Key:
-    """What makes a session of its own. Contenders with the same key share one."""
-
-    backend: str
-    slots: int = 2
-    graphs: bool = True
-    batch: int = 1
-    """A session is kept to one batch: another shape would have its graphs captured anew at each turn."""
-    clone: int = 0
-    """Number of the clone; 0 for the segmenter that is loaded."""
-
-
-class Sessions:
-    """Segmenters of a bundle, opened when they are first asked for."""
-
-    def __init__(self, prepared: Prepared, platform: Platform) -> None:
-        self._prepared = prepared
-        self._platform = platform
-        self._open: dict[Key, Segmenter] = {}
-        self._pinned: dict[Key, list[Bytes]] = {}
-
-    def get(self, key: Key) -> Segmenter:
-        """The segmenter of a key.
-
-        Raises:
-            PixelRTError: If it cannot be opened.
-        """
-        if key not in self._open:
-            if key.clone:
-                self._open[key] = self.get(dataclasses.replace(key, clone=0)).clone()
-            else:
-                options = GpuOptions(slots=key.slots, graphs=key.graphs)
-                self._open[key] = self._platform.segmenter(self._prepared.bundle, key.backend, options)
-        return self._open[key]
-
-    def pinned(self, key: Key, frames: Sequence[Bytes]) -> list[Bytes]:
-        """The frames in `frame_buffer` memory of a segmenter, copied there once."""
-        if key not in self._pinned:
-            segmenter = self.get(key)
-            buffers = [segmenter.frame_buffer((frame.shape[0], frame.shape[1])) for frame in frames]
-            for buffer, frame in zip(buffers, frames, strict=True):
-                buffer[:] = frame
-            self._pinned[key] = buffers
-        return self._pinned[key]
-
-    def close(self) -> None:
-        """Close all of them. The clones come first, since they were made last."""
-        self._pinned.clear()
-        with contextlib.ExitStack() as stack:
-            for segmenter in self._open.values():
-                stack.callback(segmenter.close)
-        self._open.clear()
-
-
-def entries(sessions: Sessions, backend: str) -> list[Entry]:
+def entries(backend: str) -> list[Entry]:
     """All ways to use a backend with one camera."""
-    make = functools.partial(_entry, sessions, backend)
+    make = functools.partial(_entry, backend)
     batches = [
         entry
         for batch in BATCHES
@@ -109,19 +50,17 @@ def entries(sessions: Sessions, backend: str) -> list[Entry]:
     ]
 
 
-def _entry(
-    sessions: Sessions, backend: str, name: str, kind: Callable[[Sessions, Key], Contender], key: Key
-) -> Entry:
-    return Entry(f"pixelrt/{backend}/{name}", lambda: kind(sessions, key))
+def _entry(backend: str, name: str, kind: Callable[[Setting, Key], Contender], key: Key) -> Entry:
+    return Entry(f"pixelrt/{backend}/{name}", lambda setting: kind(setting, key))
 
 
 class Base:
     """What the ways share: a segmenter, and what it says of itself."""
 
-    def __init__(self, sessions: Sessions, key: Key) -> None:
-        self.sessions = sessions
+    def __init__(self, setting: Setting, key: Key) -> None:
+        self.setting = setting
         self.key = key
-        self.segmenter = sessions.get(key)
+        self.segmenter = setting.segmenter(key)
 
     def about(self) -> dict[str, Any]:
         """Library, version, precision, slots, batch and graphs."""
@@ -139,7 +78,7 @@ class Base:
 
     def place(self, frames: Sequence[Bytes]) -> Sequence[Bytes]:
         """Where the frames lie: page-locked, unless a subclass says otherwise."""
-        return self.sessions.pinned(self.key, frames)
+        return self.setting.pinned(self.key, frames)
 
     def masks(self, frames: Sequence[Bytes]) -> list[Bytes]:
         """See `Contender.masks`."""
@@ -234,8 +173,8 @@ class Batch(Base):
 class BatchInPlace(Base):
     """Batches that lie in page-locked memory already, one array each."""
 
-    def __init__(self, sessions: Sessions, key: Key) -> None:
-        super().__init__(sessions, key)
+    def __init__(self, setting: Setting, key: Key) -> None:
+        super().__init__(setting, key)
         self._input = self.segmenter.session.inputs[0].name
         self._output = self.segmenter.bundle.manifest.heads[0].outputs["mask"]
         self._arrays: list[Bytes] = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -22,7 +22,7 @@ Timer = Callable[[Callable[[], Any]], float]
 class Platform(Protocol):
     """What a machine offers. The tests have one without a GPU."""
 
-    backends: tuple[str, ...]
+    backends: Sequence[str]
     """PixelRT's backends to measure."""
     torch_device: str
     providers: Providers
@@ -56,9 +56,10 @@ class Platform(Protocol):
 class CudaPlatform:
     """An NVIDIA GPU, the first that CUDA_VISIBLE_DEVICES leaves."""
 
-    backends = ("tensorrt", "onnxruntime")
-    torch_device = "cuda"
-    providers: Providers = [("CUDAExecutionProvider", {"device_id": "0"})]  # noqa: RUF012  # read alone
+    def __init__(self) -> None:
+        self.backends: Sequence[str] = ("tensorrt", "onnxruntime")
+        self.torch_device = "cuda"
+        self.providers: Providers = [("CUDAExecutionProvider", {"device_id": "0"})]
 
     @staticmethod
     def problem() -> str:

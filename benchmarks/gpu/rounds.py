@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from gpu.contender import Bytes, Contender, Entry, NotMeasuredError, Turn
+from gpu.contender import Bytes, Contender, NotMeasuredError, Turn
+from gpu.setting import Entry, Setting
 from pixelrt.errors import ContextLost, DeviceLost, PixelRTError
 
 Name = TypeVar("Name")
@@ -63,13 +64,20 @@ def rotated(names: Sequence[Name], number: int) -> list[Name]:
     return [*names[start:], *names[:start]]
 
 
-def race(entries: Sequence[Entry], frames: Sequence[Bytes], plan: Plan, tell: Callable[[str], None]) -> Race:
+def race(
+    entries: Sequence[Entry],
+    setting: Setting,
+    frames: Sequence[Bytes],
+    plan: Plan,
+    tell: Callable[[str], None],
+) -> Race:
     """Open the contenders, let them take turns, and close them.
 
     A contender that cannot be opened, or that fails in a turn, is named in `not_measured`; the others go on.
 
     Args:
         entries: Who takes part.
+        setting: With what.
         frames: What all of them process.
         plan: How much.
         tell: Takes a line on how far it is.
@@ -79,7 +87,7 @@ def race(entries: Sequence[Entry], frames: Sequence[Bytes], plan: Plan, tell: Ca
     """
     result, opened = Race(), dict[str, Contender]()
     try:
-        _open_all(entries, opened, result, tell)
+        _open_all(entries, setting, opened, result, tell)
         _compare_masks(opened, frames, result)
         for number in range(plan.rounds):
             for name in rotated(list(opened), number):
@@ -94,12 +102,16 @@ def race(entries: Sequence[Entry], frames: Sequence[Bytes], plan: Plan, tell: Ca
 
 
 def _open_all(
-    entries: Sequence[Entry], opened: dict[str, Contender], result: Race, tell: Callable[[str], None]
+    entries: Sequence[Entry],
+    setting: Setting,
+    opened: dict[str, Contender],
+    result: Race,
+    tell: Callable[[str], None],
 ) -> None:
     for entry in entries:
         tell(f"opening {entry.name}")
         try:
-            opened[entry.name] = entry.open()
+            opened[entry.name] = entry.open(setting)
         except _FATAL:
             raise
         except _FAILURES as problem:

@@ -14,18 +14,19 @@ from typing import Any
 
 import numpy as np
 
-from gpu.contender import Bytes, Contender, Entry, NotMeasuredError, Step, SteppingContender, Turn
+from gpu.contender import Bytes, Contender, NotMeasuredError, Step, SteppingContender, Turn
 from gpu.host_side import to_tensor
 from gpu.models import Prepared
 from gpu.platform import Platform, Timer, torch_on
+from gpu.setting import Entry, Setting
 from pixelrt.session import GpuTimes
 
 
-def entries(prepared: Prepared, platform: Platform) -> list[Entry]:
+def entries() -> list[Entry]:
     """Eager in both memory formats, compiled, and the network alone."""
 
-    def opening(make: Callable[[Any, Prepared, Platform], Contender]) -> Callable[[], Contender]:
-        return lambda: _opened(make, prepared, platform)
+    def opening(make: Callable[[Any, Prepared, Platform], Contender]) -> Callable[[Setting], Contender]:
+        return lambda setting: _opened(make, setting.prepared, setting.platform)
 
     return [
         Entry("torch/eager", opening(_eager)),
