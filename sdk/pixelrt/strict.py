@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import functools
 import types
 import typing
 from collections.abc import Mapping
@@ -15,6 +14,10 @@ T = TypeVar("T")
 
 class SurpriseError(ValueError):
     """Data that does not fit the dataclass; the message names the place and what was expected."""
+
+
+_HINTS: dict[Any, dict[str, Any]] = {}
+"""Types of the fields of a dataclass: looking them up takes longer than all the rest."""
 
 
 def decode(kind: type[T], data: object, where: str = "") -> T:
@@ -97,7 +100,7 @@ def _tuple(kinds: tuple[Any, ...], data: Any, where: str) -> Any:
 def _dataclass(kind: type[Any], data: Any, where: str) -> Any:
     _check(isinstance(data, Mapping), data, "a table", where)
     fields = {field.name: field for field in dataclasses.fields(kind)}
-    hints = _hints(kind)
+    hints = _HINTS.get(kind) or _HINTS.setdefault(kind, typing.get_type_hints(kind))
     prefix = f"{where}." if where else ""
     for key in data:
         if key not in fields:
@@ -115,12 +118,6 @@ def _dataclass(kind: type[Any], data: Any, where: str) -> Any:
         return kind(**values)
     except ValueError as problem:
         raise SurpriseError(f"{where or kind.__name__}: {problem}") from problem
-
-
-@functools.cache
-def _hints(kind: Any) -> dict[str, Any]:
-    """The types of a dataclass's fields; looking them up takes longer than all the rest."""
-    return typing.get_type_hints(kind)
 
 
 def _check(matches: bool, data: object, expected: str, where: str) -> None:
