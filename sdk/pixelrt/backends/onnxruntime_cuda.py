@@ -180,9 +180,9 @@ def _load(library: ModuleType, model: bytes, provider: Provider) -> Any:
     settings = library.SessionOptions()
     settings.log_severity_level = 3
     chosen = [(provider.name, dict(provider.options))]
-    try:
-        session = library.InferenceSession(model, settings, providers=chosen)
-    except failures(library) as problem:
+    try:  # without its fallback, which prints and goes on with the CPU
+        session = library.InferenceSession(model, settings, providers=chosen, enable_fallback=0)
+    except (RuntimeError, *failures(library)) as problem:
         text = str(problem).strip()
         kind, hint = (
             (OutOfMemory, "close other programs that use the GPU")
