@@ -21,6 +21,7 @@ from fake_tensorrt import Machine, engine_file, fake_library
 import pixelrt.backends.tensorrt as backend
 from pixelrt.bundle import Bundle, sha256
 from pixelrt.errors import (
+    BuildError,
     DeviceError,
     EngineRefused,
     ExecutionFailed,
@@ -436,3 +437,22 @@ class TestBuilding:
             np.testing.assert_array_equal(segmenter(FRAME).mask, FRAME.max(axis=-1))
             assert segmenter.session.info.engine == "/cache/x.engine"
         assert "built one in 75.0 s, kept in /cache/x.engine" in caplog.text
+
+    def test_that_fails_says_what_else_there_is(
+        self,
+        machine: Machine,
+        on: Callable[..., None],
+        make_bundle_with: Callable[..., Bundle],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        on(machine)
+
+        def build(bundle: Bundle, options: Any, **facts: Any) -> CachedEngine:
+            raise BuildError("TensorRT 10.3.0 cannot parse the ONNX: node 3")
+
+        monkeypatch.setattr(backend, "cached_engine", build)
+        with pytest.raises(
+            BuildError, match=r"none could be built: .* node 3\nWithout TensorRT .*onnxruntime"
+        ):
+            load(make_bundle_with(engine_file(), targets=("sm75",)))
+        assert not any(machine.cuda.live.values())

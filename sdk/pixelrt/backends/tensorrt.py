@@ -12,12 +12,12 @@ from pixelrt.backends.gpu_session import GpuSession
 from pixelrt.bundle import Bundle, sha256
 from pixelrt.cuda.opening import open_driver, unavailable
 from pixelrt.cuda.protocol import Driver
-from pixelrt.errors import DeviceError, MissingDependency, PixelRTError
+from pixelrt.errors import BuildError, DeviceError, MissingDependency, PixelRTError
 from pixelrt.manifest import Artifact, Manifest
 from pixelrt.pipeline.streams import Streams
 from pixelrt.tensors import TensorSpec
 from pixelrt.trt.building import BuildOptions, build_engine
-from pixelrt.trt.cache import cached_engine, find_engine, private_folder
+from pixelrt.trt.cache import CachedEngine, cached_engine, find_engine, private_folder
 from pixelrt.trt.choosing import EngineChoice, Installed, choose_engine
 from pixelrt.trt.engine import LoadedEngine, TensorRTExecutor, load_engine, supports
 from pixelrt.trt.gpu import LocalGpu, local_gpu
@@ -142,12 +142,27 @@ def _engine(bundle: Bundle, choice: EngineChoice, gpu: LocalGpu, options: OpenOp
                 f"{choice.reason}, and build='never' was asked for; build it with: {_command(bundle, choice)}"
             )
     else:
-        cached = cached_engine(bundle, build, version=version, gpu=gpu, progress=options.progress)
-        if cached.built:
-            place = cached.path or "nowhere (see the warning)"
-            _LOG.warning("%s; built one in %.1f s, kept in %s", choice.reason, cached.seconds, place)
+        cached = _build(bundle, build, choice, gpu, options)
     name = str(cached.path or cached.artifact.file)
     return _Found(cached.content, cached.artifact, name, read_model)
+
+
+def _build(
+    bundle: Bundle, build: BuildOptions, choice: EngineChoice, gpu: LocalGpu, options: OpenOptions
+) -> CachedEngine:
+    """Find an engine in the user's cache or build it, and say so."""
+    version = choice.installed.version
+    try:
+        cached = cached_engine(bundle, build, version=version, gpu=gpu, progress=options.progress)
+    except BuildError as problem:
+        raise BuildError(
+            f"{choice.reason}, and none could be built: {problem}\nWithout TensorRT it may run with "
+            "backend='onnxruntime' (CUDA), or device='cpu'"
+        ) from problem
+    if cached.built:
+        place = cached.path or "nowhere (see the warning)"
+        _LOG.warning("%s; built one in %.1f s, kept in %s", choice.reason, cached.seconds, place)
+    return cached
 
 
 def _cached(bundle: Bundle, choice: EngineChoice, gpu: LocalGpu, options: OpenOptions) -> bool:
