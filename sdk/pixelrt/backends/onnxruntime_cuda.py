@@ -182,7 +182,7 @@ def _load(library: ModuleType, model: bytes, provider: Provider) -> Any:
     chosen = [(provider.name, dict(provider.options))]
     try:  # without its fallback, which prints and goes on with the CPU
         session = library.InferenceSession(model, settings, providers=chosen, enable_fallback=0)
-    except (RuntimeError, *failures(library)) as problem:
+    except failures(library) as problem:
         text = str(problem).strip()
         kind, hint = (
             (OutOfMemory, "close other programs that use the GPU")
