@@ -1,8 +1,11 @@
-"""Makes the bundle of `pixelrt doctor --self-test`: python tests/support/self_test_bundle.py
+"""Makes the bundle of `pixelrt doctor --self-test`.
 
-A U-Net in small: convolutions, a stride, a transposed convolution, a skip connection, FP16. Weights and pixels are
-such that every value in it is a small whole number, so that no order of adding up, and no half precision, changes
-a mask. The expected masks are PyTorch's, in float64, of the same weights: another tool than those under test.
+    python tests/support/self_test_bundle.py
+
+A U-Net in small: convolutions, a stride, a transposed convolution, a skip connection, FP16. Weights and
+pixels are such that every value in it is a small whole number, so that no order of adding up, and no half
+precision, changes a mask. The expected masks are PyTorch's, in float64, of the same weights: another tool
+than those under test.
 """
 
 from __future__ import annotations

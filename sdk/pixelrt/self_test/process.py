@@ -1,9 +1,11 @@
 """The parent's side: a child process per group of checks, and another one where it is lost.
 
-parent                                              child (`worker`)
-an order, in its arguments                    ->
-                                              <-    a pipe with lines: begun, result, begun ...
-standard input, closed when the parent ends   ->    the child ends too
+    parent                                              child (`worker`)
+    an order, in its arguments                    ->
+                                                  <-    a pipe with lines: begun, result, begun ...
+    standard input, closed when the parent ends   ->    the child ends too
+
+The child has a session of its own: Ctrl-C reaches the parent alone, which then ends the child.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ _MOST_LOST = 2
 _MOST_LINES = 12
 _LINES_BEFORE_CRASH = 4
 _START_LIMIT_S = 60.0
+_LOOK_S = 0.2
 _START = (
     "import sys; sys.path[:] = sys.argv[3:]; "
     "from pixelrt.self_test.worker import main; main(int(sys.argv[1]), sys.argv[2])"
@@ -98,30 +101,30 @@ def _run_child(group: Group, order: Order, listen: Listen, results: list[Result]
     Returns:
         The result of the check at which the child was lost; None if it went through.
     """
-    remaining = _remaining(group, results)
-    if not remaining:
+    if not (remaining := _remaining(group, results)):
         return None
     limits = {check.name: check.limit_s for check in group.checks}
-    running, began_s = remaining[0].name, time.monotonic()
+    running, began_s, limit_s = remaining[0].name, time.monotonic(), _START_LIMIT_S
     with _child(order) as child:
-        while True:
-            limit_s = began_s + limits[running] + _START_LIMIT_S - time.monotonic()
-            message = child.receive(limit_s)
+        while _remaining(group, results):
+            message = child.receive(began_s + limit_s)
             if message is None:
-                break
+                seconds = round(time.monotonic() - began_s, 3)
+                return Result(group.name, running, "failed", child.obituary(limit_s), seconds, {})
             listen(message)
             if isinstance(message, Begun):
-                running, began_s = message.name, time.monotonic()
+                running, began_s, limit_s = message.name, time.monotonic(), limits[message.name]
             else:
                 results.append(message)
-        if not _remaining(group, results):
-            return None
-        seconds = round(time.monotonic() - began_s, 3)
-        return Result(group.name, running, "failed", child.obituary(limits[running]), seconds, {})
+    return None
 
 
 class _Child:
-    """A running child, and what it says."""
+    """A running child, and what it says.
+
+    The end of the pipe is not waited for: libraries fork processes of their own that hold it (OpenVINO's
+    telemetry does, for a minute and a half where it finds no network).
+    """
 
     def __init__(self, process: subprocess.Popen[bytes], lines: IO[bytes], output: Path) -> None:
         self._process = process
@@ -130,17 +133,18 @@ class _Child:
         self._pending = b""
         self._silent = False
 
-    def receive(self, limit_s: float) -> Begun | Result | None:
-        """The next message; None if the child is gone, or said nothing for so long."""
-        deadline_s = time.monotonic() + limit_s
+    def receive(self, deadline_s: float) -> Begun | Result | None:
+        """The next message; None if the child is gone, or says nothing until then."""
         while b"\n" not in self._pending:
-            ready, _, _ = select.select([self._lines], [], [], max(0.0, deadline_s - time.monotonic()))
-            if not ready:
+            gone = self._process.poll() is not None
+            ready, _, _ = select.select([self._lines], [], [], 0.0 if gone else _LOOK_S)
+            if ready and (more := os.read(self._lines.fileno(), 1 << 16)):
+                self._pending += more
+            elif ready or gone:
+                return None
+            elif time.monotonic() > deadline_s:
                 self._silent = True
                 return None
-            if not (more := os.read(self._lines.fileno(), 1 << 16)):
-                return None
-            self._pending += more
         line, _, self._pending = self._pending.partition(b"\n")
         return from_line(line.decode())
 
@@ -189,7 +193,8 @@ def _child(order: Order) -> Iterator[_Child]:
         try:
             yield _Child(process, lines, output)
         finally:
-            process.kill()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # and what its libraries have forked
             process.wait()
             if process.stdin:
                 process.stdin.close()

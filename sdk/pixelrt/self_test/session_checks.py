@@ -104,7 +104,8 @@ def loads(ground: SessionGround) -> Figures:
 
 def _any_frame(segmenter: Segmenter) -> Bytes:
     form = segmenter.bundle.manifest.preprocess
-    return smooth_frames(1, 0, form.size, form.channels)[0]
+    frame: Bytes = smooth_frames(1, 0, form.size, form.channels)[0]
+    return frame
 
 
 def masks(ground: SessionGround) -> Figures:
