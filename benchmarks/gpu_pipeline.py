@@ -164,49 +164,65 @@ def measure(task: Task, platform: Platform) -> int:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class _Raced:
+    """A race and its figures."""
+
+    race: Race
+    summaries: Mapping[str, Summary]
+
+    def as_json(self) -> dict[str, Any]:
+        measured = self.race.measured
+        return {
+            "contenders": {
+                name: {"about": measured[name].about, "same_mask": measured[name].same_mask, **as_json(each)}
+                for name, each in self.summaries.items()
+            },
+            "not_measured": self.race.not_measured,
+            "masks_compared_with": self.race.reference,
+            "gpu_state_after_rounds": self.race.states,
+        }
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class _Measured:
     """A network and its figures."""
 
     prepared: Prepared
-    race: Race
-    summaries: Mapping[str, Summary]
+    one_camera: _Raced
+    several_cameras: _Raced
+    """On their own, after the sessions of the others are closed: they would not all fit on every GPU."""
 
     def results(self, rate: CopyRate, frame_bytes: int) -> Results:
         height, width = self.prepared.form.size
         return Results(
             model=self.prepared.model.name,
-            summaries=self.summaries,
-            not_measured=self.race.not_measured,
+            summaries=self.one_camera.summaries,
+            not_measured=self.one_camera.race.not_measured,
             rate=rate,
             frame_bytes=frame_bytes,
             mask_bytes=height * width,
         )
 
     def as_json(self) -> dict[str, Any]:
-        contenders = {
-            name: {
-                "about": self.race.measured[name].about,
-                "same_mask": self.race.measured[name].same_mask,
-                **as_json(summary),
-            }
-            for name, summary in self.summaries.items()
-        }
         return {
             "bundle": harness.about(self.prepared.bundle.path),
-            "masks_compared_with": self.race.reference,
-            "contenders": contenders,
-            "not_measured": self.race.not_measured,
+            "one_camera": self.one_camera.as_json(),
+            "several_cameras": self.several_cameras.as_json(),
         }
 
 
 def _measure_model(
     task: Task, platform: Platform, prepared: Prepared, chosen: Sequence[Entry], frames: list[Bytes]
 ) -> _Measured:
-    with contextlib.closing(Setting(prepared, platform)) as setting:
-        result = race(chosen, setting, frames, task.plan, _teller(prepared.model.name))
-    summaries = {name: summarize(measured.turns) for name, measured in result.measured.items()}
-    show(prepared.model.name, result, summaries)
-    return _Measured(prepared, result, summaries)
+    raced = []
+    for title, several in (("one camera", False), ("several cameras", True)):
+        group = [entry for entry in chosen if entry.name.startswith(cameras.PREFIX) == several]
+        with contextlib.closing(Setting(prepared, platform)) as setting:
+            result = race(group, setting, frames, task.plan, _teller(prepared.model.name))
+        raced.append(_Raced(result, {name: summarize(each.turns) for name, each in result.measured.items()}))
+        if group:
+            show(f"{prepared.model.name}, {title}", result, raced[-1].summaries)
+    return _Measured(prepared, *raced)
 
 
 def entries(backends: Sequence[str]) -> list[Entry]:

@@ -20,6 +20,7 @@ from gpu.pixelrt_contenders import Base, batches_of, mask_of, note
 from gpu.setting import Entry, Key, Setting
 from pixelrt.segmentation import Segmentation
 
+PREFIX = "cameras/"
 CAMERAS = (2, 4, 8)
 
 Arrived = tuple[float, Segmentation]
@@ -29,7 +30,7 @@ Arrived = tuple[float, Segmentation]
 def entries(backend: str) -> list[Entry]:
     """Every way to use a backend with several cameras."""
     return [
-        Entry(f"cameras/{backend}/{count}-{way}", _opening(kind, backend, count))
+        Entry(f"{PREFIX}{backend}/{count}-{way}", _opening(kind, backend, count))
         for count in CAMERAS
         for way, kind in (("slots", SlotPerCamera), ("batch", BatchOfCameras), ("threads", ThreadPerCamera))
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
@@ -25,6 +26,8 @@ class Platform(Protocol):
     backends: Sequence[str]
     """PixelRT's backends to measure."""
     torch_device: str
+    torch_dtype: str
+    """In which PyTorch computes, by its own name: `float16`."""
     providers: Providers
     """ONNX Runtime's, with their options."""
 
@@ -57,8 +60,11 @@ class CudaPlatform:
     """An NVIDIA GPU, the first that CUDA_VISIBLE_DEVICES leaves."""
 
     def __init__(self) -> None:
+        with contextlib.suppress(ImportError):
+            import torch  # noqa: F401  # first: ONNX Runtime then takes PyTorch's cuDNN, not a second one
         self.backends: Sequence[str] = ("tensorrt", "onnxruntime")
         self.torch_device = "cuda"
+        self.torch_dtype = "float16"
         self.providers: Providers = [("CUDAExecutionProvider", {"device_id": "0"})]
 
     @staticmethod

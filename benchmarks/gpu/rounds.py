@@ -10,6 +10,7 @@ import numpy as np
 
 from gpu.contender import Bytes, Contender, NotMeasuredError, Turn
 from gpu.setting import Entry, Setting
+from gpu.state import gpu_state
 from pixelrt.errors import ContextLost, DeviceLost, PixelRTError
 
 Name = TypeVar("Name")
@@ -56,12 +57,18 @@ class Race:
     """The reason of each."""
     reference: str = ""
     """The contender with whose masks the others' are compared: the first that has any."""
+    states: list[dict[str, object]] = field(default_factory=list)
+    """Clocks and power after each round, while the GPU is warm."""
 
 
 def rotated(names: Sequence[Name], number: int) -> list[Name]:
-    """The order of a round: another contender begins each, so that none always follows the slowest."""
-    start = (number * 3) % len(names) if names else 0
-    return [*names[start:], *names[:start]]
+    """The order of a round: another contender begins each, and every other round goes backwards.
+
+    So none always follows the same one: what the slowest leaves behind, heat and caches, hits them in turn.
+    """
+    start = number % len(names) if names else 0
+    order = [*names[start:], *names[:start]]
+    return order[:1] + order[:0:-1] if number % 2 else order
 
 
 def race(
@@ -89,9 +96,10 @@ def race(
     try:
         _open_all(entries, setting, opened, result, tell)
         _compare_masks(opened, frames, result)
-        for number in range(plan.rounds):
+        for number in range(plan.rounds if opened else 0):
             for name in rotated(list(opened), number):
                 _take_turn(name, opened, frames, plan, result)
+            result.states.append(gpu_state())
             tell(f"round {number + 1} of {plan.rounds} is done")
         for name, contender in opened.items():
             result.measured[name].about = contender.about()  # the graphs are captured by now

@@ -102,7 +102,7 @@ def remarks(gpu: GpuFigures | None) -> tuple[str, ...]:
     if max(gpu.h2d_ms, gpu.d2h_ms) >= gpu.compute_ms:
         found.append("bound by a copy, which takes as long as computing")
     if gpu.compute_variation > _UNSTEADY:
-        found.append(f"unsteady: the compute time varies by {gpu.compute_variation:.1%}; lock the clocks")
+        found.append("unsteady: the compute time varies by more than 2.5 % (others, or clocks)")
     return tuple(found)
 
 

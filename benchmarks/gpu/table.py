@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from gpu.rounds import Race
 from gpu.summary import Percentiles, Summary
-from pixelrt.terminal import heading, say, say_pairs, say_table
+from pixelrt.terminal import heading, say, say_table
 
 _COLUMNS = (
     *("contender", ">frames/s", ">p50", ">p95", ">p99"),
@@ -22,12 +22,21 @@ def show(title: str, result: Race, summaries: Mapping[str, Summary]) -> None:
     say_table(_COLUMNS, rows)
     if result.reference:
         say(f"  same mask: share of pixels with the class that {result.reference} gives")
-    for name, summary in summaries.items():
-        for remark in summary.remarks:
-            say(f"  {name}: {remark}")
+    remarks = {name: summary.remarks for name, summary in summaries.items()}
+    for remark, names in grouped((name, remark) for name, found in remarks.items() for remark in found):
+        say(f"  {remark}: {', '.join(names)}")
     if result.not_measured:
         heading(f"{title}: not measured")
-        say_pairs(list(result.not_measured.items()))
+        for reason, names in grouped(result.not_measured.items()):
+            say(f"  {', '.join(names)}: {reason}")
+
+
+def grouped(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, list[str]]]:
+    """What is said, and of whom: one reason often holds for many."""
+    groups: dict[str, list[str]] = {}
+    for name, said in pairs:
+        groups.setdefault(said, []).append(name)
+    return list(groups.items())
 
 
 def row(name: str, summary: Summary, same_mask: float | None) -> tuple[str, ...]:

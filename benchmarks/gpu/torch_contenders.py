@@ -17,7 +17,7 @@ import numpy as np
 from gpu.contender import Bytes, Contender, NotMeasuredError, Step, SteppingContender, Turn
 from gpu.host_side import to_tensor
 from gpu.models import Prepared
-from gpu.platform import Platform, Timer, torch_on
+from gpu.platform import Platform, torch_on
 from gpu.setting import Entry, Setting
 from pixelrt.session import GpuTimes
 
@@ -63,7 +63,7 @@ def _compiled(torch: Any, prepared: Prepared, platform: Platform) -> Contender:
 
 def _network(torch: Any, prepared: Prepared, platform: Platform) -> Any:
     torch.backends.cudnn.benchmark = True
-    return prepared.model.make().to(platform.torch_device, dtype=torch.half)
+    return prepared.model.make().to(platform.torch_device, dtype=getattr(torch, platform.torch_dtype))
 
 
 def step_of(torch: Any, network: Any, prepared: Prepared, device: str, dtype: Any) -> Step:
@@ -80,13 +80,14 @@ def step_of(torch: Any, network: Any, prepared: Prepared, device: str, dtype: An
 
 
 def _stepping(torch: Any, prepared: Prepared, platform: Platform, network: Any, how: str) -> Contender:
-    step = step_of(torch, network, prepared, platform.torch_device, torch.half)
+    dtype = getattr(torch, platform.torch_dtype)
+    step = step_of(torch, network, prepared, platform.torch_device, dtype)
     step(np.zeros((*prepared.form.size, 3), np.uint8))
-    return SteppingContender(step, _about(torch, how), lambda: _free(torch))
+    return SteppingContender(step, _about(torch, platform, how), lambda: _free(torch))
 
 
-def _about(torch: Any, how: str) -> dict[str, Any]:
-    return {"library": f"torch {torch.__version__}", "precision": "float16", "how": how}
+def _about(torch: Any, platform: Platform, how: str) -> dict[str, Any]:
+    return {"library": f"torch {torch.__version__}", "precision": platform.torch_dtype, "how": how}
 
 
 def _free(torch: Any) -> None:
@@ -98,8 +99,8 @@ def _free(torch: Any) -> None:
 def _alone(torch: Any, prepared: Prepared, platform: Platform) -> Contender:
     network = _network(torch, prepared, platform)
     shape = (1, prepared.form.channels, *prepared.form.size)
-    ready = torch.zeros(shape, dtype=torch.half, device=platform.torch_device)
-    contender = _Alone(torch, network, ready, platform.torch_timer())
+    ready = torch.zeros(shape, dtype=getattr(torch, platform.torch_dtype), device=platform.torch_device)
+    contender = _Alone(torch, network, ready, platform)
     contender.turn((), 1)
     return contender
 
@@ -107,11 +108,12 @@ def _alone(torch: Any, prepared: Prepared, platform: Platform) -> Contender:
 class _Alone:
     """The network alone on a ready tensor: GPU time, and nothing else that could be compared."""
 
-    def __init__(self, torch: Any, network: Any, ready: Any, timer: Timer) -> None:
-        self._torch, self._network, self._ready, self._timer = torch, network, ready, timer
+    def __init__(self, torch: Any, network: Any, ready: Any, platform: Platform) -> None:
+        self._platform = platform
+        self._torch, self._network, self._ready, self._timer = torch, network, ready, platform.torch_timer()
 
     def about(self) -> dict[str, Any]:
-        return _about(self._torch, "eager, the network alone on a tensor that is on the GPU")
+        return _about(self._torch, self._platform, "eager, the network alone on a tensor that is on the GPU")
 
     def turn(self, frames: Sequence[Bytes], count: int) -> Turn:
         turn = Turn(frames=count)

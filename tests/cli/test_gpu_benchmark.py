@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,7 @@ class FakePlatform:
         self.cuda = FakeCuda(order="eager")
         self.backends: Sequence[str] = ("tensorrt", "onnxruntime")
         self.torch_device = "cpu"
+        self.torch_dtype = "float32"  # half precision is emulated there, a second per frame
         self.providers: list[tuple[str, dict[str, str]]] = [("CPUExecutionProvider", {})]
 
     def driver(self) -> AbstractContextManager[Driver]:
@@ -163,6 +165,12 @@ def found(shown: str, out: Path) -> dict[str, Any]:
     return read
 
 
+def contenders_of(found: dict[str, Any]) -> dict[str, Any]:
+    model = found["models"]["road-unet"]
+    contenders: dict[str, Any] = model["one_camera"]["contenders"] | model["several_cameras"]["contenders"]
+    return contenders
+
+
 class TestWholeRun:
     def test_says_what_ran(self, found: dict[str, Any]) -> None:
         assert found["benchmark"] == "gpu_pipeline-fake-gpu"
@@ -178,7 +186,9 @@ class TestWholeRun:
         assert found["git"] == {} or len(found["git"]["commit"]) == 40
 
     def test_nobody_is_dropped(self, found: dict[str, Any]) -> None:
-        model = found["models"]["road-unet"]
+        one, several = (found["models"]["road-unet"][key] for key in ("one_camera", "several_cameras"))
+        assert not any(name.startswith("cameras") for name in one["contenders"].keys() | one["not_measured"])
+        model = {key: one[key] | several[key] for key in ("contenders", "not_measured")}
         everybody = {entry.name for entry in gpu_pipeline.entries(("tensorrt", "onnxruntime"))}
         everybody -= {"torch/compile-max-autotune"}
         assert model["contenders"].keys() | model["not_measured"].keys() == everybody
@@ -187,14 +197,15 @@ class TestWholeRun:
 
     def test_all_do_the_same_work(self, found: dict[str, Any]) -> None:
         model = found["models"]["road-unet"]
-        assert model["masks_compared_with"] == "pixelrt/onnxruntime/call"
-        shares = {name: each["same_mask"] for name, each in model["contenders"].items()}
+        assert model["one_camera"]["masks_compared_with"] == "pixelrt/onnxruntime/call"
+        assert model["several_cameras"]["masks_compared_with"] == "cameras/onnxruntime/2-slots"
+        shares = {name: each["same_mask"] for name, each in contenders_of(found).items()}
         assert shares.pop("torch/network-alone") is None
         for name, share in shares.items():
             assert share == 1 if name.startswith(("pixelrt", "cameras")) else 0.985 < share < 1, name
 
     def test_figures(self, found: dict[str, Any]) -> None:
-        for name, each in found["models"]["road-unet"]["contenders"].items():
+        for name, each in contenders_of(found).items():
             batch = each["about"].get("batch", 1)
             if name.startswith("cameras"):
                 batch = each["about"]["cameras"]
@@ -206,12 +217,14 @@ class TestWholeRun:
                 assert each["throughput_fps"] > 0
             if name.startswith(("pixelrt", "cameras")):
                 compute_ms = each["gpu"]["compute_ms"]  # threads wait for each other on the one GPU
-                assert compute_ms > COMPUTE_MS if "threads" in name else compute_ms == pytest.approx(COMPUTE_MS)
+                assert (
+                    compute_ms >= COMPUTE_MS if "threads" in name else compute_ms == pytest.approx(COMPUTE_MS)
+                )
                 assert each["gpu"]["h2d_ms"] > each["gpu"]["d2h_ms"] > 0
 
     def test_graphs(self, found: dict[str, Any]) -> None:
         """Captured where they shall be. 24 frames of warm-up would do it for eight slots; here are few."""
-        contenders = found["models"]["road-unet"]["contenders"]
+        contenders = contenders_of(found)
         assert contenders["pixelrt/onnxruntime/call-no-graph"]["about"]["graphs"] == "none: switched off"
         assert contenders["pixelrt/onnxruntime/call"]["about"]["graphs"] == "2 captured"
         assert contenders["pixelrt/onnxruntime/1-slot"]["about"]["graphs"] == "1 captured"
@@ -225,15 +238,16 @@ class TestWholeRun:
                 assert "TensorRT is not on the fake GPU" in bar["why_not"]
             else:
                 assert bar["verdict"] in ("met", "MISSED")
-        contenders = found["models"]["road-unet"]["contenders"]
+        contenders = contenders_of(found)
         call = contenders["pixelrt/onnxruntime/call"]
         tail = judged["road-unet, onnxruntime: p99 / p50"]
         assert tail["value"] == pytest.approx(call["latency_ms"]["p99"] / call["latency_ms"]["p50"], abs=1e-3)
 
     def test_table(self, shown: str, found: dict[str, Any]) -> None:
-        for name in found["models"]["road-unet"]["contenders"]:
+        for name in contenders_of(found):
             assert f"  {name} " in shown
-        assert "road-unet: not measured" in shown
+        for reason in ("one camera: not measured", "4-threads, ", ": TensorRT is not on the fake GPU"):
+            assert reason in shown
         assert "GB/s up" in shown
         assert "written to" in shown
 
@@ -336,9 +350,12 @@ class TestRace:
 
     def test_every_round_is_begun_by_another(self) -> None:
         names = ["a", "b", "c", "d", "e"]
-        orders = [rounds.rotated(names, number) for number in range(5)]
-        assert {order[0] for order in orders} == set(names)
-        assert all(sorted(order) == names for order in orders)
+        for count in range(1, 6):
+            orders = [rounds.rotated(names[:count], number) for number in range(count)]
+            assert [order[0] for order in orders] == names[:count]
+            assert all(sorted(order) == names[:count] for order in orders)
+        followed = {after for order in orders for before, after in pairwise(order) if before == "a"}
+        assert followed == {"b", "e"}
         assert rounds.rotated([], 4) == []
 
     def test_turns_are_taken_in_rounds_after_a_warm_up(self, setting: Setting) -> None:
@@ -354,12 +371,13 @@ class TestRace:
 
         found = self.run([entry("a", 1), entry("b", 1), entry("c", 2)], setting)
         turn = lambda name: [name] * 6  # noqa: E731
-        order = [*"abc", *"abc", *"abc"]  # three contenders: every third begins, which is the first again
+        order = [*"abc", *"bac", *"cab"]
         assert calls == [*"abc", *(call for name in order for call in turn(name)), *_closings("abc")]
         assert found.measured["a"].all.frames == 12
         assert len(found.measured["a"].all.latencies_ms) == 12
         assert [found.measured[name].same_mask for name in "abc"] == [1.0, 1.0, 0.0]
         assert found.reference == "a"
+        assert len(found.states) == 3
 
     def test_who_fails_is_named_and_the_others_go_on(self, setting: Setting) -> None:
         closed: list[str] = []
@@ -448,7 +466,7 @@ class TestFigures:
             ({}, None),
             ({"enqueue_ms": 0.7}, "bound by enqueuing"),
             ({"h2d_ms": 0.8}, "bound by a copy"),
-            ({"compute_variation": 0.03}, "unsteady: the compute time varies by 3.0%"),
+            ({"compute_variation": 0.03}, "unsteady: the compute time varies by more than 2.5 %"),
         ],
     )
     def test_remarks(self, changes: dict[str, float], said: str | None) -> None:
