@@ -10,13 +10,13 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pixelrt.bundle import Bundle, write_file
+from pixelrt.closing import Closing
 from pixelrt.cuda.device_array import DeviceArray
 from pixelrt.cuda.interop import is_on_device
 from pixelrt.dependency import require
@@ -261,7 +261,7 @@ class _Work:
     ready_s: float
 
 
-class Segmenter:
+class Segmenter(Closing):
     """Runs a segmentation bundle on frames.
 
     Holds a session, so it belongs to one thread at a time (`clone` makes one for another thread); it is a
@@ -295,17 +295,6 @@ class Segmenter:
 
     def __repr__(self) -> str:
         return f"Segmenter({self.bundle.manifest.name!r}, {self.session!r})"
-
-    def __enter__(self) -> Segmenter:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        problem: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     @property
     def classes(self) -> tuple[ClassInfo, ...]:
@@ -592,6 +581,11 @@ def _check_size(size: tuple[int, int]) -> None:
 
 
 def check_frame(frame: object, channels: int) -> None:
+    """Refuse what is no frame on the host.
+
+    Raises:
+        InputError: Saying what came, what was expected, and how to convert it.
+    """
     if not isinstance(frame, np.ndarray):
         raise InputError(
             f"the frame is a {type(frame).__name__}, expected a NumPy array uint8[H, W, {channels}]; "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixelrt.bundle import Bundle
+from pixelrt.closing import Closing
 from pixelrt.errors import DeviceError, InputError
 from pixelrt.manifest import Manifest, PrecisionType
 from pixelrt.pipeline.options import GpuOptions
@@ -216,7 +217,7 @@ class DoneTicket:
         return self.outputs
 
 
-class LocalSession(ABC):
+class LocalSession(Closing):
     """What all sessions share: their description, checks of inputs, closing, one thread at a time."""
 
     def __init__(self, manifest: Manifest, info: SessionInfo, frame_size: tuple[int, int] | None) -> None:
@@ -226,17 +227,6 @@ class LocalSession(ABC):
         self.frame_size = frame_size
         self._busy = threading.Lock()
         self._closed = False
-
-    def __enter__(self) -> LocalSession:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        problem: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         info = self.info

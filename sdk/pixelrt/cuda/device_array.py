@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from math import prod
-from types import TracebackType
 from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from pixelrt.closing import Closing
 from pixelrt.cuda.dlpack import DeviceType, lend
 from pixelrt.cuda.protocol import DeviceMemory, Driver, Stream
 from pixelrt.errors import DeviceError, InputError, OutOfMemory
@@ -79,7 +79,7 @@ class _Region:
         self.lease = lease
 
 
-class DeviceArray:
+class DeviceArray(Closing):
     """A result on the GPU. It belongs to whoever holds it: no later frame overwrites it.
 
     Other libraries take it where it is: `torch.from_dlpack(array)`, `torch.as_tensor(array)`,
@@ -201,17 +201,6 @@ class DeviceArray:
         if not self._by_interface:
             self._lease = None
 
-    def __enter__(self) -> DeviceArray:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        problem: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
     def __array__(self, dtype: object = None, copy: bool | None = None) -> NoReturn:
         raise TypeError("this is on the GPU, and NumPy is not; copy it with to_host()")
 
@@ -235,7 +224,7 @@ class DeviceArray:
         return lease
 
 
-class DeviceMemoryPool:
+class DeviceMemoryPool(Closing):
     """Memory for results. What is returned is given out again, so that a frame costs no allocation.
 
     It is a context manager, and may be used from any thread.
@@ -298,17 +287,6 @@ class DeviceMemoryPool:
         with self._lock:
             self._returns.closed = True
             self._trim()
-
-    def __enter__(self) -> DeviceMemoryPool:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        problem: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _collect(self) -> None:
         """Make what came back free, as soon as no stream but the default one can still be reading it."""

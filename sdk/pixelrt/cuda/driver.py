@@ -7,18 +7,17 @@ from __future__ import annotations
 
 import weakref
 from contextlib import AbstractContextManager
-from types import TracebackType
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
+from pixelrt.closing import Closing
 from pixelrt.cuda.protocol import Bytes, DeviceInfo, Event, Graph, Stream
 from pixelrt.cuda.resources import CLOSED_DRIVER, Context, Owned, PrimaryContext
 from pixelrt.errors import DeviceError, InputError
 
 Handle = Any
 Made = TypeVar("Made", bound=Owned)
-Self = TypeVar("Self", bound="CudaDriver")
 
 
 class Library(PrimaryContext, Protocol):
@@ -303,7 +302,7 @@ class CudaStream(Owned):
             self._library.synchronize_stream(self.open_handle)
 
 
-class CudaDriver:
+class CudaDriver(Closing):
     """CUDA on one GPU, through a library."""
 
     def __init__(self, library: Library) -> None:
@@ -377,17 +376,6 @@ class CudaDriver:
     def close(self) -> None:
         """Give up the context, once nothing that was made with it is left."""
         self._finalizer()
-
-    def __enter__(self: Self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        problem: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _check_size(size_bytes: int) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, ClassVar, Protocol, TypeVar
 
+from pixelrt.closing import Closing
 from pixelrt.errors import ContextLost, DeviceError, DeviceLost, InputError
 
 KINDS = ("device memory", "host memory", "stream", "event", "graph")
@@ -128,7 +129,7 @@ class Context:
             self.drop(holder)
 
 
-class Owned:
+class Owned(Closing):
     """Base of all that is freed: in `close`, or when it is garbage, but not when the interpreter ends."""
 
     kind: ClassVar[str]
@@ -176,14 +177,3 @@ class Owned:
     def close(self) -> None:
         """Free it. A second time does nothing."""
         self._finalizer()
-
-    def __enter__(self: Own) -> Own:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        problem: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()

@@ -9,13 +9,13 @@ import os
 import threading
 import time
 from collections.abc import Sequence
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pixelrt.bundle import Bundle
+from pixelrt.closing import Closing
 from pixelrt.cuda.interop import is_on_device
 from pixelrt.errors import (
     BundleError,
@@ -45,7 +45,7 @@ _LOG = logging.getLogger("pixelrt.isolation")
 _PATIENCE_S = 5.0
 
 
-class IsolatedSegmenter:
+class IsolatedSegmenter(Closing):
     """Runs a segmentation bundle in a child process, which can be lost and replaced.
 
     Like a `Segmenter` it belongs to one thread at a time and is a context manager, and results own their
@@ -94,17 +94,6 @@ class IsolatedSegmenter:
             f"IsolatedSegmenter({self.bundle.manifest.name!r}, {info.backend} {info.version} on "
             f"{info.device}, {info.precision}, {state}, restarts={self.restarts})"
         )
-
-    def __enter__(self) -> IsolatedSegmenter:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        problem: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     @property
     def classes(self) -> tuple[ClassInfo, ...]:

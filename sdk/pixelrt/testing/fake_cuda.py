@@ -5,12 +5,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pixelrt.closing import Closing
 from pixelrt.cuda.protocol import DeviceInfo, Driver
 from pixelrt.errors import DeviceError, InputError
 from pixelrt.testing.gpu import Gpu
@@ -23,7 +23,7 @@ Bytes = NDArray[np.uint8]
 _LIVE = ("device memory", "host memory", "stream", "event", "graph")
 
 
-class FakeCuda:
+class FakeCuda(Closing):
     """A GPU in main memory, for tests. It is a `Driver`, see `pixelrt.cuda.protocol`.
 
     Device memory, page-locked memory and mapped memory are real memory at real addresses, filled with 0xA5,
@@ -100,17 +100,6 @@ class FakeCuda:
 
     def __repr__(self) -> str:
         return f"FakeCuda(order={self.gpu.simulation.order!r}, live={self.live})"
-
-    def __enter__(self) -> FakeCuda:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        problem: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     # --- the protocol ---------------------------------------------------------------------------------------
 

@@ -8,9 +8,9 @@ from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from pixelrt.closing import Closing
 from pixelrt.errors import ContextLost, DeviceError, DeviceLost, InputError
 from pixelrt.strict import suggestion
 from pixelrt.testing.capture import Capture
@@ -117,7 +117,7 @@ class Gpu:
                 raise capture.refuse(f"{name} is not allowed during a capture")
 
 
-class Resource:
+class Resource(Closing):
     """What is freed once, at the latest when it is garbage."""
 
     kind: str
@@ -127,17 +127,6 @@ class Resource:
         self.gpu = gpu
         self.closed = False
         gpu.made[self.kind] += 1
-
-    def __enter__(self: AnyResource) -> AnyResource:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        problem: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def __del__(self) -> None:
         self.close()
