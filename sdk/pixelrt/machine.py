@@ -37,6 +37,8 @@ _FLAGS = (
 """What decides how fast a network runs and in which precisions, of the flags that Linux lists."""
 
 _QUERY = ("name", "driver_version", "memory.total", "compute_cap")
+_CLOCKS = ("clocks.sm", "clocks.max.sm", "clocks.mem", "pstate", "power.draw", "temperature.gpu")
+_TEGRA_GPU = re.compile(r"\.(gpu|ga10b|gv11b|gb10b)$")
 _SMI_LIMIT_S = 20
 _SAMPLE_S = 0.3
 _BUSY_SHARE = 0.15
@@ -130,6 +132,16 @@ class Load:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Power:
+    """What decides how fast the GPU is at the moment."""
+
+    mode: str
+    """Of a Jetson: `MAXN`; empty elsewhere."""
+    clocks: str
+    """`1300 of 1300 MHz`, on other GPUs with memory, state, power and temperature; empty where unknown."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
     """Everything above that does not change from second to second."""
 
@@ -178,6 +190,12 @@ LIBRARIES = (
     ),
     Library(
         module="pycuda", extra="pycuda", purpose="the same, on robots that have it", distributions=("pycuda",)
+    ),
+    Library(
+        module="nvtx",
+        extra="nvtx",
+        purpose="names what the GPU does in Nsight Systems",
+        distributions=("nvtx",),
     ),
     Library(module="torch", extra="export", purpose="the model to export", distributions=("torch",)),
     Library(module="onnx", extra="export", purpose="writes the portable graph", distributions=("onnx",)),
@@ -279,6 +297,15 @@ def load() -> Load:
     )
 
 
+def power() -> Power:
+    """Power mode and clocks of the GPU, asked of the tools of its driver."""
+    answer, problem = _ask("nvidia-smi", f"--query-gpu={','.join(_CLOCKS)}", "--format=csv,noheader")
+    asked = "" if problem else "; ".join(answer.strip().splitlines())
+    known = any(character.isdigit() for character in asked)
+    mode, _ = _ask("nvpmodel", "-q")
+    return Power(mode=parse_nvpmodel(mode), clocks=asked if known else _tegra_clocks())
+
+
 def peak_memory_bytes() -> int | None:
     """Most main memory that this process held at once, None where the system does not tell."""
     found = re.search(r"^VmHWM:\s+(\d+) kB", _read("/proc/self/status"), re.MULTILINE)
@@ -338,6 +365,12 @@ def parse_tegra_release(text: str) -> str:
     return f"{name} (L4T {release}.{revision})"
 
 
+def parse_nvpmodel(text: str) -> str:
+    """The power mode from `nvpmodel -q`: `NV Power Mode: MAXN`; empty where there is none."""
+    found = re.search(r"^NV Power Mode:\s*(\S+)", text, re.MULTILINE)
+    return found.group(1) if found else ""
+
+
 def parse_ticks(text: str) -> tuple[int, int] | None:
     """Idle and total processor time from /proc/stat."""
     found = re.match(r"cpu\s+([\d ]+)", text)
@@ -377,18 +410,34 @@ def _quota() -> float | None:
 
 def _ask_smi() -> tuple[str, str]:
     """The answer of nvidia-smi, or why there is none."""
-    program = shutil.which("nvidia-smi")
+    return _ask("nvidia-smi", f"--query-gpu={','.join(_QUERY)}", "--format=csv,noheader,nounits")
+
+
+def _ask(name: str, *arguments: str) -> tuple[str, str]:
+    """The answer of a program, or why there is none."""
+    program = shutil.which(name)
     if program is None:
-        return "", "nvidia-smi is not on the PATH"
-    command = [program, f"--query-gpu={','.join(_QUERY)}", "--format=csv,noheader,nounits"]
+        return "", f"{name} is not on the PATH"
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_SMI_LIMIT_S, check=False)
+        done = subprocess.run(
+            [program, *arguments], capture_output=True, text=True, timeout=_SMI_LIMIT_S, check=False
+        )
     except (OSError, subprocess.TimeoutExpired) as problem:
-        return "", f"nvidia-smi did not answer: {problem}"
+        return "", f"{name} did not answer: {problem}"
     if done.returncode:
         said = (done.stdout + done.stderr).strip().splitlines()
-        return "", f"nvidia-smi failed: {said[0] if said else f'exit code {done.returncode}'}"
+        return "", f"{name} failed: {said[0] if said else f'exit code {done.returncode}'}"
     return done.stdout, ""
+
+
+def _tegra_clocks() -> str:
+    """The clock of a Jetson's GPU, empty elsewhere."""
+    for folder in sorted(Path("/sys/class/devfreq").glob("*")):
+        if _TEGRA_GPU.search(folder.name):
+            now, most = (_read(str(folder / name)).strip() for name in ("cur_freq", "max_freq"))
+            if now.isdecimal() and most.isdecimal():
+                return f"{int(now) // 1_000_000} of {int(most) // 1_000_000} MHz"
+    return ""
 
 
 def _gpu_information() -> str:

@@ -1,25 +1,36 @@
-"""`pixelrt doctor`: what this machine has, what would run a bundle here, and why nothing else would."""
+"""`pixelrt doctor`: what this machine has, what would run a bundle here, and why nothing else would.
+
+With `--self-test` it runs the essential checks of the GPU and its libraries instead.
+"""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from pixelrt.bundle import Bundle
-from pixelrt.errors import PixelRTError
-from pixelrt.machine import Installed, Load, Machine, describe, load
+from pixelrt.cuda.opening import choose, installed, unavailable
+from pixelrt.errors import MissingDependency, PixelRTError
+from pixelrt.machine import Installed, Load, Machine, describe, load, power
+from pixelrt.self_test import Begun, Order, Result, plain, report_lines, run_self_test, summary, titles
 from pixelrt.session import Choice, choices
-from pixelrt.terminal import heading, say, say_pairs, say_table, size_text, styled
+from pixelrt.terminal import complain, heading, say, say_pairs, say_table, size_text, styled
+from pixelrt.trt.engine import supports
+from pixelrt.trt.library import FLAVOURS, Flavour, installed_flavours, load_library
 
 _EPILOG = """\
 examples:
   pixelrt doctor                              what would run here
   pixelrt doctor engines/road-unet/bundle     what would run this bundle, given its gate
   pixelrt doctor --json | jq .choices
+  pixelrt doctor --self-test                  a minute of checks: CUDA, TensorRT, ONNX Runtime, PixelRT
+  pixelrt doctor --self-test engines/road-unet/bundle    and this bundle, as pixelrt.load opens it
 
-exits with 1 if nothing here can run a bundle, or this one
+exits with 1 if nothing here can run a bundle, or this one; with --self-test, if a check failed
+(what this machine has not is no failure)
 """
 
 
@@ -33,6 +44,9 @@ def add_parser(subparsers: Any) -> None:
         epilog=_EPILOG,
     )
     parser.add_argument("bundle", metavar="BUNDLE", nargs="?", help="judge this bundle, not only the machine")
+    parser.add_argument(
+        "--self-test", action="store_true", help="check GPU, libraries and PixelRT; paste it into an issue"
+    )
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
 
 
@@ -40,11 +54,13 @@ def run(arguments: argparse.Namespace) -> int:
     """Print the examination.
 
     Returns:
-        0 if something can run, 1 if not.
+        0 if something can run, 1 if not; of the self-test, 1 if a check failed.
     """
     bundle = Bundle.open(arguments.bundle) if arguments.bundle else None
     if bundle is not None:
         bundle.read(bundle.model)  # a damaged bundle cannot run anywhere
+    if arguments.self_test:
+        return _self_test(bundle, as_json=arguments.json)
     machine, now, judged = describe(), load(), choices(bundle)
     if arguments.json:
         say(json.dumps(_plain(machine, now, judged, bundle), indent=2))
@@ -86,7 +102,9 @@ def _show_machine(machine: Machine, now: Load) -> None:
             *([] if graphics.gpus else [("GPU", f"no NVIDIA GPU found ({graphics.found_by})")]),
             ("Driver", graphics.driver or "no NVIDIA driver loaded"),
             ("JetPack", graphics.jetpack or "none (this is no Jetson)"),
-            ("TensorRT", _tensorrt_text(machine.libraries)),
+            *_power_pairs(),
+            ("CUDA", cuda_text()),
+            ("TensorRT", _tensorrt_text(machine)),
         ]
     )
 
@@ -141,10 +159,64 @@ def _gpu_text(machine: Machine, index: int) -> str:
     return f"{index}: {gpu.name}{memory}{f', {gpu.target}' if gpu.target else ''}"
 
 
-def _tensorrt_text(libraries: tuple[Installed, ...]) -> str:
+def _power_pairs() -> list[tuple[str, str]]:
+    found = power()
+    pairs = [("Power mode", found.mode), ("GPU clocks", found.clocks)]
+    return [(name, value) for name, value in pairs if value]
+
+
+def cuda_text() -> str:
+    """Which library would talk to CUDA, and why not the other; or why CUDA cannot be used."""
+    if problem := unavailable():
+        return f"not usable: {problem}"
+    if choose() == "pycuda":
+        return "through pycuda; cuda-python, which captures CUDA graphs, is not installed"
+    beside = "is not taken, because it has no CUDA graphs" if "pycuda" in installed() else "is not installed"
+    return f"through cuda-python; pycuda {beside}"
+
+
+def _tensorrt_text(machine: Machine) -> str:
+    versions = {item.library.module: item.version for item in machine.libraries}
+    targets = [gpu.target for gpu in machine.graphics.gpus if gpu.target]
     found = [
-        f"{item.library.module} {item.version}"
-        for item in libraries
-        if item.version and item.library.module in ("tensorrt", "tensorrt_rtx")
+        f"{FLAVOURS[flavour]} {versions[flavour]}{supported_text(flavour, targets)}"
+        for flavour in installed_flavours()
     ]
     return ", ".join(found) or "none"
+
+
+def supported_text(flavour: Flavour, targets: Sequence[str]) -> str:
+    """Whether a TensorRT supports GPUs, in brackets; empty where there is none to ask for."""
+    if not targets:
+        return ""
+    try:
+        library = load_library(flavour)
+    except MissingDependency as problem:
+        return f" ({problem})"
+    unknown = [target for target in targets if not supports(library, target)]
+    return f" (does not support {', '.join(unknown)})" if unknown else f" (supports {', '.join(targets)})"
+
+
+def _self_test(bundle: Bundle | None, *, as_json: bool) -> int:
+    """Run the self-test and print its report."""
+
+    def listen(message: Begun | Result) -> None:
+        if isinstance(message, Begun):
+            complain(f"{message.group}: {message.name} ...")
+
+    order = Order(bundle=str(bundle.path.resolve()) if bundle else "")
+    machine, now = describe(), load()
+    results = run_self_test(order, listen)
+    if as_json:
+        facts = {"machine": dataclasses.asdict(machine), "load": dataclasses.asdict(now)}
+        facts |= {"power": dataclasses.asdict(power()), "self_test": plain(results)}
+        say(json.dumps(facts, indent=2))
+    else:
+        _show_machine(machine, now)
+        versions = ", ".join(
+            f"{item.library.module} {item.version}" for item in machine.libraries if item.version
+        )
+        say_pairs([("Libraries", versions)])
+        for line in report_lines(results, titles(order)):
+            say(line)
+    return PixelRTError.exit_code if summary(results)["failed"] else 0

@@ -5,8 +5,8 @@ Every group of checks runs in a child process: neither a crash of native code no
 
 from __future__ import annotations
 
-from pixelrt.self_test.process import run_self_test
-from pixelrt.self_test.protocol import Order, Result, plain, summary
+from pixelrt.self_test.process import run_self_test, titles
+from pixelrt.self_test.protocol import Begun, Order, Result, plain, summary
 from pixelrt.self_test.text import report_lines
 
-__all__ = ["Order", "Result", "plain", "report_lines", "run_self_test", "summary"]
+__all__ = ["Begun", "Order", "Result", "plain", "report_lines", "run_self_test", "summary", "titles"]

@@ -67,6 +67,11 @@ def groups_of(order: Order) -> tuple[Group, ...]:
     return groups
 
 
+def titles(order: Order) -> dict[str, str]:
+    """What each group is called, by name."""
+    return {group.name: group.title for group in groups_of(order)}
+
+
 def _run_group(group: Group, order: Order, listen: Listen) -> list[Result]:
     results: list[Result] = []
     for _ in range(_MOST_LOST):
