@@ -88,14 +88,24 @@ def over_the_emulator(emulator: Path, *arguments: str) -> subprocess.CompletedPr
     )
 
 
-@pytest.mark.parametrize(("name", "cls"), [("cuda-python", "TestCudaPython"), ("pycuda", "TestPycuda")])
-def test_the_contract_over_the_emulator(emulator: Path, name: opening.DriverName, cls: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "cls", "least"),
+    [
+        ("cuda-python", "TestCudaPython", 50),
+        ("cuda-python", "TestPipelineOnCudaPython", 20),
+        ("pycuda", "TestPycuda", 50),
+        ("pycuda", "TestPipelineOnPycuda", 20),
+    ],
+)
+def test_the_contract_over_the_emulator(
+    emulator: Path, name: opening.DriverName, cls: str, least: int
+) -> None:
     if name not in opening.installed():
         pytest.skip(f"{name} is not installed")
     options = ["-q", "--noconftest", "-p", "no:cacheprovider", f"{HERE / 'emulated.py'}::{cls}"]
     done = over_the_emulator(emulator, "-m", "pytest", *options)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert int(done.stdout.rsplit(" passed", 1)[0].split()[-1]) > 50, done.stdout
+    assert int(done.stdout.rsplit(" passed", 1)[0].split()[-1]) >= least, done.stdout
 
 
 def test_the_emulator_is_not_seen_here() -> None:

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pipeline_contract import PipelineContract
 
 from pixelrt.cuda.opening import DriverName, count_devices, open_driver, unavailable
 from pixelrt.cuda.protocol import Driver, Stream
@@ -52,6 +53,16 @@ def failing(function: str, code: int) -> Iterator[None]:
     emulator.emulator_fail(b"", 0)
 
 
+@pytest.fixture(autouse=True)
+def clean() -> Iterator[None]:
+    """Every test begins with a fresh GPU and leaves nothing on it."""
+    emulator.emulator_reset()
+    yield
+    left = {what: count(what) for what in (*KINDS, "template", "holders", "depth", "misused")}
+    emulator.emulator_reset()
+    assert not any(left.values()), left
+
+
 class EmulatedContract(contract.CudaContract):  # type: ignore[misc,name-defined]  # loaded at run time
     """The contract, and what only an emulator can show."""
 
@@ -59,14 +70,6 @@ class EmulatedContract(contract.CudaContract):  # type: ignore[misc,name-defined
 
     def make(self, index: int = 0) -> Driver:
         return open_driver(self.name, index)
-
-    @pytest.fixture(autouse=True)
-    def clean(self) -> Iterator[None]:
-        emulator.emulator_reset()
-        yield
-        left = {what: count(what) for what in (*KINDS, "template", "holders", "depth", "misused")}
-        emulator.emulator_reset()
-        assert not any(left.values()), left
 
     def test_is_available(self) -> None:
         assert unavailable(self.name) == ""
@@ -334,3 +337,13 @@ class TestPycuda(EmulatedContract):
         cuda.Context.pop()
         theirs.detach()
         emulator.cuCtxPopCurrent_v2(ctypes.byref(ctypes.c_void_p()))  # pycuda leaves it there
+
+
+class TestPipelineOnCudaPython(PipelineContract):
+    def make(self) -> Driver:
+        return open_driver("cuda-python")
+
+
+class TestPipelineOnPycuda(PipelineContract):
+    def make(self) -> Driver:
+        return open_driver("pycuda")

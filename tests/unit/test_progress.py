@@ -11,8 +11,8 @@ from collections.abc import Callable
 
 import pytest
 
-from pixelrt.bundle import Bundle
 from pixelrt import progress
+from pixelrt.bundle import Bundle
 from pixelrt.terminal import console
 
 WITHOUT_RICH = """
