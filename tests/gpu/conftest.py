@@ -38,6 +38,6 @@ def why_no_gpu() -> str:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Every test here needs a GPU. (A hook, not a fixture: pytest then says so once, not for every test.)"""
+    """Every test here needs a GPU. A hook, not a fixture: pytest then says so once, not for every test."""
     if reason := why_no_gpu():
         say_absent(reason)
