@@ -38,5 +38,7 @@ def main(descriptor: int, text: str) -> None:
 
 
 def _end_with_parent() -> None:
-    sys.stdin.buffer.read()
+    """Wait for the end of standard input, which the parent holds open as long as it lives and wants us."""
+    while os.read(0, 1):
+        pass
     os._exit(1)
