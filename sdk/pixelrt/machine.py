@@ -39,6 +39,7 @@ _FLAGS = (
 _QUERY = ("name", "driver_version", "memory.total", "compute_cap")
 _CLOCKS = ("clocks.sm", "clocks.max.sm", "clocks.mem", "pstate", "power.draw", "temperature.gpu")
 _TEGRA_GPU = re.compile(r"\.(gpu|ga10b|gv11b|gb10b)$")
+_DEVFREQ = Path("/sys/class/devfreq")
 _SMI_LIMIT_S = 20
 _SAMPLE_S = 0.3
 _BUSY_SHARE = 0.15
@@ -432,7 +433,7 @@ def _ask(name: str, *arguments: str) -> tuple[str, str]:
 
 def _tegra_clocks() -> str:
     """The clock of a Jetson's GPU, empty elsewhere."""
-    for folder in sorted(Path("/sys/class/devfreq").glob("*")):
+    for folder in sorted(_DEVFREQ.glob("*")):
         if _TEGRA_GPU.search(folder.name):
             now, most = (_read(str(folder / name)).strip() for name in ("cur_freq", "max_freq"))
             if now.isdecimal() and most.isdecimal():

@@ -14,7 +14,8 @@ import pytest
 
 from pixelrt import machine
 from pixelrt.bundle import Bundle
-from pixelrt.cli import main
+from pixelrt.cli import doctor, main
+from pixelrt.self_test import Result
 
 MakeBundle = Callable[..., Bundle]
 Capture = pytest.CaptureFixture[str]
@@ -92,6 +93,76 @@ class TestDoctor:
         assert "pip install 'pixelrt[cpu]'" in done.stdout
 
 
+class TestSelfTest:
+    def test_for_people(self, capsys: Capture) -> None:
+        assert main(["doctor", "--self-test"]) == 0
+        shown = capsys.readouterr()
+        assert re.search(r"Python +3\.\d+\.\d+ \(CPython\)", shown.out)
+        assert re.search(r"Libraries +numpy [\d.]+, openvino", shown.out)
+        assert re.search(r"OpenVINO on the CPU, the tiny network\n  ok +loads ", shown.out)
+        assert re.search(r"\d+ ok, 0 FAILED, \d+ not possible here\n$", shown.out)
+        assert "openvino-cpu: masks ...\n" in shown.err
+
+    def test_as_json_with_a_bundle(self, make_bundle: MakeBundle, capsys: Capture) -> None:
+        bundle = make_bundle(passed={("openvino", "float32"): True})
+        assert main(["doctor", "--self-test", "--json", str(bundle.path)]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert found["machine"]["processor"]["cores"] >= 1
+        checks = {(check["group"], check["name"]): check for check in found["self_test"]["checks"]}
+        assert checks["bundle", "loads"]["figures"]["backend"].startswith("openvino ")
+        assert checks["bundle", "speed"]["figures"]["frames"] == 50
+        assert checks["bundle", "agreement"]["status"] == "ok"
+        assert len(checks) == len(found["self_test"]["checks"]) > 50
+
+    def test_a_failed_check_is_an_error(self, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+        failed = Result("openvino-cpu", "masks", "failed", "9 of 10 values differ", 0.1, {})
+        monkeypatch.setattr(doctor, "run_self_test", lambda order, listen: [failed])
+        assert main(["doctor", "--self-test"]) == 1
+        assert "FAILED            masks" in capsys.readouterr().out
+
+    def test_help_with_numpy_alone(self) -> None:
+        done = subprocess.run(
+            [sys.executable, "-c", NUMPY_ALONE, "doctor", "--self-test", "-h"],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "--self-test" in done.stdout
+
+
+class TestCudaAndTensorRT:
+    @pytest.mark.parametrize(
+        ("there", "text"),
+        [
+            (("cuda-python",), "through cuda-python; pycuda is not installed"),
+            (
+                ("cuda-python", "pycuda"),
+                "through cuda-python; pycuda is not taken, because it has no CUDA graphs",
+            ),
+            (("pycuda",), "through pycuda; cuda-python, which captures CUDA graphs, is not installed"),
+        ],
+    )
+    def test_the_library_that_would_be_taken(
+        self, monkeypatch: pytest.MonkeyPatch, there: tuple[str, ...], text: str
+    ) -> None:
+        monkeypatch.setattr(doctor, "unavailable", lambda: "")
+        monkeypatch.setattr(doctor, "installed", lambda: there)
+        monkeypatch.setattr(doctor, "choose", lambda: there[0])
+        assert doctor.cuda_text() == text
+
+    def test_no_cuda(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(doctor, "unavailable", lambda: "no NVIDIA driver here")
+        assert doctor.cuda_text() == "not usable: no NVIDIA driver here"
+
+    def test_which_gpus_tensorrt_supports(self) -> None:
+        assert doctor.supported_text("tensorrt_rtx", []) == ""
+        assert doctor.supported_text("tensorrt_rtx", ["sm86"]) == " (supports sm86)"
+        assert doctor.supported_text("tensorrt_rtx", ["sm86", "sm90"]) == " (does not support sm90)"
+        assert "which is not installed" in doctor.supported_text("tensorrt", ["sm86"])
+
+
 class TestMachine:
     def test_the_libraries_are_those_of_the_extras(self) -> None:
         lines = (Path(__file__).parents[2] / "pyproject.toml").read_text().splitlines()
@@ -142,6 +213,38 @@ class TestMachine:
 
     def test_no_jetpack(self) -> None:
         assert machine.parse_tegra_release("") == ""
+
+    def test_power_mode(self) -> None:
+        text = "NV Fan Mode:quiet\nNV Power Mode: MAXN\n0\n"
+        assert machine.parse_nvpmodel(text) == "MAXN"
+        assert machine.parse_nvpmodel("") == ""
+
+    def test_clocks_and_mode_come_from_the_driver_s_tools(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for name, answer in (
+            ("nvidia-smi", "1980 MHz, 1980 MHz, 2619 MHz, P0, 120.5 W, 41"),
+            ("nvpmodel", "NV Power Mode: 15W"),
+        ):
+            (tmp_path / name).write_text(f"#!/bin/sh\necho '{answer}'\n")
+            (tmp_path / name).chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tmp_path}:/bin")
+        assert machine.power() == machine.Power(
+            mode="15W", clocks="1980 MHz, 1980 MHz, 2619 MHz, P0, 120.5 W, 41"
+        )
+
+    def test_a_jetson_s_nvidia_smi_knows_no_clocks(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "nvidia-smi").write_text("#!/bin/sh\necho '[N/A], [N/A], [N/A], N/A, [N/A], [N/A]'\n")
+        (tmp_path / "nvidia-smi").chmod(0o755)
+        folder = tmp_path / "devfreq" / "17000000.gpu"
+        folder.mkdir(parents=True)
+        (folder / "cur_freq").write_text("612000000\n")
+        (folder / "max_freq").write_text("1300500000\n")
+        monkeypatch.setenv("PATH", f"{tmp_path}:/bin")
+        monkeypatch.setattr(machine, "_DEVFREQ", folder.parent)
+        assert machine.power().clocks == "612 of 1300 MHz"
 
     def test_load(self) -> None:
         now = machine.load()

@@ -30,7 +30,7 @@ from pixelrt.pipeline.executor import Executor
 from pixelrt.pipeline.options import GpuOptions
 from pixelrt.pipeline.streams import Streams
 from pixelrt.segmentation import Segmenter, load
-from pixelrt.self_test import Order, Result, plain, report_lines, run_self_test, summary
+from pixelrt.self_test import Order, Result, groups, plain, report_lines, run_self_test, summary
 from pixelrt.self_test import cuda_checks as cuda
 from pixelrt.self_test import session_checks as session
 from pixelrt.self_test.checks import CheckFailedError, Group, ImpossibleError, run_group
@@ -38,6 +38,7 @@ from pixelrt.self_test.session_checks import SessionGround
 from pixelrt.self_test.tiny import FOLDER, block_frames, golden, smooth_frames, tiny_bundle
 from pixelrt.tensors import TensorSpec
 from pixelrt.testing import FakeCuda, FakeExecutor, FakeNetwork
+from pixelrt.trt.gpu import LocalGpu
 
 CHECKS = {check.name: check for check in cuda.CUDA_CHECKS}
 Arrays = Mapping[str, NDArray[Any]]
@@ -467,6 +468,111 @@ class TestSessionChecks:
         assert verdicts == dict.fromkeys(GPU, "ok") | {"agreement": "impossible"}
         assert len(opened) >= 4
         assert not any(number for cuda in opened for number in cuda.live.values())
+
+
+# --- TensorRT
+
+
+class TestTensorRT:
+    """TensorRT-RTX itself, which builds without a GPU; what it builds cannot be loaded here."""
+
+    @pytest.fixture
+    def ground(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> groups.TensorRTGround:
+        gpu = LocalGpu(name="RTX 3090", target="sm86")
+        monkeypatch.setattr(groups, "local_gpu", lambda index: gpu)
+        monkeypatch.setenv("PIXELRT_CACHE", str(tmp_path / "cache"))
+        return groups.TensorRTGround("tensorrt_rtx", Order(folder=str(tmp_path)))
+
+    def test_builds_and_keeps(self, ground: groups.TensorRTGround) -> None:
+        assert groups.supported(ground)["target"] == "sm86"
+        figures = groups.builds(ground)
+        assert 0 < float(figures["built in, s"]) < 100
+        assert groups.keeps(ground)
+        assert len(list(ground.cache.rglob("*.engine"))) == 1
+
+    def test_the_engine_of_the_cache_is_what_is_loaded(self, ground: groups.TensorRTGround) -> None:
+        bundle = groups.with_engine(tiny_bundle(), ground.engine())
+        assert [artifact.kind for artifact in bundle.manifest.artifacts] == ["onnx", "engine"]
+        assert bundle.read(bundle.manifest.artifacts[1]) == ground.engine().content
+        assert bundle.read(bundle.model) == tiny_bundle().read(tiny_bundle().model)
+
+    def test_a_cache_that_does_not_look_at_what_it_has(
+        self, ground: groups.TensorRTGround, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        engine = ground.engine()
+        monkeypatch.setattr(ground, "find", lambda: engine)
+        with pytest.raises(CheckFailedError, match="an engine with a changed byte was taken"):
+            groups.keeps(ground)
+
+    def test_a_cache_that_forgets(
+        self, ground: groups.TensorRTGround, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        engine = ground.engine()
+        monkeypatch.setattr(ground, "engine", lambda: engine)  # as it was built
+        with pytest.raises(CheckFailedError, match="was not found in the cache again"):
+            groups.keeps(ground)
+
+    def test_a_gpu_that_it_does_not_know(
+        self, ground: groups.TensorRTGround, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(ground, "gpu", LocalGpu(name="H100", target="sm90"))
+        with pytest.raises(ImpossibleError, match=r"TensorRT-RTX \d.* does not support H100 \(sm90\)"):
+            groups.supported(ground)
+
+
+class TestWhatIsPossible:
+    def test_no_driver_and_no_gpu_are_no_failures(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def count(text: str, cause: Exception | None) -> Callable[[], int]:
+            def raise_it() -> int:
+                raise DeviceError(text) from cause
+
+            return raise_it
+
+        for text, cause in (
+            ("no NVIDIA driver here", OSError()),
+            ("cuInit failed: no CUDA-capable device is detected (CUDA_ERROR_NO_DEVICE 100)", None),
+        ):
+            monkeypatch.setattr(groups, "count_devices", count(text, cause))
+            with pytest.raises(ImpossibleError, match=text[:8]):
+                _open("onnxruntime-cuda")
+        monkeypatch.setattr(groups, "count_devices", lambda: 1)
+        with pytest.raises(ImpossibleError, match="sees 1 GPUs, and no GPU 3"):
+            _open("cuda-python", index=3)
+
+    def test_a_driver_that_fails_is_one(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def count() -> int:
+            raise DeviceError("cuInit failed: driver mismatch (CUDA_ERROR_SYSTEM_DRIVER_MISMATCH 803)")
+
+        monkeypatch.setattr(groups, "count_devices", count)
+        with pytest.raises(DeviceError, match="803"):
+            _open("cuda-python")
+
+    def test_what_is_not_installed_is_no_failure(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(groups, "count_devices", lambda: 1)
+        monkeypatch.setattr(groups, "installed", lambda: ())
+        monkeypatch.setattr(groups, "installed_flavours", lambda: ())
+        for name, extra in (
+            ("cuda-python", "cuda"),
+            ("pycuda", "pycuda"),
+            ("tensorrt", "tensorrt"),
+            ("tensorrt_rtx", "rtx"),
+        ):
+            with pytest.raises(ImpossibleError, match=rf"not installed \(pip install 'pixelrt\[{extra}\]'\)"):
+                _open(name)
+
+    def test_the_users_bundle_has_checks_of_its_own(self) -> None:
+        order = Order(bundle=str(FOLDER))
+        assert [group.name for group in groups.all_groups(order)][-1] == "bundle"
+        assert "bundle" not in [group.name for group in groups.all_groups(Order())]
+        results: list[Any] = []
+        run_group(groups.all_groups(order)[-1], order, results.append)
+        verdicts = {found.name: found.status for found in results if isinstance(found, Result)}
+        assert verdicts == {"loads": "ok", "speed": "ok", "agreement": "ok"}
+
+
+def _open(name: str, **order: Any) -> Any:
+    (group,) = (group for group in groups.all_groups(Order()) if group.name == name)
+    return group.open(Order(**order))
 
 
 # --- processes

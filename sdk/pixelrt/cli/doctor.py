@@ -19,7 +19,7 @@ from pixelrt.self_test import Begun, Order, Result, plain, report_lines, run_sel
 from pixelrt.session import Choice, choices
 from pixelrt.terminal import complain, heading, say, say_pairs, say_table, size_text, styled
 from pixelrt.trt.engine import supports
-from pixelrt.trt.library import FLAVOURS, Flavour, installed_flavours, load_library
+from pixelrt.trt.library import FLAVOURS, Flavour, load_library
 
 _EPILOG = """\
 examples:
@@ -180,7 +180,8 @@ def _tensorrt_text(machine: Machine) -> str:
     targets = [gpu.target for gpu in machine.graphics.gpus if gpu.target]
     found = [
         f"{FLAVOURS[flavour]} {versions[flavour]}{supported_text(flavour, targets)}"
-        for flavour in installed_flavours()
+        for flavour in FLAVOURS
+        if versions[flavour]
     ]
     return ", ".join(found) or "none"
 
