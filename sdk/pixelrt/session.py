@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
@@ -135,13 +136,20 @@ def open_session(bundle: Bundle, options: SessionOptions | None = None) -> Sessi
     judged = choices(bundle, options)
     chosen = next((choice for choice in judged if choice.usable), None)
     if chosen is None:
-        reasons = "; ".join(f"{choice.backend} on {choice.device}: {choice.reason}" for choice in judged)
-        raise DeviceError(f"nothing here may run {bundle.path}. {reasons}")
+        raise DeviceError(f"nothing here may run {bundle.path}{_reasons(judged)}")
     backend = BACKENDS[chosen.backend]
     precision, why = _precision(backend, chosen.device, bundle.manifest, options)
     if precision is None:
         raise DeviceError(f"{bundle.path}: {why}")
     return backend.open(bundle, options.opening(chosen.device, precision, why))
+
+
+def _reasons(judged: Sequence[Choice]) -> str:
+    """Why nothing is usable, one line per reason."""
+    ways: dict[str, list[str]] = {}
+    for choice in judged:
+        ways.setdefault(choice.reason, []).append(f"{choice.backend} on {choice.device}")
+    return "".join(f"\n  {', '.join(names)}: {reason}" for reason, names in ways.items())
 
 
 def open_model(

@@ -73,10 +73,11 @@ def test_every_way_has_a_reason_and_the_first_usable_is_opened(make_bundle: Make
 
 @no_gpu
 def test_cuda_forbids_the_cpu_and_gives_all_reasons(make_bundle: MakeBundle) -> None:
-    with pytest.raises(
-        DeviceError, match=r"tensorrt on cuda: .+; onnxruntime on cuda: .+device 'cuda' was asked"
-    ):
+    with pytest.raises(DeviceError, match="nothing here may run") as caught:
         open_session(make_bundle(), SessionOptions(device="cuda"))
+    _, *reasons = str(caught.value).splitlines()
+    assert any("tensorrt on cuda" in reason for reason in reasons)
+    assert "  openvino on cpu, onnxruntime on cpu: device 'cuda' was asked for" in reasons
 
 
 def test_another_backend_is_opened_on_request(make_bundle: MakeBundle) -> None:
