@@ -14,7 +14,8 @@ reason. Figures follow trtexec's definitions (benchmarks/gpu/summary.py).
 
 python benchmarks/gpu_pipeline.py [--quick] [--models road-unet] [--contenders 'pixelrt/*' torch/eager]
 needs: an NVIDIA GPU, pip install -e '.[cuda,export]', PyTorch built for CUDA, and TensorRT or onnxruntime-gpu
-       (in place of onnxruntime); whatever is missing of the last three is left out
+       (in place of onnxruntime); whatever is missing of the last three is named and left out
+       The export of the networks takes a minute or two; --bundles keeps it for the next time.
 exit codes: 0 done, 1 a bar was missed, 2 nothing can be measured here, or wrong arguments
 """
 

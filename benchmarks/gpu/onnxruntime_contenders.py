@@ -6,15 +6,20 @@ logits down), `argmax(1)` and the cast to uint8 on the host. The library's defau
 
 from __future__ import annotations
 
+import contextlib
 import functools
+from collections.abc import Iterator
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from gpu.contender import Bytes, Contender, NotMeasuredError, SteppingContender
 from gpu.host_side import to_tensor
-from gpu.models import PRECISIONS, Prepared
+from gpu.models import PRECISIONS
 from gpu.setting import Entry, Setting
+from pixelrt.backends.onnxruntime_errors import failures
+from pixelrt.manifest import Preprocess
 
 
 def entries() -> list[Entry]:
@@ -30,8 +35,6 @@ def _open(precision: str, setting: Setting) -> Contender:
         import onnxruntime
     except ImportError as problem:
         raise NotMeasuredError(f"ONNX Runtime cannot be imported: {problem}") from problem
-    from pixelrt.backends.onnxruntime_errors import failures
-
     name = platform.providers[0][0]
     if name not in onnxruntime.get_available_providers():
         raise NotMeasuredError(
@@ -39,13 +42,10 @@ def _open(precision: str, setting: Setting) -> Contender:
         )
     if hasattr(onnxruntime, "preload_dlls") and name.startswith("CUDA"):
         onnxruntime.preload_dlls()
-    try:
+    with _explained(onnxruntime):
         session = onnxruntime.InferenceSession(prepared.bare[precision], providers=platform.providers)
-        contender = _contender(session, prepared, f"onnxruntime {onnxruntime.__version__}", precision)
-        contender.masks([np.zeros((*prepared.form.size, 3), np.uint8)])
-    except failures(onnxruntime) as problem:
-        said = str(problem).strip().splitlines() or [type(problem).__name__]
-        raise NotMeasuredError(f"ONNX Runtime {onnxruntime.__version__}: {said[0]}") from problem
+    contender = contender_of(onnxruntime, session, prepared.form, precision)
+    contender.masks([np.zeros((*prepared.form.size, 3), np.uint8)])
     if session.get_providers()[0] != name:
         raise NotMeasuredError(
             f"ONNX Runtime {onnxruntime.__version__} could not start its {name} and took "
@@ -54,15 +54,27 @@ def _open(precision: str, setting: Setting) -> Contender:
     return contender
 
 
-def _contender(session: Any, prepared: Prepared, library: str, precision: str) -> Contender:
-    form = prepared.form
+@contextlib.contextmanager
+def _explained(library: ModuleType) -> Iterator[None]:
+    """ONNX Runtime's errors, which have no base of their own, as a reason not to be measured."""
+    try:
+        yield
+    except failures(library) as problem:
+        said = str(problem).strip().splitlines() or [type(problem).__name__]
+        raise NotMeasuredError(f"ONNX Runtime {library.__version__}: {said[0]}") from problem
+
+
+def contender_of(library: ModuleType, session: Any, form: Preprocess, precision: str) -> Contender:
+    """A contender on an inference session of the bare network, as in the module's docstring."""
 
     def step(frame: Bytes) -> Bytes:
-        (logits,) = session.run(None, {"image": to_tensor(frame, form)})
+        with _explained(library):
+            (logits,) = session.run(None, {"image": to_tensor(frame, form)})
         mask: Bytes = logits.argmax(1)[0].astype(np.uint8)
         return mask
 
     provider = session.get_providers()[0]
     precisions = {"fp32": "float32 (TF32 where the library takes it)", "fp16": "float16"}
-    about = {"library": library, "precision": precisions[precision], "how": f"{provider}, NumPy in and out"}
+    name = f"onnxruntime {library.__version__}"
+    about = {"library": name, "precision": precisions[precision], "how": f"{provider}, NumPy in and out"}
     return SteppingContender(step, about, lambda: None)

@@ -58,7 +58,12 @@ def _eager_channels_last(torch: Any, prepared: Prepared, platform: Platform) -> 
 
 def _compiled(torch: Any, prepared: Prepared, platform: Platform) -> Contender:
     network = torch.compile(_network(torch, prepared, platform), mode="max-autotune")
-    return _stepping(torch, prepared, platform, network, "torch.compile(mode='max-autotune')")
+
+    def free() -> None:
+        torch.compiler.reset()  # what was compiled holds the memory of its CUDA graphs
+        _free(torch)
+
+    return _stepping(torch, prepared, platform, network, "torch.compile(mode='max-autotune')", free)
 
 
 def _network(torch: Any, prepared: Prepared, platform: Platform) -> Any:
@@ -79,11 +84,18 @@ def step_of(torch: Any, network: Any, prepared: Prepared, device: str, dtype: An
     return step
 
 
-def _stepping(torch: Any, prepared: Prepared, platform: Platform, network: Any, how: str) -> Contender:
+def _stepping(
+    torch: Any,
+    prepared: Prepared,
+    platform: Platform,
+    network: Any,
+    how: str,
+    free: Callable[[], None] | None = None,
+) -> Contender:
     dtype = getattr(torch, platform.torch_dtype)
     step = step_of(torch, network, prepared, platform.torch_device, dtype)
     step(np.zeros((*prepared.form.size, 3), np.uint8))
-    return SteppingContender(step, _about(torch, platform, how), lambda: _free(torch))
+    return SteppingContender(step, _about(torch, platform, how), free or (lambda: _free(torch)))
 
 
 def _about(torch: Any, platform: Platform, how: str) -> dict[str, Any]:

@@ -45,6 +45,7 @@ import gpu_pipeline  # noqa: E402  # from the line above
 from gpu import bars, cameras, models, pixelrt_contenders, rounds, state, summary, table  # noqa: E402
 from gpu.contender import NotMeasuredError, SteppingContender, Turn, cycle  # noqa: E402
 from gpu.host_side import to_tensor  # noqa: E402
+from gpu.onnxruntime_contenders import contender_of  # noqa: E402
 from gpu.setting import Entry, Key, Setting  # noqa: E402
 from gpu.torch_contenders import step_of  # noqa: E402
 
@@ -288,8 +289,10 @@ class TestContenders:
             models.prepare(broken, (64, 64), folder)
 
     def test_the_classic_network_is_the_same_each_time(self) -> None:
+        first = models.classic_unet().state_dict()
+        torch.rand(1)
         state = torch.random.get_rng_state()
-        first, second = (models.classic_unet().state_dict() for _ in range(2))
+        second = models.classic_unet().state_dict()
         assert all(torch.equal(first[name], second[name]) for name in first)
         assert first["down.4.0.weight"].shape == (1024, 512, 3, 3)
         assert torch.equal(torch.random.get_rng_state(), state)
@@ -336,6 +339,13 @@ class TestContenders:
         turn = contender.turn(frames, 3)
         assert turn.frames == len(turn.latencies_ms) == 4
         contender.close()
+
+    def test_onnx_runtime_errors_are_a_reason(self, prepared: models.Prepared, frames: list[Bytes]) -> None:
+        session = onnxruntime.InferenceSession(prepared.bare["fp32"], providers=["CPUExecutionProvider"])
+        form = dataclasses.replace(prepared.form, size=(64, 64))
+        contender = contender_of(onnxruntime, session, form, "fp32")
+        with pytest.raises(NotMeasuredError, match=r"ONNX Runtime .*invalid dimensions"):
+            contender.turn(frames, 1)
 
     def test_batches_are_filled_up(self) -> None:
         assert pixelrt_contenders.batches_of([1, 2, 3], 2, 5) == [[1, 2], [3, 1], [2, 3]]
