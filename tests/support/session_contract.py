@@ -213,9 +213,12 @@ class SessionContract:
         for result, index in zip(segmenter.batch(frames), (0, 1, 2, 1), strict=True):
             expect_mask(result, index)
 
-    def test_sizes_change(self, segmenter: Segmenter) -> None:
-        for turn, factor in enumerate([1, 1, 1, 2, 2, 2, 1, 3, 1, 2] * 2):
-            expect_mask(segmenter(enlarged(FRAMES[turn % 3], factor)), turn % 3)
+    @pytest.mark.parametrize("slots", [1, 2])
+    def test_sizes_change(self, slots: int) -> None:
+        """Each comes so often that it has its graph, and comes back when the memory has grown."""
+        with self.open(slots=slots) as segmenter:
+            for turn, factor in enumerate(np.repeat([3, 1, 2, 1, 3, 2, 1], 3 * slots)):
+                expect_mask(segmenter(enlarged(FRAMES[turn % 3], int(factor))), turn % 3)
 
     def test_a_size_out_of_range_spoils_nothing(self, segmenter: Segmenter) -> None:
         for _ in range(3):
