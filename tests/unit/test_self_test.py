@@ -640,7 +640,12 @@ class TestProcesses:
             f"{counts['ok']} ok, {counts['failed']} FAILED, {counts['impossible']} not possible here"
         )
         assert sum(counts.values()) == len(results)
-        assert max(map(len, text.splitlines())) <= 140
+        assert max(map(len, text.splitlines())) <= 120
+        many = {f"figure {number}": number for number in range(12)}
+        long = [Result("crash", "fine", "ok", "", 1.0, many)]
+        first, second = list(report_lines(long, {}))[2:4]
+        assert first.startswith("  ok                fine                   1.00 s  figure 0 0, figure 1 1")
+        assert second.startswith(" " * 51 + "figure ") and len(first) <= 120
         told = plain(results)
         assert told["counts"]["FAILED"] == counts["failed"]
         assert {check["status"] for check in told["checks"]} == {"ok", "FAILED", "not possible here"}

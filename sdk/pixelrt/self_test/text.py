@@ -8,10 +8,11 @@ from collections.abc import Iterator, Sequence
 
 from pixelrt.self_test.protocol import WORDS, Result, summary
 
-_WIDTH = 110
+_WIDTH = 120
 _VERDICT = 18
 _NAME = 20
 _SECONDS = 9
+_FIGURES = 2 + _VERDICT + _NAME + _SECONDS + 2
 
 
 def report_lines(results: Sequence[Result], titles: dict[str, str]) -> Iterator[str]:
@@ -33,7 +34,7 @@ def report_lines(results: Sequence[Result], titles: dict[str, str]) -> Iterator[
 def _group_lines(results: list[Result]) -> Iterator[str]:
     """One line per check; a reason that several share stands once, behind the last of them."""
     for index, result in enumerate(results):
-        yield _line(result)
+        yield from textwrap.wrap(_line(result), _WIDTH, subsequent_indent=" " * _FIGURES)
         following = results[index + 1] if index + 1 < len(results) else None
         if result.reason and (following is None or following.reason != result.reason):
             yield from _indented(result.reason)
