@@ -15,6 +15,7 @@ import numpy as np
 
 from pixelrt.testing import FakeCuda
 from pixelrt.trt.library import Library
+from pixelrt.trt.messages import Messages
 
 
 class TensorIOMode(enum.Enum):
@@ -71,7 +72,7 @@ class Machine:
 
     def __init__(self, cuda: FakeCuda) -> None:
         self.cuda = cuda
-        self.problems: list[str] = []
+        self.problems = Messages()
         self.refuse_enqueue = 0
         self.refuse_context = ""
         self.contexts = 0

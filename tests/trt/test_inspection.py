@@ -77,7 +77,7 @@ class FakeEngine:
         return self.told
 
 
-LIBRARY = Library("tensorrt", trt, "10.3.0", None, [])
+LIBRARY = Library("tensorrt", trt, "10.3.0", None)
 LAYERS = [
     layer("cast", "Reformat", "Row major linear UINT8 format"),
     layer("conv1", "CaskConvolution", "Channel major FP16 format where channel % 8 == 0"),
@@ -272,7 +272,7 @@ class TestRefit:
 
     def refit(self, fake: FakeRefit, content: bytes = b"onnx") -> None:
         module = SimpleNamespace(Refitter=lambda *_: fake, OnnxParserRefitter=lambda *_: fake)
-        refit(Library("tensorrt", module, "10.3.0", None, []), fake, content)
+        refit(Library("tensorrt", module, "10.3.0", None), fake, content)
 
     def test_weights_arrive(self) -> None:
         fake = FakeRefit()
@@ -294,6 +294,6 @@ class TestRefit:
         assert not fake.refitted
 
     def test_a_tensorrt_without_it(self) -> None:
-        library = Library("tensorrt", SimpleNamespace(), "10.3.0", None, [])
+        library = Library("tensorrt", SimpleNamespace(), "10.3.0", None)
         with pytest.raises(BuildError, match="cannot refit from ONNX: it has no OnnxParserRefitter"):
             refit(library, FakeRefit(), b"onnx")

@@ -331,7 +331,7 @@ class TestOtherTensorRTs:
             DeviceType=trt.DeviceType,
             HardwareCompatibilityLevel=SimpleNamespace(AMPERE_PLUS="AMPERE_PLUS"),
         )
-        return Library("tensorrt", module, "10.3.0", None, [])
+        return Library("tensorrt", module, "10.3.0", None)
 
     def apply(self, config: Any, options: EngineOptions, **members: Any) -> None:
         parsed = Parsed(Orin(), Orin(), None)

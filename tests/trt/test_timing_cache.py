@@ -74,7 +74,7 @@ class FakeConfig:
 
 @pytest.fixture
 def library() -> Library:
-    return Library("tensorrt", None, "10.3.0", None, [])
+    return Library("tensorrt", None, "10.3.0", None)
 
 
 @pytest.fixture
@@ -191,7 +191,7 @@ def test_damaged_and_foreign_files_are_replaced_with_a_word(
     config.build("new")
     cache.store()
     assert names(tmp_path / "x") == ["new"]
-    assert library.problems == library.warnings == []
+    assert library.take_problems() == library.take_warnings() == []
 
 
 def test_a_good_file_is_taken_without_a_word(

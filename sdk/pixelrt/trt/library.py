@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeVar
 
 from pixelrt.dependency import require
 from pixelrt.errors import BuildError, MissingDependency
+from pixelrt.trt.messages import Messages
 
 Flavour = Literal["tensorrt", "tensorrt_rtx"]
 
@@ -33,9 +34,9 @@ class Library:
     version: str
     logger: Any
     """The `ILogger` of this process: TensorRT keeps the first that it gets and ignores all others."""
-    problems: list[str]
+    problems: Messages = field(default_factory=Messages)
     """Errors that TensorRT logged and nobody has taken yet; see `take_problems`."""
-    warnings: list[str] = field(default_factory=list)
+    warnings: Messages = field(default_factory=Messages)
     """Likewise warnings; see `take_warnings`."""
 
     @property
@@ -44,16 +45,12 @@ class Library:
         return f"{FLAVOURS[self.flavour]} {self.version}"
 
     def take_problems(self) -> list[str]:
-        """The errors logged since the last call."""
-        taken = self.problems.copy()
-        self.problems.clear()
-        return taken
+        """The errors logged for this thread since its last call."""
+        return self.problems.take()
 
     def take_warnings(self) -> list[str]:
-        """The warnings logged since the last call."""
-        taken = self.warnings.copy()
-        self.warnings.clear()
-        return taken
+        """The warnings logged for this thread since its last call."""
+        return self.warnings.take()
 
     def make(self, kind: Any, *arguments: Any) -> Any:
         """Make one of TensorRT's objects.
@@ -120,12 +117,11 @@ def load_library(flavour: Flavour) -> Library:
             f"{purpose} needs {flavour!r}, which is installed and cannot be loaded: {problem}; "
             f"install it again with: pip install --force-reinstall 'pixelrt[{_EXTRAS[flavour]}]'"
         ) from problem
-    problems: list[str] = []
-    warnings: list[str] = []
+    problems, warnings = Messages(), Messages()
     return Library(flavour, trt, str(trt.__version__), _logger(trt, problems, warnings), problems, warnings)
 
 
-def _logger(trt: Any, problems: list[str], warnings: list[str]) -> Any:
+def _logger(trt: Any, problems: Messages, warnings: Messages) -> Any:
     levels = {
         trt.ILogger.INTERNAL_ERROR: logging.CRITICAL,
         trt.ILogger.ERROR: logging.ERROR,
