@@ -559,10 +559,11 @@ def _head_result(
 
 
 def _frame_of(batch: DeviceArray | None) -> DeviceArray | None:
-    """A batch of one as the frame in it."""
-    if batch is not None:
-        batch.shape = batch.shape[1:]
-    return batch
+    """A batch of one as the frame in it, which alone keeps the memory."""
+    if batch is None:
+        return None
+    with batch:
+        return batch.reshaped(batch.shape[1:])
 
 
 def check_alpha(alpha: float) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from pixelrt.cuda.capturing import CAPTURING
 from pixelrt.cuda.protocol import Driver, Stream
 from pixelrt.errors import DeviceError, InputError, OutOfMemory
 
@@ -366,6 +367,31 @@ class CudaContract:
                 stream.end_capture()
             np.testing.assert_array_equal(round_trip(driver, stream, noise(10)), noise(10))
         assert driver.live["graph"] == 0
+
+    def test_the_gpu_cannot_be_waited_for_while_this_thread_captures(
+        self, driver: Driver, stream: Stream
+    ) -> None:
+        if not driver.captures_graphs:
+            pytest.skip("no graphs")
+        stream.begin_capture()
+        with pytest.raises(DeviceError):
+            driver.synchronize()
+        with pytest.raises(DeviceError):
+            stream.end_capture()
+        driver.synchronize()
+
+    def test_who_waits_for_the_gpu_waits_for_captures(self, driver: Driver, stream: Stream) -> None:
+        if not driver.captures_graphs:
+            pytest.skip("no graphs")
+        waited = threading.Event()
+        with CAPTURING:
+            stream.begin_capture()
+            waiter = threading.Thread(target=lambda: (driver.synchronize(), waited.set()))
+            waiter.start()
+            assert not waited.wait(0.1)
+            stream.end_capture().close()
+        waiter.join()
+        assert waited.is_set()
 
     # --- threads
 

@@ -678,6 +678,44 @@ def test_a_closed_array_is_refused(pool: DeviceMemoryPool, stream: FakeStream) -
             use()
 
 
+def test_another_shape_is_the_same_memory_and_keeps_it(
+    driver: FakeCuda, pool: DeviceMemoryPool, stream: FakeStream, page_locked: HostMemory
+) -> None:
+    array = uploaded(pool, stream, page_locked)
+    with array.reshaped((24, 3)) as other:
+        assert (other.shape, other.dtype, other.address) == ((24, 3), array.dtype, array.address)
+        assert array.shape == FRAME.shape
+        with pytest.raises(AttributeError):
+            other.shape = (72,)  # type: ignore[misc]
+        array.close()
+        assert not other.closed and pool.free_bytes == 0
+        np.testing.assert_array_equal(other.to_host(), FRAME.reshape(24, 3))
+        np.testing.assert_array_equal(torch.from_dlpack(other).numpy(), FRAME.reshape(24, 3))
+    assert pool.free_bytes == FRAME.size
+    with pytest.raises(InputError, match="is closed; use it before close"):
+        other.reshaped((72,))
+
+
+def test_one_wait_is_enough_for_all_shapes(
+    driver: FakeCuda, pool: DeviceMemoryPool, page_locked: HostMemory
+) -> None:
+    with driver.stream() as writer:
+        array = uploaded(pool, writer, page_locked)
+        other = array.reshaped((FRAME.size,))
+        writer.synchronize()
+        array.complete()
+    np.testing.assert_array_equal(other.to_host(), FRAME.reshape(-1))  # the writer is gone
+
+
+@pytest.mark.parametrize("shape", [(71,), (4, 6), (), (-1,), (-4, -18), (0, 72)])
+def test_another_shape_has_as_many_elements(
+    pool: DeviceMemoryPool, stream: FakeStream, shape: tuple[int, ...]
+) -> None:
+    array = pool.array(FRAME.shape, FRAME.dtype, stream)
+    with pytest.raises(InputError, match=r"for an array of \[4, 6, 3\], expected 72 elements"):
+        array.reshaped(shape)
+
+
 # --- the pool -------------------------------------------------------------------------------------------
 
 

@@ -60,10 +60,12 @@ class _Returns:
 class _Lease:
     """Keeps a block in use. The block is returned when the last reference to this is gone."""
 
-    __slots__ = ("__weakref__", "block")
+    __slots__ = ("__weakref__", "block", "writer")
 
-    def __init__(self, block: _Block) -> None:
+    def __init__(self, block: _Block, writer: Stream) -> None:
         self.block = block
+        self.writer: Stream | None = writer
+        """Until it was waited for."""
 
 
 class _Region:
@@ -91,23 +93,35 @@ class DeviceArray(Closing):
     Made by `DeviceMemoryPool.array`. It may be used from any thread.
     """
 
-    __slots__ = ("__weakref__", "_by_interface", "_lease", "_pool", "_writer", "address", "dtype", "shape")
+    __slots__ = ("__weakref__", "_address", "_by_interface", "_dtype", "_lease", "_pool", "_shape")
 
-    def __init__(
-        self, pool: DeviceMemoryPool, lease: _Lease, shape: Shape, dtype: np.dtype[Any], writer: Stream
-    ) -> None:
-        self.shape = shape
-        self.dtype = dtype
-        self.address = lease.block.memory.address
+    def __init__(self, pool: DeviceMemoryPool, lease: _Lease, shape: Shape, dtype: np.dtype[Any]) -> None:
+        self._shape = shape
+        self._dtype = dtype
+        self._address = lease.block.memory.address
         self._pool = pool
         self._lease: _Lease | None = lease
-        self._writer: Stream | None = writer
         self._by_interface = False
+
+    @property
+    def shape(self) -> Shape:
+        """How many elements along each axis; see `reshaped`."""
+        return self._shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of its elements."""
+        return self._dtype
+
+    @property
+    def address(self) -> int:
+        """Where it begins, for the GPU."""
+        return self._address
 
     @property
     def size_bytes(self) -> int:
         """How much it holds."""
-        return prod(self.shape) * self.dtype.itemsize
+        return prod(self._shape) * self._dtype.itemsize
 
     @property
     def closed(self) -> bool:
@@ -116,7 +130,25 @@ class DeviceArray(Closing):
 
     def complete(self) -> None:
         """Say that it is written: its stream was waited for. From now on nobody waits for that stream."""
-        self._writer = None
+        if self._lease is not None:
+            self._lease.writer = None
+
+    def reshaped(self, shape: Shape) -> DeviceArray:
+        """The same memory seen in another shape. Each of both keeps it, and is closed on its own.
+
+        Args:
+            shape: As many elements as there are.
+
+        Raises:
+            InputError: If it holds another number of elements, or this is closed.
+        """
+        lease = self._open_lease()
+        if min(shape, default=1) < 1 or prod(shape) != prod(self._shape):
+            raise InputError(
+                f"the shape {tuple(shape)} for an array of {list(self._shape)}, expected {prod(self._shape)} "
+                "elements in axes of at least 1"
+            )
+        return DeviceArray(self._pool, lease, tuple(shape), self._dtype)
 
     @property
     def __cuda_array_interface__(self) -> dict[str, Any]:
@@ -210,7 +242,7 @@ class DeviceArray(Closing):
 
     def _wait(self) -> None:
         """Wait until it is written, here: `Driver` cannot make a stream of another library wait."""
-        writer = self._writer
+        writer = self._open_lease().writer
         if writer is not None:
             writer.synchronize()
             self.complete()
@@ -265,10 +297,10 @@ class DeviceMemoryPool(Closing):
             if block.seen_by_default_stream:
                 writer.wait_for_stream(_DEFAULT_STREAM)
                 block.seen_by_default_stream = False
-        lease = _Lease(block)
+        lease = _Lease(block, writer)
         # Nothing is freed when the interpreter ends: others may still hold the memory.
         weakref.finalize(lease, self._returns.put, block).atexit = False
-        return DeviceArray(self, lease, tuple(shape), kind, writer)
+        return DeviceArray(self, lease, tuple(shape), kind)
 
     @property
     def free_bytes(self) -> int:

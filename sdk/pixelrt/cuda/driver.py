@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 
 from pixelrt.closing import Closing
+from pixelrt.cuda.capturing import CAPTURING
 from pixelrt.cuda.protocol import Bytes, DeviceInfo, Event, Graph, Stream
 from pixelrt.cuda.resources import CLOSED_DRIVER, Context, Owned, PrimaryContext
 from pixelrt.errors import DeviceError, InputError
@@ -360,7 +361,7 @@ class CudaDriver(Closing):
 
     def synchronize(self) -> None:
         """Wait for everything that this process gave the GPU."""
-        with self._open_context():
+        with CAPTURING, self._open_context():
             self._library.synchronize()
 
     @property

@@ -154,7 +154,7 @@ class Stream(Resource, Protocol):
         ...
 
     def begin_capture(self) -> None:
-        """Record work into a graph from now on, instead of doing it.
+        """Record work into a graph from now on, instead of doing it, while `capturing.CAPTURING` is held.
 
         Raises:
             DeviceError: If the library behind has no graphs, see `Driver.captures_graphs`.
@@ -225,7 +225,11 @@ class Driver(Resource, Protocol):
         ...
 
     def synchronize(self) -> None:
-        """Wait for everything that this process gave the GPU."""
+        """Wait for everything that this process gave the GPU, and before that for captures of other threads.
+
+        Raises:
+            DeviceError: If this thread is capturing.
+        """
         ...
 
     @property

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixelrt.closing import Closing
+from pixelrt.cuda.capturing import CAPTURING
 from pixelrt.cuda.protocol import DeviceInfo, Driver
 from pixelrt.errors import DeviceError, InputError
 from pixelrt.testing.gpu import Gpu
@@ -142,7 +143,7 @@ class FakeCuda(Closing):
 
     def synchronize(self) -> None:
         """Wait for everything; see `Driver.synchronize`."""
-        with self.gpu.call("Driver.synchronize", in_capture=False):
+        with CAPTURING, self.gpu.call("Driver.synchronize", in_capture=False):
             self.gpu.simulation.finish_all()
 
     def close(self) -> None:

@@ -316,9 +316,20 @@ static int synchronize(struct stream *handle)
 
 int cuStreamSynchronize(struct stream *handle) { ENTER(1); return LOCKED(synchronize(handle)); }
 
+/* All captures of the context are lost when somebody waits for it. */
+static int refuse_captures(void)
+{
+    int code = 0;
+    for (struct stream *stream = streams; stream; stream = stream->next)
+        if (stream->capture && stream->context == current()) stream->invalidated = 1, code = CAPTURE_UNSUPPORTED;
+    return code;
+}
+
 int cuCtxSynchronize(void)
 {
     ENTER(1);
+    int code = LOCKED(refuse_captures());
+    if (code) return code;
     pthread_mutex_lock(&lock);
     for (struct stream *stream = streams; stream && !sticky;) {
         if (stream->pending) { pthread_cond_wait(&changed, &lock); stream = streams; }
