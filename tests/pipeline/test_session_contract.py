@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from session_contract import FRAMES, SessionContract
 
 from pixelrt.backends.base import SessionInfo
-from pixelrt.backends.gpu_session import GpuSession
+from pixelrt.backends.gpu_session import GpuSession, Origin
 from pixelrt.cuda.protocol import Driver
 from pixelrt.errors import OutOfMemory
 from pixelrt.pipeline.executor import Executor
@@ -57,7 +57,8 @@ class OnAFake(SessionContract):
         def make(driver: Driver, streams: Streams) -> Executor:
             return FakeExecutor(cuda, inputs, outputs, compute, self.network)
 
-        session = GpuSession(bundle.manifest, INFO, cuda, make, GpuOptions(**options))
+        origin = Origin.of(cuda, make, GpuOptions(**options))
+        session = GpuSession(bundle.manifest, INFO, origin)
         return Segmenter(bundle, session)
 
     def test_no_memory(self) -> None:

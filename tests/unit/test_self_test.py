@@ -23,7 +23,7 @@ import self_test_bundle
 from numpy.typing import NDArray
 
 from pixelrt.backends.base import SessionInfo
-from pixelrt.backends.gpu_session import GpuSession
+from pixelrt.backends.gpu_session import GpuSession, Origin
 from pixelrt.cuda.protocol import Driver
 from pixelrt.errors import DeviceError, OutOfMemory
 from pixelrt.pipeline.executor import Executor
@@ -295,7 +295,7 @@ def ground_on(
             return FakeExecutor(cuda, inputs, outputs, compute, network)
 
         info = SessionInfo(backend="fake", device="cuda:0", precision="float16", version="1", gpu="fake GPU")
-        return Segmenter(bundle, GpuSession(manifest, info, cuda, make, options))
+        return Segmenter(bundle, GpuSession(manifest, info, Origin.of(cuda, make, options)))
 
     return SessionGround(bundle, opened, references)
 
