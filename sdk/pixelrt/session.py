@@ -133,9 +133,13 @@ def open_session(bundle: Bundle, options: SessionOptions | None = None) -> Sessi
         BundleError: If its model is missing, cut short or changed.
     """
     options = options or SessionOptions()
-    judged = choices(bundle, options)
-    chosen = next((choice for choice in judged if choice.usable), None)
-    if chosen is None:
+    judged: list[Choice] = []
+    for name, device in _PREFERENCE:  # those after the first that is usable are not even imported
+        judged.append(_judge(name, device, bundle, options))
+        if judged[-1].usable:
+            break
+    chosen = judged[-1]
+    if not chosen.usable:
         raise DeviceError(f"nothing here may run {bundle.path}{_reasons(judged)}")
     backend = BACKENDS[chosen.backend]
     precision, why = _precision(backend, chosen.device, bundle.manifest, options)

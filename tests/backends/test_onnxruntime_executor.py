@@ -16,7 +16,7 @@ import pytest
 from numpy.typing import NDArray
 
 from pixelrt.backends.base import SessionInfo
-from pixelrt.backends.gpu_session import GpuSession
+from pixelrt.backends.gpu_session import GpuSession, Origin
 from pixelrt.backends.onnxruntime_cuda import ONNXRuntimeExecutor, Provider, cuda_provider
 from pixelrt.bundle import Bundle
 from pixelrt.cuda.protocol import Driver
@@ -41,9 +41,9 @@ def open_session(bundle: Bundle, cuda: FakeCuda, **options: Any) -> GpuSession:
     model = bundle.read(bundle.model)
 
     def make(driver: Driver, streams: Streams) -> ONNXRuntimeExecutor:
-        return ONNXRuntimeExecutor(onnxruntime, model, bundle.manifest, driver, CPU)
+        return ONNXRuntimeExecutor(onnxruntime, model, bundle.manifest, CPU)
 
-    return GpuSession(bundle.manifest, INFO, cuda, make, GpuOptions(**{"graphs": False, **options}))
+    return GpuSession(bundle.manifest, INFO, Origin.of(cuda, make, GpuOptions(**options)))
 
 
 def noise(size: tuple[int, int], seed: int, batch: int = 1) -> NDArray[np.uint8]:
@@ -106,10 +106,10 @@ class TestSession:
         cuda = FakeCuda()
 
         def make(driver: Driver, streams: Streams) -> ONNXRuntimeExecutor:
-            return ONNXRuntimeExecutor(onnxruntime, b"no onnx", bundle.manifest, driver, CPU)
+            return ONNXRuntimeExecutor(onnxruntime, b"no onnx", bundle.manifest, CPU)
 
         with pytest.raises(DeviceError, match="cannot load the model"):
-            GpuSession(bundle.manifest, INFO, cuda, make, GpuOptions())
+            GpuSession(bundle.manifest, INFO, Origin.of(cuda, make, GpuOptions()))
         assert not any(cuda.live.values())
 
     @pytest.mark.filterwarnings("ignore:Specified provider:UserWarning")
@@ -123,7 +123,7 @@ class TestSession:
             cuda.stream() as stream,
         ):
             ONNXRuntimeExecutor(
-                onnxruntime, bundle.read(bundle.model), bundle.manifest, cuda, cuda_provider(0, stream)
+                onnxruntime, bundle.read(bundle.model), bundle.manifest, cuda_provider(0, stream)
             )
 
 

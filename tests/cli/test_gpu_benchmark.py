@@ -28,7 +28,7 @@ import torch
 from numpy.typing import NDArray
 
 from pixelrt.backends.base import SessionInfo
-from pixelrt.backends.gpu_session import GpuSession
+from pixelrt.backends.gpu_session import GpuSession, Origin
 from pixelrt.bundle import Bundle
 from pixelrt.cuda.protocol import Driver
 from pixelrt.errors import ContextLost, DeviceError, InputError, PixelRTError
@@ -83,7 +83,7 @@ class FakePlatform:
             return FakeExecutor(self.cuda, *specs, compute, FakeNetwork(compute_ms=COMPUTE_MS))
 
         info = SessionInfo(backend=backend, device="cuda:0", precision="float16", version="1")
-        return Segmenter(bundle, GpuSession(manifest, info, self.cuda, make, options))
+        return Segmenter(bundle, GpuSession(manifest, info, Origin.of(self.cuda, make, options)))
 
     def torch_timer(self) -> Callable[[Callable[[], Any]], float]:
         def measure(work: Callable[[], Any]) -> float:

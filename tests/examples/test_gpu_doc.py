@@ -13,7 +13,7 @@ import pytest
 
 import pixelrt
 from pixelrt.backends.base import SessionInfo
-from pixelrt.backends.gpu_session import GpuSession
+from pixelrt.backends.gpu_session import GpuSession, Origin
 from pixelrt.backends.onnxruntime_cuda import ONNXRuntimeExecutor, Provider
 from pixelrt.bundle import Bundle
 from pixelrt.testing import FakeCuda
@@ -32,15 +32,15 @@ def names(make_bundle: Callable[..., Bundle], monkeypatch: pytest.MonkeyPatch) -
     def load(path: str, *, device: str) -> pixelrt.Segmenter:
         assert device == "cuda"
         provider = Provider("CPUExecutionProvider", {}, "cpu", 0)
-        session = GpuSession(
-            bundle.manifest,
-            SessionInfo(backend="onnxruntime", device="cuda:0", precision="float32", version="1"),
+        origin = Origin.of(
             FakeCuda(order="eager"),
             lambda cuda, streams: ONNXRuntimeExecutor(
-                onnxruntime, bundle.read(bundle.model), bundle.manifest, cuda, provider
+                onnxruntime, bundle.read(bundle.model), bundle.manifest, provider
             ),
-            pixelrt.GpuOptions(graphs=False),
+            pixelrt.GpuOptions(),
         )
+        info = SessionInfo(backend="onnxruntime", device="cuda:0", precision="float32", version="1")
+        session = GpuSession(bundle.manifest, info, origin)
         return pixelrt.Segmenter(bundle, session)
 
     isolate = pixelrt.isolate

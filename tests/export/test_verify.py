@@ -6,7 +6,7 @@ import dataclasses
 import math
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import cv2
@@ -19,7 +19,7 @@ from onnx import ModelProto, helper, numpy_helper
 from torch import nn
 
 from pixelrt.backends import BACKENDS, OpenOptions, SessionInfo
-from pixelrt.backends.gpu_session import GpuSession
+from pixelrt.backends.gpu_session import GpuSession, Origin
 from pixelrt.backends.onnxruntime_cuda import ONNXRuntimeExecutor, Provider
 from pixelrt.errors import ExportError, GateFailed
 from pixelrt.manifest import Emit, Gate, Manifest
@@ -438,17 +438,18 @@ class TestOnTheGpu:
         module = sys.modules[backend.__module__]
         cpu = Provider("CPUExecutionProvider", {}, "cpu", 0)
 
-        def open_cuda(model: bytes, manifest: Manifest, options: OpenOptions) -> GpuSession:
+        def open_cuda(
+            read_model: Callable[[], bytes], manifest: Manifest, options: OpenOptions
+        ) -> GpuSession:
             info = SessionInfo(
                 backend="onnxruntime", device="cuda:0", precision=options.precision, version="1"
             )
-            return GpuSession(
-                manifest,
-                info,
+            origin = Origin.of(
                 FakeCuda(order="eager"),
-                lambda cuda, streams: ONNXRuntimeExecutor(onnxruntime, model, manifest, cuda, cpu),
-                GpuOptions(graphs=False),
+                lambda cuda, streams: ONNXRuntimeExecutor(onnxruntime, read_model(), manifest, cpu),
+                GpuOptions(),
             )
+            return GpuSession(manifest, info, origin)
 
         monkeypatch.setattr(backend, "unusable", lambda self, device, options=None: "")
         monkeypatch.setattr(module, "_open_cuda", open_cuda)

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from pixelrt.backends.base import SessionInfo
-from pixelrt.backends.gpu_session import GpuSession
+from pixelrt.backends.gpu_session import GpuSession, Origin
 from pixelrt.cuda.protocol import Driver
 from pixelrt.errors import DeviceError, InputError
 from pixelrt.pipeline.options import GpuOptions
@@ -40,7 +40,7 @@ def make_segmenter(
         executors.append(executor)
         return executor
 
-    session = GpuSession(manifest, INFO, cuda, make, GpuOptions(**options))
+    session = GpuSession(manifest, INFO, Origin.of(cuda, make, GpuOptions(**options)))
     return Segmenter(bundle, session), executors
 
 

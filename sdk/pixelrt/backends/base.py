@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -19,6 +19,7 @@ from pixelrt.errors import DeviceError, InputError
 from pixelrt.manifest import Manifest, PrecisionType
 from pixelrt.pipeline.options import GpuOptions
 from pixelrt.pipeline.times import GpuTimes
+from pixelrt.strict import suggestion
 from pixelrt.tensors import Shape, TensorSpec
 
 Device = Literal["cpu", "cuda"]
@@ -100,7 +101,9 @@ class Session(Protocol):
         """
         ...
 
-    def submit(self, feeds: Mapping[str, Any], *, on_device: bool = False) -> Ticket:
+    def submit(
+        self, feeds: Mapping[str, Any], *, outputs: Collection[str] | None = None, on_device: bool = False
+    ) -> Ticket:
         """Start a run, so that the next frame can be prepared while the GPU works.
 
         A session has a number of slots (`GpuOptions.slots`); where all are taken, the oldest run is waited
@@ -110,10 +113,11 @@ class Session(Protocol):
             feeds: One array per input, as for `run`. On a GPU also arrays that are there already
                 (`__dlpack__` or `__cuda_array_interface__`), which are not copied, and page-locked arrays of
                 `host_array`; both must stay as they are until the run is done.
-            on_device: Leave the outputs on the GPU, as `DeviceArray`.
+            outputs: Names of those that are wanted; None for all.
+            on_device: Leave them on the GPU, as `DeviceArray`.
 
         Raises:
-            InputError: As for `run`, and if outputs shall stay on a GPU that is not there.
+            InputError: As for `run`, and if an output is unknown or shall stay on a GPU that is not there.
             DeviceError: As for `run`.
         """
         ...
@@ -134,6 +138,11 @@ class Session(Protocol):
     @property
     def slots(self) -> int:
         """How many runs may be on their way at once; 1 on the CPU."""
+        ...
+
+    @property
+    def largest_batch(self) -> int | None:
+        """How many frames an engine takes at once; None where the manifest alone sets the limit."""
         ...
 
     def close(self) -> None:
@@ -242,20 +251,28 @@ class LocalSession(Closing):
         """See `Session.slots`."""
         return 1
 
+    @property
+    def largest_batch(self) -> int | None:
+        """See `Session.largest_batch`."""
+        return None
+
     def run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Run the network once; see `Session.run`."""
         with self._alone():
             self._check(feeds)
             return self._run(feeds)
 
-    def submit(self, feeds: Mapping[str, Any], *, on_device: bool = False) -> Ticket:
+    def submit(
+        self, feeds: Mapping[str, Any], *, outputs: Collection[str] | None = None, on_device: bool = False
+    ) -> Ticket:
         """Run the network at once; see `Session.submit`."""
         if on_device:
             raise InputError(
                 f"results shall stay on the GPU, this session runs on {self.info.device}; load the bundle "
                 "with device='cuda'"
             )
-        return DoneTicket(self.run(feeds))
+        wanted = self._wanted(outputs)
+        return DoneTicket({name: value for name, value in self.run(feeds).items() if name in wanted})
 
     def host_array(self, dtype: np.dtype[Any], shape: Shape) -> NDArray[Any]:
         """An ordinary array; see `Session.host_array`."""
@@ -279,16 +296,26 @@ class LocalSession(Closing):
 
     @contextmanager
     def _alone(self, *, closing: bool = False) -> Iterator[None]:
-        if not self._busy.acquire(blocking=False):
+        # Not acquire(blocking=False): Ctrl-C right after it would leave the lock to nobody. A thread that
+        # slips through between the two lines waits, and is not refused.
+        if self._busy.locked():
             raise DeviceError(
                 "this session is in use by another thread; give each thread its own, with clone()"
             )
-        try:
+        with self._busy:
             if self._closed and not closing:
                 raise DeviceError("this session is closed; open the bundle again with pixelrt.load")
             yield
-        finally:
-            self._busy.release()
+
+    def _wanted(self, outputs: Collection[str] | None) -> list[str]:
+        known = [spec.name for spec in self.outputs]
+        if outputs is None:
+            return known
+        if unknown := [name for name in outputs if name not in known]:
+            raise InputError(
+                f"there is no output {unknown[0]!r}{suggestion(unknown[0], known)}; there are {known}"
+            )
+        return [name for name in known if name in outputs]
 
     def _check(self, feeds: Mapping[str, Any]) -> None:
         self._check_names(feeds)

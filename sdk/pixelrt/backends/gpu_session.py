@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import weakref
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,9 @@ from numpy.typing import NDArray
 
 from pixelrt.backends.base import LocalSession, SessionInfo, Ticket
 from pixelrt.cuda.protocol import Driver
+from pixelrt.errors import DeviceError
 from pixelrt.manifest import Manifest
+from pixelrt.pipeline.buffers import PinnedFrames
 from pixelrt.pipeline.executor import Executor
 from pixelrt.pipeline.options import GpuOptions
 from pixelrt.pipeline.ring import Ring, Run
@@ -20,6 +24,37 @@ from pixelrt.tensors import Shape
 
 MakeExecutor = Callable[[Driver, Streams], Executor]
 """Makes an executor that the ring then owns; called again for every clone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What a session and its clones are made of. It goes with the last of them, and the driver with it."""
+
+    driver: Driver
+    make_executor: MakeExecutor
+    options: GpuOptions
+    pinned: PinnedFrames
+
+    @classmethod
+    def of(cls, driver: Driver, make_executor: MakeExecutor, options: GpuOptions) -> Origin:
+        """For a first session."""
+        return cls(driver, make_executor, options, PinnedFrames(driver, options))
+
+    def ring(self) -> Ring:
+        """Load the network and make the ring that runs it.
+
+        Raises:
+            OutOfMemory: If there is not enough memory; what was taken is freed.
+            DeviceError, EngineMismatch: If the network cannot be loaded.
+        """
+        with self.driver.current():
+            streams = Streams.of(self.driver, self.options.priority)
+            try:
+                executor = self.make_executor(self.driver, streams)
+            except BaseException:
+                streams.close()
+                raise
+            return Ring(self.driver, streams, executor, self.options, self.pinned)
 
 
 class GpuTicket:
@@ -45,24 +80,15 @@ class GpuTicket:
 
 
 class GpuSession(LocalSession):
-    """Runs an executor on a ring of slots. Clones share the driver, which goes with the last of them."""
+    """Runs an executor on a ring of slots. As garbage it waits for its runs and frees all the same."""
 
-    def __init__(
-        self,
-        manifest: Manifest,
-        info: SessionInfo,
-        driver: Driver,
-        make_executor: MakeExecutor,
-        options: GpuOptions,
-    ) -> None:
+    def __init__(self, manifest: Manifest, info: SessionInfo, origin: Origin) -> None:
         """Open the ring.
 
         Args:
             manifest: Names inputs and outputs.
             info: What runs, and why.
-            driver: CUDA.
-            make_executor: Loads the network.
-            options: How the GPU is used.
+            origin: What it is made of.
 
         Raises:
             OutOfMemory: If there is not enough memory; what was taken is freed.
@@ -70,10 +96,22 @@ class GpuSession(LocalSession):
         """
         super().__init__(manifest, info, None)
         self._manifest = manifest
-        self._driver = driver
-        self._make_executor = make_executor
-        self._options = options
-        self._ring = open_ring(driver, make_executor, options)
+        self._slots = origin.options.slots
+        self._origin: Origin | None = origin
+        self._ring = origin.ring()
+        self._close_ring = weakref.finalize(self, self._ring.close)
+        self._close_ring.atexit = False  # the process ends with its context
+
+    @property
+    def driver(self) -> Driver:
+        """CUDA on its GPU.
+
+        Raises:
+            DeviceError: If the session is closed.
+        """
+        if self._origin is None:
+            raise DeviceError("this session is closed; open the bundle again with pixelrt.load")
+        return self._origin.driver
 
     @property
     def graphs(self) -> str:
@@ -83,18 +121,21 @@ class GpuSession(LocalSession):
     @property
     def slots(self) -> int:
         """See `Session.slots`."""
-        return self._options.slots
+        return self._slots
 
     @property
-    def zero_copy(self) -> bool:
-        """Whether the GPU reads and writes the host's memory in place."""
-        return self._ring.zero_copy
+    def largest_batch(self) -> int | None:
+        """See `Session.largest_batch`."""
+        return self._ring.largest_batch
 
-    def submit(self, feeds: Mapping[str, Any], *, on_device: bool = False) -> Ticket:
+    def submit(
+        self, feeds: Mapping[str, Any], *, outputs: Collection[str] | None = None, on_device: bool = False
+    ) -> Ticket:
         """See `Session.submit`."""
         with self._alone():
             self._check_names(feeds)
-            return GpuTicket(self, self._ring.submit(feeds, on_device=on_device))
+            wanted = self._wanted(outputs)
+            return GpuTicket(self, self._ring.submit(feeds, outputs=wanted, on_device=on_device))
 
     def done(self, run: Run) -> bool:
         """Whether a run of this session is done."""
@@ -114,30 +155,15 @@ class GpuSession(LocalSession):
     def clone(self) -> GpuSession:
         """See `Session.clone`."""
         with self._alone():
-            return GpuSession(self._manifest, self.info, self._driver, self._make_executor, self._options)
+            assert self._origin is not None
+            return GpuSession(self._manifest, self.info, self._origin)
 
     def _run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        return self._ring.submit(feeds).result()
+        return self._ring.submit(feeds, outputs=self._wanted(None)).result()
 
     def _check(self, feeds: Mapping[str, Any]) -> None:
         self._check_names(feeds)  # the ring checks the rest, which may lie on the GPU
 
     def _free(self) -> None:
-        self._ring.close()
-
-
-def open_ring(driver: Driver, make_executor: MakeExecutor, options: GpuOptions) -> Ring:
-    """Load a network and make the ring that runs it.
-
-    Raises:
-        OutOfMemory: If there is not enough memory; what was taken is freed.
-        DeviceError, EngineMismatch: If the network cannot be loaded.
-    """
-    with driver.current():
-        streams = Streams.of(driver, options.priority)
-        try:
-            executor = make_executor(driver, streams)
-        except BaseException:
-            streams.close()
-            raise
-        return Ring(driver, streams, executor, options)
+        self._close_ring()
+        self._origin = None

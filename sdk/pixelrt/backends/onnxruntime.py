@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
 
@@ -18,7 +19,7 @@ from pixelrt.backends.base import (
     Session,
     SessionInfo,
 )
-from pixelrt.backends.gpu_session import GpuSession
+from pixelrt.backends.gpu_session import GpuSession, Origin
 from pixelrt.backends.onnxruntime_cuda import ONNXRuntimeExecutor, cuda_provider, provider_problem
 from pixelrt.backends.onnxruntime_errors import failures
 from pixelrt.bundle import Bundle
@@ -29,6 +30,9 @@ from pixelrt.errors import DeviceError, MissingDependency
 from pixelrt.manifest import Manifest
 from pixelrt.pipeline.executor import Executor
 from pixelrt.pipeline.streams import Streams
+
+ReadModel = Callable[[], bytes]
+"""Reads the ONNX: for a clone once more, so that no session keeps it in memory."""
 
 _CUDA = "CUDAExecutionProvider"
 
@@ -58,7 +62,7 @@ class ONNXRuntimeBackend:
                 f"ONNX Runtime {library.__version__} here has no CUDA provider; in its place: "
                 "pip uninstall onnxruntime && pip install onnxruntime-gpu"
             )
-        return provider_problem(library)
+        return provider_problem(library, index)
 
     def unsuited(self, bundle: Bundle, options: OpenOptions) -> str:
         """It runs every bundle; see `Backend`."""
@@ -72,15 +76,11 @@ class ONNXRuntimeBackend:
 
     def open(self, bundle: Bundle, options: OpenOptions) -> Session:
         """Load the portable ONNX; see `Backend`."""
-        return self.open_model(bundle.read(bundle.model), bundle.manifest, options)
+        return _open(functools.partial(bundle.read, bundle.model), bundle.manifest, options)
 
     def open_model(self, model: bytes, manifest: Manifest, options: OpenOptions) -> Session:
         """Load the graph; see `Backend`."""
-        return (
-            _open_cpu(model, manifest, options)
-            if options.device == "cpu"
-            else _open_cuda(model, manifest, options)
-        )
+        return _open(lambda: model, manifest, options)
 
 
 class ONNXRuntimeSession(LocalSession):
@@ -110,6 +110,12 @@ class ONNXRuntimeSession(LocalSession):
         self._session = None
 
 
+def _open(read_model: ReadModel, manifest: Manifest, options: OpenOptions) -> Session:
+    if options.device == "cpu":
+        return _open_cpu(read_model(), manifest, options)
+    return _open_cuda(read_model, manifest, options)
+
+
 def _open_cpu(model: bytes, manifest: Manifest, options: OpenOptions) -> ONNXRuntimeSession:
     library = _library()
     settings = library.SessionOptions()
@@ -126,16 +132,16 @@ def _open_cpu(model: bytes, manifest: Manifest, options: OpenOptions) -> ONNXRun
     return ONNXRuntimeSession(manifest, _info(library, options, "cpu"), loaded)
 
 
-def _open_cuda(model: bytes, manifest: Manifest, options: OpenOptions) -> GpuSession:
+def _open_cuda(read_model: ReadModel, manifest: Manifest, options: OpenOptions) -> GpuSession:
     library = _library()
     driver = open_driver(options.gpu.driver, options.device_index)
     info = _info(library, options, f"cuda:{options.device_index}", driver)
 
     def make(driver: Driver, streams: Streams) -> Executor:
         provider = cuda_provider(driver.device.index, streams.compute)
-        return ONNXRuntimeExecutor(library, model, manifest, driver, provider)
+        return ONNXRuntimeExecutor(library, read_model(), manifest, provider)
 
-    return GpuSession(manifest, info, driver, make, options.gpu)
+    return GpuSession(manifest, info, Origin.of(driver, make, options.gpu))
 
 
 def _info(

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import functools
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from pixelrt.backends.onnxruntime_errors import failures
-from pixelrt.cuda.protocol import Driver, Stream
+from pixelrt.cuda.protocol import Stream
 from pixelrt.errors import DeviceError, ExecutionFailed, InputError, OutOfMemory
 from pixelrt.manifest import Axis, Manifest
 from pixelrt.tensors import Shape, TensorSpec, axis_sizes, sized
@@ -22,11 +20,11 @@ _NO_WAIT = ("disable_synchronize_execution_providers", "1")
 """Run options: return when the work is in the stream, not when it is done."""
 
 
-_PROVIDER_FILES = (
-    ("libonnxruntime_providers_shared.so", ctypes.RTLD_GLOBAL),
-    ("libonnxruntime_providers_cuda.so", ctypes.RTLD_LOCAL),
+_ONE_NODE = bytes.fromhex(
+    "08083a390a100a017812017922084964656e7469747912036f6e655a0f0a0178120a0a08080112040a020801620f0a0179120a0a0808"
+    "0112040a02080142040a001011"
 )
-"""The second needs the first to be there."""
+"""An ONNX with one Identity node, float32[1] to float32[1]; a test makes it and compares."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,43 +56,38 @@ def cuda_provider(index: int, compute: Stream) -> Provider:
 
 
 @functools.cache
-def provider_problem(library: ModuleType) -> str:
-    """Why the CUDA provider cannot be loaded although it is part of this ONNX Runtime; empty if it can.
+def provider_problem(library: ModuleType, index: int) -> str:
+    """Why the CUDA provider cannot run although it is part of this ONNX Runtime; empty if it can.
 
-    ONNX Runtime itself finds out when a session is made, prints it, and goes on with the CPU.
+    Found out with a network of one node: whether its libraries can be loaded, and suit the GPU and driver,
+    shows only then. (Loading the provider's own file is no way: without ONNX Runtime around it, it crashes.)
     """
     if hasattr(library, "preload_dlls"):  # finds the libraries of pip's nvidia packages, and prints failures
         with contextlib.redirect_stdout(io.StringIO()):
             library.preload_dlls()
-    folder = Path(str(library.__file__)).parent / "capi"
     try:
-        for name, mode in _PROVIDER_FILES:
-            if (folder / name).exists():
-                ctypes.CDLL(str(folder / name), mode=mode)
-    except OSError as problem:
-        return (
-            f"ONNX Runtime {library.__version__} cannot load its CUDA provider ({problem}): it needs CUDA "
-            "and cuDNN libraries of the version that it was built for; "
-            "pip install 'onnxruntime-gpu[cuda,cudnn]'"
-        )
+        _load(library, _ONE_NODE, Provider("CUDAExecutionProvider", {"device_id": str(index)}, "cuda", index))
+    except DeviceError as problem:
+        return str(problem)
     return ""
 
 
 class ONNXRuntimeExecutor:
     """Runs an ONNX; one I/O binding per slot. See `pixelrt.pipeline.executor`."""
 
-    uncapturable = ""
+    uncapturable = (
+        "ONNX Runtime frees memory in callbacks that it puts into the stream, which a graph would repeat "
+        "(github.com/microsoft/onnxruntime/issues/32081)"
+    )
+    largest_batch: int | None = None
 
-    def __init__(
-        self, library: ModuleType, model: bytes, manifest: Manifest, driver: Driver, provider: Provider
-    ) -> None:
+    def __init__(self, library: ModuleType, model: bytes, manifest: Manifest, provider: Provider) -> None:
         """Load the graph.
 
         Args:
             library: ONNX Runtime.
             model: The ONNX.
             manifest: Names its inputs and outputs, and their axes.
-            driver: CUDA on the GPU of the provider.
             provider: What runs it, with the ring's compute stream.
 
         Raises:
@@ -103,7 +96,6 @@ class ONNXRuntimeExecutor:
         """
         self.inputs = tuple(map(TensorSpec.of, manifest.inputs))
         self.outputs = tuple(map(TensorSpec.of, manifest.outputs))
-        self.driver = driver
         self.axes = manifest.axes
         self.library = library
         self.provider = provider

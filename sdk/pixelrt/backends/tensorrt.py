@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pixelrt.backends.base import TYPED_AS, Device, OpenOptions, Precision, Session, SessionInfo
-from pixelrt.backends.gpu_session import GpuSession
+from pixelrt.backends.gpu_session import GpuSession, Origin
 from pixelrt.bundle import Bundle, sha256
 from pixelrt.cuda.opening import open_driver, unavailable
 from pixelrt.cuda.protocol import Driver
@@ -64,7 +64,7 @@ class TensorRTBackend:
         """Why there is no engine and none may be built; see `Backend`."""
         try:
             gpu = local_gpu(options.device_index)
-            choice = choose_engine(bundle.manifest, gpu, _installed(gpu))
+            choice = choose_engine(bundle.manifest, gpu, _installed(gpu), options.gpu.dla_core)
             if isinstance(choice, str):
                 return choice
             if (
@@ -90,7 +90,7 @@ class TensorRTBackend:
             DeviceError: If there is neither an engine nor leave to build one.
         """
         gpu = local_gpu(options.device_index)
-        choice = choose_engine(bundle.manifest, gpu, _installed(gpu))
+        choice = choose_engine(bundle.manifest, gpu, _installed(gpu), options.gpu.dla_core)
         if isinstance(choice, str):
             raise DeviceError(f"{bundle.path}: {choice}")
         found = _engine(bundle, choice, gpu, options)
@@ -99,7 +99,7 @@ class TensorRTBackend:
     def open_model(self, model: bytes, manifest: Manifest, options: OpenOptions) -> Session:
         """Build an engine for this GPU, keep it nowhere, and run it; see `Backend`."""
         gpu = local_gpu(options.device_index)
-        choice = choose_engine(manifest, gpu, _installed(gpu))
+        choice = choose_engine(manifest, gpu, _installed(gpu), options.gpu.dla_core)
         if isinstance(choice, str):
             raise DeviceError(choice)
         build = _build_options(choice, options)
@@ -195,46 +195,52 @@ def _open(
         driver=f"{driver.name} {driver.version}",
         engine=found.name,
     )
-    return GpuSession(manifest, info, driver, _maker(found, manifest, library, options), options.gpu)
-
-
-def _maker(
-    found: _Found, manifest: Manifest, library: Library, options: OpenOptions
-) -> Callable[[Driver, Streams], TensorRTExecutor]:
-    """Makes executors that share one loaded engine; the first call loads it."""
+    with driver.current():
+        engine = _Engine(_load(library, found), _runtime_cache(found, library, gpu))
     specs = (tuple(map(TensorSpec.of, manifest.inputs)), tuple(map(TensorSpec.of, manifest.outputs)))
+    make = functools.partial(_executor, engine, specs, options.gpu.graphs)
+    return GpuSession(manifest, info, Origin.of(driver, make, options.gpu))
+
+
+@dataclass(frozen=True, slots=True)
+class _Engine:
+    """What a session and its clones share."""
+
+    loaded: LoadedEngine
+    cache: RuntimeCache | None
+
+
+def _executor(
+    engine: _Engine,
+    specs: tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]],
+    graphs: bool,
+    driver: Driver,
+    streams: Streams,
+) -> TensorRTExecutor:
+    return TensorRTExecutor(engine.loaded, specs, graphs=graphs, cache=engine.cache)
+
+
+def _load(library: Library, found: _Found) -> LoadedEngine:
+    """Deserialise an engine as it was built."""
     built_with = found.artifact.options
-    carries_runtime = bool(built_with.get("versionCompatible")) and not built_with.get("excludeLeanRuntime")
-
-    @functools.cache
-    def loaded() -> LoadedEngine:
-        engine = load_engine(
-            library,
-            found.content,
-            found.name,
-            trust_host_code=carries_runtime,
-            dla_core=_whole(built_with.get("useDLACore")),
-        )
-        if built_with.get("stripWeights"):
-            refit(library, engine.engine, found.read_model())
-        return engine
-
-    def make(driver: Driver, streams: Streams) -> TensorRTExecutor:
-        return TensorRTExecutor(
-            loaded(), driver, specs, graphs=options.gpu.graphs, cache=_runtime_cache(found, library, driver)
-        )
-
-    return make
+    core = built_with.get("useDLACore")
+    loaded = load_engine(
+        library,
+        found.content,
+        found.name,
+        trust_host_code=bool(built_with.get("versionCompatible"))
+        and not built_with.get("excludeLeanRuntime"),
+        dla_core=core if isinstance(core, int) else None,
+    )
+    if built_with.get("stripWeights"):
+        refit(library, loaded.engine, found.read_model())
+    return loaded
 
 
-def _whole(value: object) -> int | None:
-    return value if isinstance(value, int) else None
-
-
-def _runtime_cache(found: _Found, library: Library, driver: Driver) -> RuntimeCache | None:
+def _runtime_cache(found: _Found, library: Library, gpu: LocalGpu) -> RuntimeCache | None:
     if library.flavour != "tensorrt_rtx":
         return None
-    key = sha256(f"{sha256(found.content)} {library.version} {driver.device.name}".encode())
+    key = sha256(f"{sha256(found.content)} {library.version} {gpu}".encode())
     try:
         return RuntimeCache(private_folder("kernels") / f"{key}.bin")
     except (PixelRTError, OSError) as problem:

@@ -6,7 +6,8 @@ import argparse
 import re
 from typing import Any, get_args
 
-from pixelrt.pipeline.options import DriverName, GpuOptions
+from pixelrt.cuda.opening import DriverName
+from pixelrt.pipeline.options import GpuOptions
 from pixelrt.video.sources.base import parse_size
 
 

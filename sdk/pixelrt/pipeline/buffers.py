@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 import weakref
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from pixelrt.cuda.interop import ALIGNMENT_BYTES
 from pixelrt.cuda.protocol import Bytes, DeviceMemory, Driver, HostMemory
+from pixelrt.pipeline.options import GpuOptions
 from pixelrt.tensors import Shape
 
 
@@ -84,6 +86,13 @@ class Buffer:
         self._host = self._device = None
 
 
+def zero_copy(driver: Driver, options: GpuOptions) -> bool:
+    """Whether the GPU shall work in the host's memory, so that nothing is copied."""
+    if options.zero_copy is not None:
+        return options.zero_copy
+    return driver.device.integrated and driver.device.maps_host_memory
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """Page-locked bytes of the caller's."""
@@ -101,13 +110,15 @@ class Place:
 class PinnedFrames:
     """Page-locked arrays that were given to the caller to fill: the GPU copies straight from them.
 
-    An array owns its memory, which is freed with the last view of it, whatever becomes of the session.
+    An array owns its memory, which is freed with the last view of it, whatever becomes of the session. Clones
+    of a session share this, each from its thread.
     """
 
-    def __init__(self, driver: Driver, *, shared: bool) -> None:
+    def __init__(self, driver: Driver, options: GpuOptions) -> None:
         self._driver = driver
-        self._shared = shared
+        self.zero_copy = zero_copy(driver, options)
         self._given: weakref.WeakSet[_Pinned] = weakref.WeakSet()
+        self._lock = threading.Lock()
 
     def make(self, dtype: np.dtype[Any], shape: Shape) -> NDArray[Any]:
         """A page-locked array of undefined content.
@@ -116,8 +127,9 @@ class PinnedFrames:
             OutOfMemory: If the host has no more memory to lock.
         """
         size_bytes = max(1, math.prod(shape) * dtype.itemsize)
-        pinned = _Pinned(self._driver.allocate_host(size_bytes, mapped=self._shared))
-        self._given.add(pinned)
+        pinned = _Pinned(self._driver.allocate_host(size_bytes, mapped=self.zero_copy))
+        with self._lock:
+            self._given.add(pinned)
         return np.asarray(pinned)[: math.prod(shape) * dtype.itemsize].view(dtype).reshape(shape)
 
     def find(self, value: NDArray[Any]) -> Place | None:
@@ -125,7 +137,9 @@ class PinnedFrames:
         if not value.flags.c_contiguous:
             return None
         start = value.__array_interface__["data"][0]
-        for pinned in self._given:
+        with self._lock:
+            given = tuple(self._given)
+        for pinned in given:
             offset = start - pinned.start
             if offset >= 0 and offset + value.nbytes <= pinned.memory.size_bytes:
                 part = pinned.memory.array[offset : offset + value.nbytes]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
-from pixelrt.cuda.protocol import Driver, Stream
+from pixelrt.cuda.protocol import Stream
 from pixelrt.tensors import Shape, TensorSpec
 
 
@@ -54,9 +54,10 @@ class Executor(Protocol):
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
-    driver: Driver
     uncapturable: str
     """Why a run cannot be captured in a CUDA graph; empty if it can."""
+    largest_batch: int | None
+    """How many frames it takes at once; None where it sets no limit of its own."""
 
     def binding(self, stream: Stream) -> Binding:
         """Make a binding for a slot; all its runs will be put into `stream`.

@@ -8,10 +8,35 @@ from typing import Any
 import numpy as np
 
 from pixelrt.cuda.interop import DeviceView, device_view
-from pixelrt.cuda.protocol import DeviceInfo, Stream
+from pixelrt.cuda.protocol import Bytes, DeviceInfo, Stream
 from pixelrt.errors import InputError
 from pixelrt.pipeline.buffers import Buffer, PinnedFrames
+from pixelrt.pipeline.streams import Streams
 from pixelrt.tensors import Shape, TensorSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """An input that the GPU can get on its own."""
+
+    address: int
+    """Where the run finds it."""
+    copies: tuple[tuple[int, Bytes], ...] = ()
+    """From page-locked memory: where to, and what."""
+    view: DeviceView | None = None
+    """Memory on the GPU that is not aligned as the run needs it."""
+
+    def send(self, streams: Streams) -> int:
+        """Put the copies into the streams.
+
+        Returns:
+            The address at which the run finds the input.
+        """
+        for target, content in self.copies:
+            streams.up.copy_to_device(target, content)
+        if self.view is not None:
+            streams.compute.copy_on_device(self.address, self.view.address, self.view.size_bytes)
+        return self.address
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,48 +73,40 @@ class Feed:
             raise
         return cls(spec, value, shape, view)
 
-    def put(self, buffer: Buffer, pinned: PinnedFrames, up: Stream, compute: Stream) -> int:
-        """Bring it to the GPU.
+    def stage(self, buffer: Buffer, pinned: PinnedFrames) -> Staged:
+        """Have everything on the host where the GPU can copy it from, so that `Staged.send` copies nothing.
 
         Args:
             buffer: The slot's, with nothing in flight.
             pinned: Arrays that the GPU copies from without help.
-            up: Takes copies from the host.
-            compute: Takes copies on the GPU.
-
-        Returns:
-            The address at which the run finds it.
         """
         if self.view is not None:
-            return self._from_device(self.view, buffer, compute)
+            return self._on_device(self.view, buffer)
         place = None if isinstance(self.value, tuple) else pinned.find(self.value)
         if buffer.shared and place is not None and place.is_aligned:
-            return place.device_address
+            return Staged(place.device_address)
         buffer.fit(self.spec.dtype, self.shape)
-        self._from_host(buffer, pinned, up)
-        return buffer.address
+        return Staged(buffer.address, self._from_host(buffer, pinned))
 
-    def _from_device(self, view: DeviceView, buffer: Buffer, compute: Stream) -> int:
+    def _on_device(self, view: DeviceView, buffer: Buffer) -> Staged:
         if view.is_aligned:
-            return view.address
+            return Staged(view.address)
         buffer.fit(self.spec.dtype, self.shape)
-        compute.copy_on_device(buffer.address, view.address, view.size_bytes)
-        return buffer.address
+        return Staged(buffer.address, view=view)
 
-    def _from_host(self, buffer: Buffer, pinned: PinnedFrames, up: Stream) -> None:
-        """Copy every array of a batch: at once into the slot, or by the GPU from where it is page-locked."""
-        begin = 0
+    def _from_host(self, buffer: Buffer, pinned: PinnedFrames) -> tuple[tuple[int, Bytes], ...]:
+        """Fill the slot's memory, where the GPU cannot copy from the caller's."""
+        copies, begin = [], 0
         for array in self.value if isinstance(self.value, tuple) else (self.value,):
-            end = begin + array.nbytes
-            content = buffer.bytes[begin:end]
+            content = buffer.bytes[begin : begin + array.nbytes]
             place = pinned.find(array)
             if place is not None and not buffer.shared:
                 content = place.content
             else:
                 np.copyto(content.view(self.spec.dtype).reshape(array.shape), array)
-            if not buffer.shared:
-                up.copy_to_device(buffer.address + begin, content)
-            begin = end
+            copies.append((buffer.address + begin, content))
+            begin += array.nbytes
+        return () if buffer.shared else tuple(copies)
 
     def release(self) -> None:
         """Let go of memory of another library."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 
+from pixelrt.cuda.capturing import CAPTURING
 from pixelrt.cuda.protocol import Graph, Stream
 from pixelrt.errors import ContextLost, DeviceError, DeviceLost
 
@@ -53,8 +56,8 @@ class Graphs:
         self._policy = policy
         self._graphs: OrderedDict[Hashable, Graph | None] = OrderedDict()
 
-    def run(self, key: Hashable, enqueue: Callable[[], None], stream: Stream) -> None:
-        """Enqueue a run, or launch the graph of the same run.
+    def prepare(self, key: Hashable, enqueue: Callable[[], None], stream: Stream) -> Callable[[], None]:
+        """What puts a run into a stream: its enqueue, or the launch of its graph, which may be captured now.
 
         Args:
             key: Everything that a graph freezes, beside the shapes.
@@ -62,17 +65,17 @@ class Graphs:
             stream: Where it shall run.
 
         Raises:
-            DeviceError: If the run itself is refused. A refused capture is none: the run is then enqueued.
+            ContextLost, DeviceLost: If CUDA is of no more use. A refused capture raises nothing: the run is
+                then enqueued.
         """
         graph = self._graph(key, enqueue, stream) if self._policy.enabled else None
         if graph is None:
-            enqueue()
-        else:
-            graph.launch(stream)
+            return enqueue
+        return lambda: graph.launch(stream)
 
     def _graph(self, key: Hashable, enqueue: Callable[[], None], stream: Stream) -> Graph | None:
         if key not in self._graphs:
-            self._remember(key, None)
+            self._remember(key)
             return None
         self._graphs.move_to_end(key)
         graph = self._graphs[key]
@@ -81,8 +84,8 @@ class Graphs:
             self._graphs[key] = graph
         return graph
 
-    def _remember(self, key: Hashable, graph: Graph | None) -> None:
-        self._graphs[key] = graph
+    def _remember(self, key: Hashable) -> None:
+        self._graphs[key] = None
         while len(self._graphs) > _MOST_GRAPHS:
             _, oldest = self._graphs.popitem(last=False)
             if oldest is not None:
@@ -113,19 +116,30 @@ def capture(enqueue: Callable[[], None], stream: Stream) -> Graph:
     Raises:
         DeviceError: If something of it cannot be captured. The stream works normally again.
     """
-    stream.begin_capture()
+    with CAPTURING, _no_garbage_collection():
+        stream.begin_capture()
+        try:
+            enqueue()
+        except BaseException:
+            _abandon(stream)
+            raise
+        return stream.end_capture()
+
+
+@contextlib.contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """Memory of the GPU that is freed as garbage, anywhere, would spoil a capture of this thread."""
+    enabled = gc.isenabled()
+    gc.disable()
     try:
-        enqueue()
-    except DeviceError:
-        _abandon(stream)
-        raise
-    return stream.end_capture()
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _abandon(stream: Stream) -> None:
     try:
         stream.end_capture().close()
-    except (ContextLost, DeviceLost):
-        raise
     except DeviceError as problem:  # the capture was invalid, which is why it is abandoned
         _LOG.debug("an abandoned capture: %s", problem)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from pixelrt.cuda.device_array import DeviceMemoryPool
 from pixelrt.cuda.protocol import Driver
 from pixelrt.errors import ContextLost, DeviceError, DeviceLost
-from pixelrt.pipeline.buffers import PinnedFrames
+from pixelrt.pipeline.buffers import PinnedFrames, zero_copy
 from pixelrt.pipeline.executor import Executor
 from pixelrt.pipeline.feeding import Feed
 from pixelrt.pipeline.graphs import GraphPolicy
@@ -41,17 +41,18 @@ class Run:
     """A run on its way. Belongs to the ring that it came from, and to the thread that uses the ring."""
 
     def __init__(self, ring: Ring, slot: Slot) -> None:
-        self._ring = ring
+        self._ring: Ring | None = ring
         self._slot: Slot | None = slot
         self._results: dict[str, Any] | None = None
-        self._problem: DeviceError | None = None
+        self.problem: DeviceError | None = None
+        """Why there are no results."""
         self.times: GpuTimes | None = None
         """Known after `result`."""
 
     @property
     def done(self) -> bool:
         """Whether `result` returns without waiting for the GPU."""
-        return self._slot is None or self._ring.is_done(self._slot)
+        return self._slot is None or self._ring is None or self._ring.is_done(self._slot)
 
     def result(self) -> dict[str, Any]:
         """Wait for the outputs: arrays of the caller's own, on the host or, if so asked, on the GPU.
@@ -59,10 +60,10 @@ class Run:
         Raises:
             DeviceError: If the GPU failed at the run; every call then raises it.
         """
-        if self._slot is not None:
+        if self._ring is not None:
             self._ring.finish(self)
-        if self._problem is not None:
-            raise self._problem
+        if self.problem is not None:
+            raise self.problem
         assert self._results is not None
         return self._results
 
@@ -77,13 +78,8 @@ class Run:
             self._slot.wait()
             self.times, self._results = self._slot.times(), self._slot.results()
         except DeviceError as problem:
-            self._problem = problem
-        self._slot = None
-
-    @property
-    def problem(self) -> DeviceError | None:
-        """Why there are no results."""
-        return self._problem
+            self.problem = problem
+        self._slot = self._ring = None
 
 
 class Ring:
@@ -92,7 +88,14 @@ class Ring:
     It owns the streams and the executor, and frees them in `close`.
     """
 
-    def __init__(self, driver: Driver, streams: Streams, executor: Executor, options: GpuOptions) -> None:
+    def __init__(
+        self,
+        driver: Driver,
+        streams: Streams,
+        executor: Executor,
+        options: GpuOptions,
+        pinned: PinnedFrames | None = None,
+    ) -> None:
         """Make the slots.
 
         Args:
@@ -100,23 +103,23 @@ class Ring:
             streams: Where it runs.
             executor: What it runs.
             options: How.
+            pinned: Page-locked arrays that other rings share; None makes a place for those of this one.
 
         Raises:
             OutOfMemory: If there is not enough memory. All is freed then, streams and executor included.
         """
-        self._driver = driver
-        zero_copy = options.zero_copy
-        if zero_copy is None:
-            zero_copy = driver.device.integrated and driver.device.maps_host_memory
-        self._shared = Shared(
+        self._policy = GraphPolicy(_why_no_graphs(driver, executor, options))
+        self.largest_batch = executor.largest_batch
+        """How many frames may go through together; None where the executor sets no limit."""
+        self._shared: Shared | None = Shared(
             driver=driver,
             executor=executor,
             streams=streams,
             scratch=Scratch(driver, streams.compute),
-            policy=GraphPolicy(_why_no_graphs(driver, executor, options)),
-            pinned=PinnedFrames(driver, shared=zero_copy),
+            policy=self._policy,
+            pinned=pinned or PinnedFrames(driver, options),
             pool=DeviceMemoryPool(driver),
-            zero_copy=zero_copy,
+            zero_copy=zero_copy(driver, options),
         )
         self._slots: list[Slot] = []
         self._running: deque[tuple[Run, Slot]] = deque()
@@ -132,36 +135,34 @@ class Ring:
     @property
     def graphs(self) -> str:
         """How many CUDA graphs were captured, or why there are none."""
-        return self._shared.policy.text
+        return self._policy.text
 
-    @property
-    def zero_copy(self) -> bool:
-        """Whether the GPU works in the host's memory."""
-        return self._shared.zero_copy
-
-    def submit(self, feeds: Mapping[str, Any], *, on_device: bool = False) -> Run:
+    def submit(
+        self, feeds: Mapping[str, Any], *, outputs: Collection[str] | None = None, on_device: bool = False
+    ) -> Run:
         """Start a run. Where all slots are taken, the oldest run is waited for first; its results are kept.
 
         Args:
             feeds: One array per input, on the host or on this GPU. Page-locked arrays (`pinned_array`) and
                 arrays on the GPU must stay as they are until the run is done; others are copied at once.
-            on_device: Leave the outputs on the GPU.
+            outputs: Names of those that are wanted; None for all.
+            on_device: Leave them on the GPU.
 
         Raises:
             InputError: If an input does not fit; nothing was started.
             DeviceError: If something is refused; there is no result, and the next run is not affected.
             ContextLost, DeviceLost: If CUDA is of no more use to this process; so say all later calls.
         """
-        with self._working():
+        with self._working() as shared:
             slot = self._free_slot({name: _shape(value) for name, value in feeds.items()})
-            checked = self._checked(feeds)
+            checked = _checked(shared, feeds)
+            names = [spec.name for spec in shared.executor.outputs if outputs is None or spec.name in outputs]
             run = Run(self, slot)
             self._running.append((run, slot))
             try:
-                slot.start(checked, on_device=on_device)
+                slot.start(checked, names, on_device=on_device)
             except BaseException:
-                slot.abandon()
-                self._running.remove((run, slot))
+                self._abandon(run, slot)
                 raise
             return run
 
@@ -171,8 +172,8 @@ class Ring:
         Raises:
             OutOfMemory: If the host has no more memory to lock.
         """
-        with self._working():
-            return self._shared.pinned.make(dtype, shape)
+        with self._working() as shared:
+            return shared.pinned.make(dtype, shape)
 
     def is_done(self, slot: Slot) -> bool:
         """Whether the run of a slot is done."""
@@ -182,7 +183,7 @@ class Ring:
     def finish(self, run: Run) -> None:
         """Wait for a run and those before it."""
         with self._working():
-            while run in [waiting for waiting, _ in self._running]:
+            while any(run is waiting for waiting, _ in self._running):
                 self._finish_oldest()
 
     def close(self) -> None:
@@ -198,56 +199,71 @@ class Ring:
             self._finish_oldest()
         taken = [slot for _, slot in self._running]
         free = [slot for slot in self._slots if slot not in taken]
-        return next((slot for slot in free if slot.shapes == shapes), free[0])
+        return next(
+            (slot for slot in free if slot.shapes == shapes), min(free, key=lambda slot: slot.last_use)
+        )
 
     def _finish_oldest(self) -> None:
-        run, slot = self._running[0]
+        run, _ = self._running[0]
         run.settle()
         self._running.popleft()
-        self._slots.remove(slot)
-        self._slots.append(slot)
         if isinstance(run.problem, (ContextLost, DeviceLost)):
             raise run.problem
 
-    def _checked(self, feeds: Mapping[str, Any]) -> Sequence[Feed]:
-        compute, device = self._shared.streams.compute, self._driver.device
-        with contextlib.ExitStack() as taken:
-            checked = []
-            for spec in self._shared.executor.inputs:
-                feed = Feed.of(spec, feeds[spec.name], compute, device)
-                taken.callback(feed.release)
-                checked.append(feed)
-            taken.pop_all()
-        return checked
+    def _abandon(self, run: Run, slot: Slot) -> None:
+        """Give up a run whose start failed. What it failed of counts, unless the GPU itself is gone."""
+        try:
+            slot.abandon()
+        except (ContextLost, DeviceLost):
+            raise
+        except DeviceError as problem:
+            _LOG.warning("after a run that was refused: %s", problem)
+        finally:
+            self._running.remove((run, slot))
 
     @contextlib.contextmanager
-    def _working(self) -> Iterator[None]:
+    def _working(self) -> Iterator[Shared]:
         """Work with CUDA; refused for good after an error that CUDA does not get over."""
         if self._lost is not None:
             raise type(self._lost)(
                 f"this session ended with: {self._lost} It runs nothing more; start a new process, or let "
                 "pixelrt.isolate run it in one that can be restarted"
             )
+        shared = self._shared
+        if shared is None:
+            raise DeviceError("this session is closed; open the bundle again with pixelrt.load")
         try:
-            with self._driver.current():
-                yield
+            with shared.driver.current():
+                yield shared
         except (ContextLost, DeviceLost) as problem:
             self._lost = problem
             raise
 
     def _free(self) -> None:
         """Free, whatever state CUDA is in: what cannot be freed is gone with its context."""
-        shared, slots = self._shared, self._slots.copy()
-        self._slots.clear()
-        for resource in (*slots, shared.scratch, shared.pool, shared.executor, shared.streams):
-            self._free_one(resource)
+        shared, self._shared = self._shared, None
+        if shared is None:
+            return
+        slots, self._slots = self._slots, []
+        resources: list[Any] = [*slots, shared.scratch, shared.pool, shared.executor, shared.streams]
+        for resource in resources:
+            try:
+                with shared.driver.current():
+                    resource.close()
+            except DeviceError as problem:  # noqa: PERF203  # each is freed, whatever becomes of the others
+                _LOG.warning("%s was not freed: %s", type(resource).__name__, problem)
 
-    def _free_one(self, resource: Any) -> None:
-        try:
-            with self._driver.current():
-                resource.close()
-        except DeviceError as problem:
-            _LOG.warning("%s was not freed: %s", type(resource).__name__, problem)
+
+def _checked(shared: Shared, feeds: Mapping[str, Any]) -> Sequence[Feed]:
+    compute, device = shared.streams.compute, shared.driver.device
+    with contextlib.ExitStack() as taken:
+        checked = []
+        for spec in shared.executor.inputs:
+            feed = Feed.of(spec, feeds[spec.name], compute, device)
+            taken.callback(feed.release)
+            checked.append(feed)
+        taken.pop_all()
+    return checked
 
 
 def _shape(value: Any) -> Shape:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,7 +52,10 @@ class Slot:
             self._resources.close()
             raise
         self.shapes: Mapping[str, Shape] = {}
+        self.last_use = 0.0
+        """When a run was last started, in seconds of a clock that only goes forward."""
         self._feeds: Sequence[Feed] = ()
+        self._names: Sequence[str] = ()
         self._kept: dict[str, DeviceArray] | None = None
         self._copies_up = self._copies_down = False
         self._enqueue_ms = 0.0
@@ -77,33 +80,29 @@ class Slot:
         self._resources.callback(buffer.close)
         return buffer
 
-    def start(self, feeds: Sequence[Feed], *, on_device: bool) -> None:
+    def start(self, feeds: Sequence[Feed], outputs: Sequence[str], *, on_device: bool) -> None:
         """Put a run into the streams, without waiting for the GPU.
 
         Args:
             feeds: One per input.
-            on_device: Leave the outputs on the GPU.
+            outputs: Names of those that are wanted.
+            on_device: Leave them on the GPU.
 
         Raises:
             InputError: If the network does not take these shapes.
             DeviceError: If anything is refused. Work may be in flight all the same: see `abandon`.
         """
-        self._feeds, self._kept = feeds, None
+        self.last_use = time.monotonic()
+        self._feeds, self._names, self._kept = feeds, outputs, None
         self._copies_up = not self._shared.zero_copy and any(feed.view is None for feed in feeds)
         self._copies_down = not self._shared.zero_copy and not on_device
         self._take_shapes({feed.spec.name: feed.shape for feed in feeds})
-        streams = self._shared.streams
-        with nvtx_range("upload"), self._up.measured(streams.up):
-            addresses = {
-                feed.spec.name: feed.put(
-                    self._inputs[feed.spec.name], self._shared.pinned, streams.up, streams.compute
-                )
-                for feed in feeds
-            }
-        addresses.update((name, buffer.address) for name, buffer in self._outputs.items())
-        streams.compute.wait(self._up.end)
-        with nvtx_range("enqueue"), self._compute.measured(streams.compute):
-            self._run(addresses)
+        addresses = self._upload()
+        launch = self._prepare(addresses)
+        with nvtx_range("enqueue"), self._compute.measured(self._shared.streams.compute):
+            began = time.perf_counter()
+            launch()
+            self._enqueue_ms = (time.perf_counter() - began) * 1e3
         if on_device:
             self._keep()
         else:
@@ -116,33 +115,54 @@ class Slot:
             output_shapes = self._binding.set_shapes(shapes)
             for spec in self._shared.executor.outputs:
                 self._outputs[spec.name].fit(spec.dtype, output_shapes[spec.name])
-            self._shared.scratch.reserve(self._binding.scratch_bytes)
             self._scratch_generation = -1
             self.shapes = dict(shapes)
-        scratch = self._shared.scratch
-        if self._scratch_generation != scratch.generation:
-            self._graphs.drop()
-            if self._binding.scratch_bytes:
-                self._binding.set_scratch(scratch.address, scratch.size_bytes)
-            self._scratch_generation = scratch.generation
+        if self._scratch_generation != self._shared.scratch.generation:
+            self._take_scratch()
 
-    def _run(self, addresses: Mapping[str, int]) -> None:
+    def _take_scratch(self) -> None:
+        """Work with the shared memory where and as large as it is now."""
+        scratch, needed = self._shared.scratch, self._binding.scratch_bytes
+        self._graphs.drop()
+        scratch.reserve(needed)
+        if needed:
+            self._binding.set_scratch(scratch.address, scratch.size_bytes)
+        self._scratch_generation = scratch.generation
+
+    def _upload(self) -> dict[str, int]:
+        """Bring the inputs to the GPU.
+
+        Returns:
+            Where every input and output of the run lies.
+        """
+        shared, streams = self._shared, self._shared.streams
+        with nvtx_range("stage"):
+            staged = [feed.stage(self._inputs[feed.spec.name], shared.pinned) for feed in self._feeds]
+        with nvtx_range("upload"), self._up.measured(streams.up):
+            addresses = {
+                feed.spec.name: one.send(streams) for feed, one in zip(self._feeds, staged, strict=True)
+            }
+        streams.compute.wait(self._up.end)
+        addresses.update((name, buffer.address) for name, buffer in self._outputs.items())
+        return addresses
+
+    def _prepare(self, addresses: Mapping[str, int]) -> Callable[[], None]:
+        """What launches the run: its graph if there is one by now, else the enqueue itself."""
         stream = self._shared.streams.compute
 
         def enqueue() -> None:
             self._binding.bind(addresses)
             self._binding.enqueue(stream)
 
-        began = time.perf_counter()
-        self._graphs.run(tuple(addresses.values()), enqueue, stream)
-        self._enqueue_ms = (time.perf_counter() - began) * 1e3
+        return self._graphs.prepare(tuple(addresses.values()), enqueue, stream)
 
     def _fetch(self) -> None:
         streams = self._shared.streams
         streams.down.wait(self._compute.end)
         with self._down.measured(streams.down):
             if not self._shared.zero_copy:
-                for buffer in self._outputs.values():
+                for name in self._names:
+                    buffer = self._outputs[name]
                     streams.down.copy_to_host(buffer.bytes, buffer.address)
 
     def _keep(self) -> None:
@@ -150,11 +170,11 @@ class Slot:
         streams, self._kept = self._shared.streams, {}
         streams.down.wait(self._compute.end)
         with self._down.measured(streams.down):
-            for spec in self._shared.executor.outputs:
-                buffer = self._outputs[spec.name]
-                kept = self._shared.pool.array(buffer.array.shape, spec.dtype, streams.down)
+            for name in self._names:
+                buffer = self._outputs[name]
+                kept = self._shared.pool.array(buffer.array.shape, buffer.array.dtype, streams.down)
                 streams.down.copy_on_device(kept.address, buffer.address, buffer.used_bytes)
-                self._kept[spec.name] = kept
+                self._kept[name] = kept
 
     @property
     def done(self) -> bool:
@@ -186,7 +206,7 @@ class Slot:
             for array in self._kept.values():
                 array.complete()
             return self._kept
-        return {name: np.array(buffer.array) for name, buffer in self._outputs.items()}
+        return {name: np.array(self._outputs[name].array) for name in self._names}
 
     def abandon(self) -> None:
         """Wait for whatever a failed start has put into the streams, so that its memory can be used again.

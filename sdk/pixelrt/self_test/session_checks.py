@@ -72,7 +72,7 @@ class SessionGround:
 def driver_of(segmenter: Segmenter) -> Driver | None:
     """What its session talks to the GPU with; None on the CPU."""
     session = segmenter.session
-    return session._driver if isinstance(session, GpuSession) else None
+    return session.driver if isinstance(session, GpuSession) else None
 
 
 def mask_of(result: Segmentation) -> Bytes:

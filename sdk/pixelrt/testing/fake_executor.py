@@ -88,6 +88,9 @@ class FakeExecutor:
         self.compute = compute
         self.network = network or FakeNetwork()
         self.uncapturable = self.network.uncapturable
+        self.largest_batch: int | None = (
+            self.network.ranges["batch"][1] if "batch" in self.network.ranges else None
+        )
         self.num_runs = 0
         self.num_refused = 0
         self.num_bindings = 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import platform
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,7 +12,11 @@ from pixelrt.trt.gpu import LocalGpu
 from pixelrt.trt.library import FLAVOURS, Flavour
 from pixelrt.trt.targets import LOCAL
 
-AMPERE = 80
+PLATFORM = f"{sys.platform}-{platform.machine()}"
+"""What engines of the regular TensorRT are bound to, beside the GPU: `linux-x86_64`, `linux-aarch64`."""
+
+_AMPERE = 80
+_JETSON = ("sm72", "sm87", "sm101", "sm110")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,13 +46,16 @@ class EngineChoice:
     reason: str
 
 
-def choose_engine(manifest: Manifest, gpu: LocalGpu, installed: Sequence[Installed]) -> EngineChoice | str:
+def choose_engine(
+    manifest: Manifest, gpu: LocalGpu, installed: Sequence[Installed], dla_core: int | None = None
+) -> EngineChoice | str:
     """Choose, without loading anything.
 
     Args:
         manifest: Lists the engines.
         gpu: The GPU of this machine.
         installed: The TensorRT libraries of this machine, at least one.
+        dla_core: The accelerator that the engine shall be for; None for the GPU.
 
     Returns:
         The choice, or why there is none. An engine that is there wins over one that must be built, and the
@@ -55,21 +64,24 @@ def choose_engine(manifest: Manifest, gpu: LocalGpu, installed: Sequence[Install
     engines = [artifact for artifact in manifest.artifacts if artifact.kind == "engine"]
     for library in installed:
         for artifact in engines:
-            if not unfit(artifact, library, gpu):
+            if not unfit(artifact, library, gpu, dla_core):
                 return EngineChoice(
                     installed=library,
                     artifact=artifact,
                     target="",
                     reason=f"{artifact.file} is for {gpu.target} and {library.title}",
                 )
+    why = f"no engine of the bundle fits {gpu.name} ({gpu.target})"
+    why += f": {_why(engines, installed[0], gpu, dla_core)}"
+    if dla_core is not None:
+        return f"{why}; build one with: pixelrt build --target {LOCAL} --useDLACore={dla_core}"
     for library in installed:
         if library.builds_for_gpu:
             return EngineChoice(
                 installed=library,
                 artifact=None,
                 target=LOCAL if library.flavour == "tensorrt" else gpu.target,
-                reason=f"no engine of the bundle fits {gpu.name} ({gpu.target}): "
-                f"{_why(engines, installed, gpu)}",
+                reason=why,
             )
     titles = " and ".join(library.title for library in installed)
     return (
@@ -78,14 +90,32 @@ def choose_engine(manifest: Manifest, gpu: LocalGpu, installed: Sequence[Install
     )
 
 
-def unfit(artifact: Artifact, library: Installed, gpu: LocalGpu) -> str:
+def unfit(artifact: Artifact, library: Installed, gpu: LocalGpu, dla_core: int | None = None) -> str:
     """Why an engine cannot run here; empty if it can, as far as the manifest tells."""
+    built_with = artifact.options
+    core = built_with.get("useDLACore")
     if artifact.flavour != library.flavour:
         return f"it is for {FLAVOURS.get(artifact.flavour, artifact.flavour)}"  # type: ignore[call-overload]
     if artifact.version != library.version and not _version_compatible(artifact, library):
         return f"it is for version {artifact.version}"
-    if gpu.target not in artifact.targets and not _ampere_plus(artifact, gpu):
+    if core != dla_core:
+        return f"it is for {'the GPU' if core is None else f'accelerator {core}'}"
+    if built_with.get("platform", PLATFORM) != PLATFORM:
+        return f"it is for {built_with['platform']}"
+    if built_with.get("hardwareCompatibilityLevel") == "ampere+":
+        return "" if _from_ampere_on(artifact, gpu) else "it is for discrete GPUs from Ampere on"
+    if gpu.target not in artifact.targets:
         return f"it is for {' '.join(artifact.targets)}"
+    return "" if built_with.get("hardwareCompatibilityLevel") else _other_model(artifact, gpu)
+
+
+def _other_model(artifact: Artifact, gpu: LocalGpu) -> str:
+    """Why it is for another GPU of the same capability: TensorRT itself would only warn."""
+    name, processors = artifact.options.get("gpu"), artifact.options.get("multiprocessors")
+    if name not in (None, gpu.name):
+        return f"it was tuned on {name}"
+    if processors and gpu.multiprocessors and processors != gpu.multiprocessors:
+        return f"it was tuned on {name} with {processors} multiprocessors, this one has {gpu.multiprocessors}"
     return ""
 
 
@@ -95,19 +125,19 @@ def _version_compatible(artifact: Artifact, library: Installed) -> bool:
     return bool(artifact.options.get("versionCompatible")) and built <= here and here[0] - built[0] <= 1
 
 
-def _ampere_plus(artifact: Artifact, gpu: LocalGpu) -> bool:
-    """Whether it was built for all GPUs from Ampere on."""
-    if artifact.options.get("hardwareCompatibilityLevel") != "ampere+":
-        return False
-    return all(int(target.removeprefix("sm")) >= AMPERE for target in (gpu.target, *artifact.targets))
+def _from_ampere_on(artifact: Artifact, gpu: LocalGpu) -> bool:
+    """Whether both are GPUs that `ampere+` covers, which no Jetson is."""
+    return all(
+        target not in _JETSON and int(target.removeprefix("sm")) >= _AMPERE
+        for target in (gpu.target, *artifact.targets)
+    )
 
 
 def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in version.split(".") if part.isdigit()) or (0,)
 
 
-def _why(engines: Sequence[Artifact], installed: Sequence[Installed], gpu: LocalGpu) -> str:
+def _why(engines: Sequence[Artifact], library: Installed, gpu: LocalGpu, dla_core: int | None) -> str:
     if not engines:
         return "it has none"
-    library = installed[0]
-    return "; ".join(f"{artifact.file}: {unfit(artifact, library, gpu)}" for artifact in engines)
+    return "; ".join(f"{artifact.file}: {unfit(artifact, library, gpu, dla_core)}" for artifact in engines)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from pixelrt.cuda.protocol import Driver, Stream
+from pixelrt.cuda.protocol import Stream
 from pixelrt.errors import (
     DeviceError,
     EngineRefused,
@@ -52,9 +52,9 @@ _SAID: dict[str, tuple[type[PixelRTError], str]] = {
 """What the regular TensorRT logs, which has no diagnostics of its own."""
 
 
-@dataclass(slots=True)
+@dataclass(eq=False)
 class LoadedEngine:
-    """An engine, ready to make execution contexts. Several sessions may share it."""
+    """An engine, ready to make execution contexts. Sessions may share it: it goes with the last reference."""
 
     library: Library
     runtime: Any
@@ -167,7 +167,6 @@ class TensorRTExecutor:
     def __init__(
         self,
         loaded: LoadedEngine,
-        driver: Driver,
         specs: tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]],
         *,
         graphs: bool,
@@ -177,7 +176,6 @@ class TensorRTExecutor:
 
         Args:
             loaded: The engine, which may be shared.
-            driver: CUDA on the GPU that it was loaded for.
             specs: Inputs and outputs as the manifest says.
             graphs: Whether TensorRT-RTX may capture graphs by itself.
             cache: Where TensorRT-RTX keeps what it compiles on this machine.
@@ -186,19 +184,13 @@ class TensorRTExecutor:
             EngineRefused: If inputs and outputs of the engine are others.
         """
         self.inputs, self.outputs = specs
-        self.driver = driver
         self._loaded: LoadedEngine | None = loaded
         self._cache = cache
         _check_interface(loaded, self.inputs, self.outputs)
         self._config = _runtime_config(loaded, graphs=graphs, cache=cache)
+        self.largest_batch: int | None = _largest_batch(loaded, self.inputs)
         own = graphs and hasattr(self._config, "cuda_graph_strategy")
         self.uncapturable = "TensorRT-RTX captures by itself" if own else ""
-
-    @property
-    def loaded(self) -> LoadedEngine:
-        """The engine, for another executor that shares it."""
-        assert self._loaded is not None
-        return self._loaded
 
     def binding(self, stream: Stream) -> TensorRTBinding:
         """An execution context with memory of ours, so that slots can share it.
@@ -207,13 +199,14 @@ class TensorRTExecutor:
             OutOfMemory: If there is not enough memory for it.
             EngineRefused: If TensorRT refuses it for another reason.
         """
-        loaded = self.loaded
+        loaded = self._loaded
+        assert loaded is not None
         loaded.library.take_problems()
         context = _create_context(loaded, self._config)
         if context is None:
             raise refusal(loaded.library, f"{loaded.name} (no execution context)")
         _select_profile(loaded, context, stream)
-        return TensorRTBinding(loaded, context)
+        return TensorRTBinding(loaded, context, self._cache)
 
     def close(self) -> None:
         """Let go of the engine, and store what TensorRT-RTX has compiled."""
@@ -225,9 +218,11 @@ class TensorRTExecutor:
 class TensorRTBinding:
     """An execution context with the shapes and addresses of one slot."""
 
-    def __init__(self, loaded: LoadedEngine, context: Any) -> None:
+    def __init__(self, loaded: LoadedEngine, context: Any, cache: RuntimeCache | None) -> None:
         self._loaded = loaded
         self._context = context
+        self._cache = cache
+        self._compiles = True
         self.scratch_bytes = 0
 
     def set_shapes(self, shapes: Mapping[str, Shape]) -> dict[str, Shape]:
@@ -242,7 +237,7 @@ class TensorRTBinding:
             raise EngineRefused(
                 f"{self._loaded.name}: the shapes of {', '.join(unknown)} do not follow from the inputs'"
             )
-        self.scratch_bytes = self._needed_bytes()
+        self.scratch_bytes, self._compiles = self._needed_bytes(), True
         engine = self._loaded.engine
         names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
         return {name: tuple(context.get_tensor_shape(name)) for name in names if name not in shapes}
@@ -257,6 +252,7 @@ class TensorRTBinding:
 
     def set_scratch(self, address: int, size_bytes: int) -> None:
         """See `Binding.set_scratch`."""
+        self._loaded.library.take_problems()
         self._context.set_device_memory(address, size_bytes)  # returns nothing; a refusal is logged
         if problems := self._loaded.library.take_problems():
             raise OutOfMemory(f"TensorRT refuses {size_bytes} bytes of working memory: {explain(problems)}")
@@ -271,6 +267,9 @@ class TensorRTBinding:
         """See `Binding.enqueue`."""
         if not self._context.execute_async_v3(stream.handle):
             raise self._refused("to run a frame")
+        if self._compiles and self._cache is not None:
+            self._cache.store()  # now: a robot ends when its power does
+        self._compiles = False
 
     def _refused(self, what: str) -> ExecutionFailed:
         library = self._loaded.library
@@ -280,7 +279,7 @@ class TensorRTBinding:
 
     def close(self) -> None:
         """Free the context."""
-        self._context = None
+        self._context = self._cache = None
 
 
 def _create_context(loaded: LoadedEngine, config: Any) -> Any:
@@ -306,6 +305,12 @@ def _runtime_config(loaded: LoadedEngine, *, graphs: bool, cache: RuntimeCache |
     if cache is not None:
         cache.attach(config)
     return config
+
+
+def _largest_batch(loaded: LoadedEngine, inputs: tuple[TensorSpec, ...]) -> int:
+    """The first axis of the largest shapes that it was built for."""
+    highest = (loaded.engine.get_tensor_profile_shape(spec.name, 0)[2] for spec in inputs)
+    return min(int(shape[0]) for shape in highest)
 
 
 def _select_profile(loaded: LoadedEngine, context: Any, stream: Stream) -> None:

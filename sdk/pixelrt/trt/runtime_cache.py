@@ -22,12 +22,15 @@ class RuntimeCache:
 
     def attach(self, config: Any) -> None:
         """Let a runtime configuration read from the file, and collect what `store` writes."""
-        self._cache = config.create_runtime_cache()
         if self._cache is None:
-            _LOG.warning("TensorRT-RTX made no runtime cache; it compiles again at every start")
-            return
-        self._read()
-        config.set_runtime_cache(self._cache)
+            self._cache = config.create_runtime_cache()
+            if self._cache is None:
+                _LOG.warning("TensorRT-RTX made no runtime cache; it compiles again at every start")
+                return
+            self._read()
+        if not config.set_runtime_cache(self._cache):
+            _LOG.warning("TensorRT-RTX refused its runtime cache; it compiles again at every start")
+            self._cache = None
 
     def _read(self) -> None:
         try:
@@ -52,3 +55,4 @@ class RuntimeCache:
             write_file(self._file, bytes(content))
         except BundleError as problem:
             _LOG.warning("the compiled kernels are not kept: %s", problem)
+        self._stored = bytes(content)
