@@ -185,7 +185,8 @@ def test_asking_whether_cuda_is_there_imports_no_library(emulator: Path) -> None
         (2, OutOfMemory, "fewer slots"),
         (46, DeviceLost, "reset the GPU"),
         (100, DeviceLost, "dmesg"),
-        (201, DeviceError, "restart the process"),
+        (3, ContextLost, "pixelrt.isolate"),
+        (201, ContextLost, "other code of this process destroyed the CUDA context"),
         (214, DeviceLost, "restart the machine"),
         (700, ContextLost, "pixelrt.isolate"),
         (719, ContextLost, "start a new one"),
@@ -202,7 +203,7 @@ def test_codes_become_errors(code: int, kind: type[DeviceError], advice: str) ->
 
 
 def test_a_gpu_that_never_worked_is_not_lost() -> None:
-    for code in (46, 100, 214, 719, 999):
+    for code in (3, 46, 100, 201, 214, 719, 999):
         assert type(error_of("cuInit", STATUSES[code], opening=True)) is DeviceError
     assert type(error_of("cuDevicePrimaryCtxRetain", STATUSES[2], opening=True)) is OutOfMemory
 

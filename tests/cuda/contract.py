@@ -172,10 +172,10 @@ class CudaContract:
 
     def test_only_contiguous_bytes_are_copied(self, driver: Driver, stream: Stream) -> None:
         with driver.allocate_host(64) as host, driver.allocate(64) as memory:
-            for wrong in (host.array[::2], host.array.view(np.float32)):
-                with pytest.raises(InputError, match=r"expected|contiguous"):
+            for wrong in (host.array[::2], host.array.view(np.float32), host.array[:0], [1, 2]):
+                with pytest.raises(InputError, match=r"expected (contiguous|a NumPy array)"):
                     stream.copy_to_device(memory.address, wrong)  # type: ignore[arg-type]
-                with pytest.raises(InputError, match=r"expected|contiguous"):
+                with pytest.raises(InputError, match=r"expected (contiguous|a NumPy array)"):
                     stream.copy_to_host(wrong, memory.address)  # type: ignore[arg-type]
             read_only = host.array
             read_only.flags.writeable = False
@@ -453,6 +453,7 @@ class CudaContract:
             lambda: stream.record(event),
             lambda: stream.wait(event),
             closed.synchronize,
+            lambda: closed.handle,
             lambda: closed.copy_on_device(1, 1, 1),
         ]
         for use in uses:

@@ -9,12 +9,14 @@ from __future__ import annotations
 import ctypes
 import gc
 import importlib.util
+import itertools
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -51,6 +53,35 @@ def failing(function: str, code: int) -> Iterator[None]:
     emulator.emulator_fail(function.encode(), code)
     yield
     emulator.emulator_fail(b"", 0)
+
+
+@contextmanager
+def pressing_ctrl_c(place: int) -> Iterator[list[str]]:
+    """Interrupt the block at the n-th place within the context's code where Python looks at signals.
+
+    It does when a function begins and when a call into C has returned. The beginning of `__exit__` and `pop`
+    is left out: nothing can be guarded before it has begun.
+
+    Yields:
+        Where it was; empty if the block has fewer places.
+    """
+    passed, pressed = itertools.count(), []
+
+    def look(frame: FrameType, event: str, argument: object) -> None:
+        file, function = Path(frame.f_code.co_filename).name, frame.f_code.co_name
+        if file not in ("resources.py", "cuda_python.py", "pycuda.py") or event not in ("call", "c_return"):
+            return
+        if event == "call" and function in ("__exit__", "pop"):
+            return
+        if next(passed) == place:
+            pressed.append(f"{file} {function} {event} {argument}")
+            raise KeyboardInterrupt
+
+    sys.setprofile(look)
+    try:
+        yield pressed
+    finally:
+        sys.setprofile(None)
 
 
 @pytest.fixture(autouse=True)
@@ -199,16 +230,13 @@ class EmulatedContract(contract.CudaContract):  # type: ignore[misc,name-defined
             with pytest.raises(DeviceError, match="invalid argument"):
                 stream.copy_to_host(host.array, memory.address)
 
-    def test_what_no_array_or_stream_is_refused(self, driver: Driver, stream: Stream) -> None:
-        with (
-            driver.allocate(8) as memory,
-            pytest.raises(InputError, match="are a list, expected a NumPy array"),
-        ):
-            stream.copy_to_device(memory.address, [1, 2])  # type: ignore[arg-type]
-        closed = driver.stream()
-        closed.close()
-        with pytest.raises(DeviceError, match="this stream was closed; make a new one"):
-            closed.handle  # noqa: B018
+    def test_memory_that_cannot_be_mapped(self) -> None:
+        configure("maps", 0)
+        with self.make() as driver:
+            assert not driver.device.maps_host_memory
+            with pytest.raises(DeviceError, match=r"cannot map .*GpuOptions\(zero_copy=False\)"):
+                driver.allocate_host(8, mapped=True)
+            driver.allocate_host(8).close()
 
     def test_nothing_works_after_a_sticky_error(self) -> None:
         driver = self.make()
@@ -243,6 +271,19 @@ class EmulatedContract(contract.CudaContract):  # type: ignore[misc,name-defined
         assert count("holders") == 0
         emulator.emulator_reset()  # CUDA frees with the process what it did not let us free
 
+    def test_other_code_destroys_the_context(self) -> None:
+        driver = self.make()
+        made = driver.stream(), driver.allocate(8), driver.allocate_host(8), driver.event()
+        configure("primary contexts", 0)  # as cudaDeviceReset does
+        for use in (made[0].synchronize, made[3].synchronize, driver.synchronize, driver.stream):
+            with pytest.raises(ContextLost, match=r"201\); other code .* \(cudaDeviceReset\).*isolate"):
+                use()
+        for resource in (*made, driver):
+            resource.close()
+        assert not any(driver.live.values())
+        assert count("depth") == 0
+        emulator.emulator_reset()
+
     def test_an_error_that_comes_to_light_while_freeing(self) -> None:
         with self.make() as driver, driver.stream() as stream:
             with driver.allocate(8) as memory, driver.allocate_host(8) as host:
@@ -259,18 +300,43 @@ class EmulatedContract(contract.CudaContract):  # type: ignore[misc,name-defined
         ):
             stream.synchronize()
 
-    def test_only_the_loss_of_the_context_is_forgiven(self, driver: Driver) -> None:
+    def test_only_the_loss_of_the_context_is_forgiven(self) -> None:
         if self.name == "pycuda":
             pytest.skip("pycuda prints what fails while it frees, and tells nobody")
-        event = driver.event()
-        with (
-            failing("cuEventDestroy", 1),
-            pytest.raises(DeviceError, match="cuEventDestroy failed: invalid argument"),
-        ):
+        with self.make() as driver:
+            event = driver.event()
+            with (
+                failing("cuEventDestroy", 1),
+                pytest.raises(DeviceError, match="cuEventDestroy failed: invalid argument"),
+            ):
+                event.close()
             event.close()
-        event.close()
-        assert driver.live["event"] == 0
-        configure("event", 0)
+            assert driver.live["event"] == count("event") == 1, "it is still there"
+        emulator.emulator_reset()
+
+    def test_ctrl_c_leaves_the_context_as_it_was(self, driver: Driver) -> None:
+        current, place, finished = driver.current(), 0, False
+        while not finished:
+            with pressing_ctrl_c(place) as pressed, suppress(KeyboardInterrupt), current:
+                pass
+            assert (count("depth"), count("holders")) == (0, 1), pressed
+            assert driver.live == dict.fromkeys(KINDS, 0)
+            with self.make() as other, other.current():  # of the same GPU, and another holder
+                assert (count("depth"), count("holders")) == (1, 2), pressed
+                driver.memory()
+            place, finished = place + 1, not pressed
+        assert place > 8
+
+    def test_ctrl_c_where_it_is_current_already(self, driver: Driver) -> None:
+        place, finished = 0, False
+        while not finished:
+            with driver.current():
+                with pressing_ctrl_c(place) as pressed, suppress(KeyboardInterrupt), driver.current():
+                    pass
+                assert count("depth") == 1, pressed
+            assert count("depth") == 0, pressed
+            place, finished = place + 1, not pressed
+        assert place > 1
 
 
 class TestCudaPython(EmulatedContract):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import starmap
 from typing import Any
 
 from pixelrt.cuda.driver import CudaDriver
@@ -93,10 +94,25 @@ class _CudaPython:
         )
 
     def push(self) -> None:
-        self._call(self._cuda.cuCtxPushCurrent, self._primary)
+        answers: list[Any] = []
+        try:
+            # one step for Python, with no place between the call and its answer where Ctrl-C could come
+            answers.extend(map(self._cuda.cuCtxPushCurrent, [self._primary]))
+            self._check("cuCtxPushCurrent", answers[0][0])
+        except BaseException:
+            if answers and not int(answers[0][0]):
+                self._call(self._cuda.cuCtxPopCurrent)
+            raise
 
     def pop(self) -> None:
-        self._call(self._cuda.cuCtxPopCurrent)
+        answers: list[Any] = []
+        try:
+            answers.extend(starmap(self._cuda.cuCtxPopCurrent, [()]))
+            self._check("cuCtxPopCurrent", answers[0][0])
+        except KeyboardInterrupt:
+            if not answers:
+                self._call(self._cuda.cuCtxPopCurrent)
+            raise
 
     def release(self) -> None:
         self._call(self._cuda.cuDevicePrimaryCtxRelease, self._gpu)

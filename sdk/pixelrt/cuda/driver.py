@@ -161,7 +161,10 @@ class CudaHostMemory(Owned):
     def __init__(self, context: Context, library: Library, size_bytes: int, mapped: bool) -> None:
         _check_size(size_bytes)
         if mapped and not library.device.maps_host_memory:
-            raise DeviceError(f"{library.device.name} cannot map host memory; allocate it with mapped=False")
+            raise DeviceError(
+                f"{library.device.name} cannot map host memory, so frames must be copied: "
+                "GpuOptions(zero_copy=False)"
+            )
         with context:
             handle, self._address, self._device_address = library.allocate_host(size_bytes, mapped)
         self._size_bytes = size_bytes

@@ -9,6 +9,7 @@ import ctypes
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import starmap
 from typing import Any
 
 import numpy as np
@@ -86,23 +87,44 @@ class _PyCuda:
         )
 
     def push(self) -> None:
-        with self._checked():
-            self._primary.push()
+        pushed: list[None] = []
+        try:
+            with self._checked():
+                # one step for Python, with no place between the call and its note where Ctrl-C could come
+                pushed.extend(starmap(self._primary.push, [()]))
+        except BaseException:
+            if pushed:
+                self._cuda.Context.pop()
+            raise
 
     def pop(self) -> None:
-        with self._checked():
-            self._cuda.Context.pop()
+        popped: list[None] = []
+        try:
+            with self._checked():
+                popped.extend(starmap(self._cuda.Context.pop, [()]))
+        except KeyboardInterrupt:
+            if not popped:
+                self._cuda.Context.pop()
+            raise
 
     def release(self) -> None:
         # detach leaves the context on the stack of the thread that calls it, so that thread must end
-        thread = threading.Thread(target=self._detach, name="pixelrt-pycuda-release")
+        problems: list[DeviceError] = []
+        thread = threading.Thread(target=self._detach, args=[problems], name="pixelrt-pycuda-release")
         thread.start()
         thread.join()
+        if problems:
+            raise problems[0]
 
-    def _detach(self) -> None:
-        self._primary.push()
-        self._primary.detach()
-        _let_go(self._primary)
+    def _detach(self, problems: list[DeviceError]) -> None:
+        try:
+            with self._checked():
+                self._primary.push()
+                self._primary.detach()
+        except DeviceError as problem:  # its destructor would only fail again, and print it
+            problems.append(problem)
+        else:
+            _let_go(self._primary)
 
     def allocate(self, size_bytes: int) -> tuple[Any, int]:
         with self._checked():

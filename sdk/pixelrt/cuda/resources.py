@@ -27,11 +27,11 @@ class PrimaryContext(Protocol):
     """The context of a GPU, as a library offers it."""
 
     def push(self) -> None:
-        """Put it on top of the contexts of this thread."""
+        """Put it on top of the contexts of this thread; not if Ctrl-C comes in between."""
         ...
 
     def pop(self) -> None:
-        """Take it off again."""
+        """Take it off again; even if Ctrl-C comes in between."""
         ...
 
     def release(self) -> None:
@@ -74,13 +74,17 @@ class Context:
             self._holders[holder] = kind
 
     def drop(self, holder: object) -> None:
-        """Keep it no longer, and give it up if nobody else does."""
+        """Keep it no longer, and give it up if nobody else does. Nothing happens if it was not kept."""
         with self._lock:
-            del self._holders[holder]
+            self._holders.pop(holder, None)
             last = not self._holders and not self._released
             self._released |= last
-        if last:
+        if not last:
+            return
+        try:
             self._primary.release()
+        except (ContextLost, DeviceLost) as problem:
+            _LOG.debug("not given up, since CUDA is lost: %s", problem)
 
     @property
     def live(self) -> dict[str, int]:
@@ -91,15 +95,17 @@ class Context:
 
     def __enter__(self) -> None:
         stack = _ENTERED.stack
-        if not stack or stack[-1] is not self:
-            place = (threading.get_ident(), len(stack))
-            self.hold(place)
-            try:
+        depth = len(stack)
+        try:
+            stack.append(self)
+            if depth == 0 or stack[depth - 1] is not self:
+                self.hold(_place(depth))
                 self._primary.push()
-            except BaseException:
-                self.drop(place)
-                raise
-        stack.append(self)
+        except BaseException:  # Ctrl-C too, which may come after any call
+            del stack[depth:]
+            if depth == 0 or stack[-1] is not self:
+                self.drop(_place(depth))
+            raise
 
     def __exit__(
         self,
@@ -108,25 +114,38 @@ class Context:
         trace: TracebackType | None,
     ) -> None:
         stack = _ENTERED.stack
-        stack.pop()
-        if not stack or stack[-1] is not self:
+        if stack[-2:-1] == [self]:
+            del stack[-1]
+            return
+        try:
+            self._primary.pop()
+        finally:
+            del stack[-1]
             try:
-                self._primary.pop()
-            finally:
-                self.drop((threading.get_ident(), len(stack)))
+                self.drop(_place(len(stack)))
+            except KeyboardInterrupt:
+                self.drop(_place(len(stack)))
+                raise
 
     def free(self, holder: object, handle: Any, free: Callable[[Any], None]) -> None:
         """Free something that holds this context, and let it go.
 
         When CUDA works no more in this process there is nothing left to free: that is logged and no error.
+
+        Raises:
+            DeviceError: If CUDA refuses. It stays in `live`, since it is still there.
         """
         try:
             with self:
                 free(handle)
         except (ContextLost, DeviceLost) as problem:
             _LOG.debug("not freed, since CUDA is lost: %s", problem)
-        finally:
-            self.drop(holder)
+        self.drop(holder)
+
+
+def _place(depth: int) -> tuple[int, int]:
+    """Who holds the context that this thread has entered at a depth of its stack."""
+    return threading.get_ident(), depth
 
 
 class Owned(Closing):

@@ -92,24 +92,28 @@ STATUSES: dict[int, Status] = {status.code: status for status in _TABLE}
 _BY_TEXT = {status.text: status for status in _TABLE}
 
 _CONTEXT_LOST = frozenset(
-    {4, 226, 700, 702, 709, 710, 714, 715, 716, 717, 718, 719, 721, 810, 911, 999},
+    {3, 4, 201, 226, 700, 702, 709, 710, 714, 715, 716, 717, 718, 719, 721, 810, 911, 999},
 )
 """`cuda.h` says of most: "leaves the process in an inconsistent state and any further CUDA work will return
 the same error. To continue using CUDA, the process must be terminated and relaunched". 710: "the context
 cannot be used anymore, and must be destroyed", and the primary context cannot be while others hold it.
-709: somebody destroyed it (cudaDeviceReset). 4: the process ends. 999: an internal failure of the driver."""
+3, 201, 709: CUDA worked and the context was current, so other code took it away (cudaDeviceReset). 4: the
+process ends. 999: an internal failure of the driver."""
 
 _DEVICE_LOST = frozenset({46, 100, 101, 214, 220})
 """46, 100 and 101 mean it only where the GPU worked before."""
 
+_TAKEN_AWAY = "other code of this process destroyed the CUDA context (cudaDeviceReset)"
 _HINTS: dict[int, str] = {
     1: "an address, a size or a stream that does not belong together was given",
     2: "free memory on the GPU (other processes: nvidia-smi), use a smaller batch, or fewer slots",
+    3: _TAKEN_AWAY,
     34: "a stub of the CUDA toolkit is loaded instead of the driver: take its folder out of LD_LIBRARY_PATH",
     46: "another process may hold it exclusively; see: nvidia-smi",
-    201: "the CUDA context of this process was destroyed or replaced by other code; restart the process",
+    201: _TAKEN_AWAY,
     400: "it was closed, or belongs to another GPU",
     600: "wait for it first",
+    709: _TAKEN_AWAY,
     801: "this GPU or driver does not offer it",
     802: "start the driver's services (nvidia-persistenced, nvidia-fabricmanager), or restart the machine",
     803: "the driver was updated while it was loaded: restart the machine",
@@ -140,7 +144,8 @@ def error_of(call: str, status: Status, *, opening: bool = False) -> DeviceError
     code = status.code
     said = f"{call} failed: {status.text or 'no text'} ({status.name or 'CUresult'} {code})"
     if code in _CONTEXT_LOST and not opening:
-        return ContextLost(f"{said}; {_HINT_CONTEXT_LOST}")
+        cause = f"{_HINTS[code]}; " if code in _HINTS else ""
+        return ContextLost(f"{said}; {cause}{_HINT_CONTEXT_LOST}")
     if code in _DEVICE_LOST and not opening:
         return DeviceLost(f"{said}; {_HINT_DEVICE_LOST}")
     kind = OutOfMemory if code == 2 else DeviceError

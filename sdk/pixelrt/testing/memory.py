@@ -107,10 +107,12 @@ class Memory:
         """The bytes, in one row, of an array that is copied from or to.
 
         Raises:
-            InputError: If it is not contiguous uint8.
+            InputError: If it is no array of contiguous uint8, or empty.
             DeviceError: If it does not lie inside one block of host memory that is not freed.
         """
-        if array.dtype != np.uint8 or not array.flags.c_contiguous:
+        if not isinstance(array, np.ndarray):
+            raise InputError(f"the host's side of a copy is a {type(array).__name__}, expected a NumPy array")
+        if not array.size or array.dtype != np.uint8 or not array.flags.c_contiguous:
             raise InputError(
                 f"the host's side of a copy is {array.dtype}{list(array.shape)} with strides "
                 f"{array.strides}, expected contiguous uint8"

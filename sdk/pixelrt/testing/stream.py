@@ -28,7 +28,7 @@ class FakeStream(Resource):
             super().__init__(gpu)
         self.gpu = gpu
         self.closed = False
-        self.handle = handle
+        self._handle = handle
         self.priority = priority
         self._tail: tuple[Operation, ...] = ()
         self._capture: Capture | None = None
@@ -36,19 +36,25 @@ class FakeStream(Resource):
         self._node: int | None = None
         gpu.streams[handle] = self
 
+    @property
+    def handle(self) -> int:
+        """A number for it; see `Stream.handle`."""
+        self.check_open()
+        return self._handle
+
     def copy_to_device(self, target: int, source: Bytes) -> None:
         """Copy page-locked bytes up; see `Stream.copy_to_device`."""
         with self._use("copy_to_device"):
-            memory = self.gpu.memory
-            self._put_copy("up", memory.on_device(target, source.size), memory.page_locked(source))
+            given = self.gpu.memory.page_locked(source)
+            self._put_copy("up", self.gpu.memory.on_device(target, given.size), given)
 
     def copy_to_host(self, target: Bytes, source: int) -> None:
         """Copy down into page-locked bytes; see `Stream.copy_to_host`."""
         with self._use("copy_to_host"):
-            if not target.flags.writeable:
+            filled = self.gpu.memory.page_locked(target)
+            if not filled.flags.writeable:
                 raise InputError("bytes to copy to are read-only, expected an array that can be written")
-            memory = self.gpu.memory
-            self._put_copy("down", memory.page_locked(target), memory.on_device(source, target.size))
+            self._put_copy("down", filled, self.gpu.memory.on_device(source, filled.size))
 
     def copy_on_device(self, target: int, source: int, size_bytes: int) -> None:
         """Copy on the GPU; see `Stream.copy_on_device`."""
@@ -161,11 +167,11 @@ class FakeStream(Resource):
 
     def close(self) -> None:
         """Let go of it; its work is done all the same. CUDA's default stream stays."""
-        if self.handle:
+        if self._handle:
             super().close()
 
     def _free(self) -> None:
-        self.gpu.streams.pop(self.handle, None)
+        self.gpu.streams.pop(self._handle, None)
 
     @contextmanager
     def _use(self, name: str, *, in_capture: bool = True) -> Iterator[None]:

@@ -54,7 +54,7 @@ static struct stream *streams;
 static address_t next_address = 0xD00000000000;
 static int initialized, sticky, fail_code;
 static char fail_function[64];
-static long total_bytes = 1 << 28, delay_us = 300, num_devices = 1, integrated = 0;
+static long total_bytes = 1 << 28, delay_us = 300, num_devices = 1, integrated = 0, maps = 1;
 static long used, live_events, live_graphs, live_templates, misused;
 static __thread struct context *stack[DEPTH];
 static __thread int depth;
@@ -542,8 +542,9 @@ int cuDeviceGetAttribute(int *value, int attribute, int device)
 {
     ENTER(0);
     switch (attribute) {
+    case 16: *value = 16; return 0; /* multiprocessors */
     case 18: *value = integrated; return 0;
-    case 19: *value = 1; return 0; /* maps host memory */
+    case 19: *value = maps; return 0;
     case 75: *value = 8; return 0; /* compute capability */
     case 76: *value = 7; return 0;
     default: return INVALID_VALUE;
@@ -687,6 +688,8 @@ void emulator_set(const char *what, long value)
     if (!strcmp(what, "delay_us")) delay_us = value;
     if (!strcmp(what, "devices")) num_devices = value;
     if (!strcmp(what, "integrated")) integrated = value;
+    if (!strcmp(what, "maps")) maps = value;
+    if (!strcmp(what, "primary contexts")) for (int i = 0; i < DEVICES; i++) contexts[i].holders = value;
 }
 
 /* As a new process would find it. */
@@ -698,7 +701,7 @@ void emulator_reset(void)
     blocks = NULL, streams = NULL;
     used = live_events = live_graphs = live_templates = misused = 0;
     sticky = 0, fail_function[0] = 0;
-    total_bytes = 1 << 28, delay_us = 300, num_devices = 1, integrated = 0;
+    total_bytes = 1 << 28, delay_us = 300, num_devices = 1, integrated = 0, maps = 1;
     contexts[0].holders = contexts[1].holders = 0;
     pthread_cond_broadcast(&changed);
     pthread_mutex_unlock(&lock);
