@@ -20,6 +20,7 @@ from pixelrt.errors import (
     InputError,
     OutOfMemory,
 )
+from pixelrt.pipeline.buffers import PinnedFrames
 from pixelrt.pipeline.options import GpuOptions
 from pixelrt.pipeline.ring import Ring
 from pixelrt.pipeline.streams import Streams
@@ -528,6 +529,131 @@ class TestErrors:
         assert cuda.live == NOTHING
 
 
+class TestTightMemory:
+    def test_scratch_that_does_not_fit_ends_nothing(self) -> None:
+        """A larger frame that needs too much is refused, and the frames of before go on."""
+        cuda = FakeCuda(memory_bytes=40 << 10)
+        network = FakeNetwork(needs_context=True, scratch_bytes=lambda shapes: 16 * scratch(shapes))
+        ring, _ = make_ring(cuda, network, slots=2)
+        for repeat in range(3):
+            check(ring.submit(frame_of(3 + repeat)).result(), 3 + repeat)
+            with pytest.raises(OutOfMemory):
+                ring.submit(frame_of(9, (32, 32)))
+            for value in range(4):
+                check(ring.submit(frame_of(value)).result(), value)
+        ring.close()
+        assert cuda.live == NOTHING
+
+
+class TestInterrupted:
+    """Ctrl-C: whatever it interrupts, the next frame has its own mask."""
+
+    @pytest.mark.parametrize("number", range(1, 9))
+    def test_in_an_enqueue(self, cuda: FakeCuda, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The enqueues are those of two slots, and of captures."""
+        ring, _ = make_ring(cuda, slots=2)
+        calls = 0
+
+        def interrupted(original: Any) -> Any:
+            def enqueue(stream: Any) -> None:
+                nonlocal calls
+                calls += 1
+                if calls == number:
+                    raise KeyboardInterrupt
+                original(stream)
+
+            return enqueue
+
+        for slot in ring._slots:
+            monkeypatch.setattr(slot._binding, "enqueue", interrupted(slot._binding.enqueue))
+        seen = 0
+        for value in range(12):
+            try:
+                runs = [(v, ring.submit(frame_of(v))) for v in (value, value + 50)]
+            except KeyboardInterrupt:
+                seen += 1
+                continue
+            for sent, run in runs:
+                check(run.result(), sent)
+        assert seen == (calls >= number)
+        assert not ring.graphs.startswith("none")
+        ring.close()
+        assert cuda.live == NOTHING
+
+    def test_while_results_are_taken(self, cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:
+        ring, _ = make_ring(cuda, slots=1)
+        run = ring.submit(frame_of(7))
+        with monkeypatch.context() as patch:
+            patch.setattr(ring._slots[0], "results", lambda: (_ for _ in ()).throw(KeyboardInterrupt))
+            with pytest.raises(KeyboardInterrupt):
+                run.result()
+        check(ring.submit(frame_of(8)).result(), 8)
+        check(run.result(), 7)
+        ring.close()
+
+
+class TestCaptures:
+    def test_nothing_is_collected_meanwhile(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Garbage that frees memory of the GPU would spoil the capture."""
+        ring, _ = make_ring(FakeCuda(), slots=1)
+        enabled: list[bool] = []
+        binding = ring._slots[0]._binding
+        original = binding.enqueue
+
+        def enqueue(stream: Any) -> None:
+            enabled.append(gc.isenabled())
+            original(stream)
+
+        monkeypatch.setattr(binding, "enqueue", enqueue)
+        for value in range(3):
+            ring.submit(frame_of(value)).result()
+        assert enabled == [True, False]
+        assert gc.isenabled()
+        ring.close()
+
+    def test_are_not_part_of_the_times(self) -> None:
+        """Capturing takes host time, which passes before the run is measured."""
+        cuda = FakeCuda(order="lazy")
+        ring, _ = make_ring(cuda, FakeNetwork(compute_ms=1.5), slots=1)
+        for value in range(3):
+            run = ring.submit(frame_of(value))
+            run.result()
+            assert run.times is not None
+            assert run.times.compute_ms == pytest.approx(1.5)
+        assert ring.graphs == "1 captured"
+        ring.close()
+
+
+class TestWanted:
+    def test_outputs_that_are_not_wanted_are_not_copied(self, cuda: FakeCuda) -> None:
+        ring, _ = make_ring(cuda, graphs=False)
+        result = ring.submit(frame_of(9), outputs=["sum"]).result()
+        assert result.keys() == {"sum"}
+        kept = ring.submit(frame_of(9), outputs=["mask"], on_device=True).result()
+        assert kept.keys() == {"mask"}
+        check(ring.submit(frame_of(10)).result(), 10)
+        copies = [span for span in cuda.timeline if span.engine == "down"]
+        assert len(copies) == 3
+        ring.close()
+
+    def test_staging_is_no_upload(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Copying into page-locked memory is the host's time, not the bus's."""
+        cuda = FakeCuda(order="eager", copy_gb_per_s=1e-3)
+        ring, _ = make_ring(cuda, graphs=False)
+        original = PinnedFrames.find
+
+        def find(self: PinnedFrames, value: NDArray[Any]) -> Any:
+            cuda.pass_time(2.0)
+            return original(self, value)
+
+        monkeypatch.setattr(PinnedFrames, "find", find)
+        run = ring.submit(frame_of(1))
+        run.result()
+        assert run.times is not None
+        assert run.times.upload_ms == pytest.approx(4 * 6 * 3 / 1e-3 / 1e6)
+        ring.close()
+
+
 class TestOptions:
     @pytest.mark.parametrize(
         ("options", "message"),
@@ -536,6 +662,11 @@ class TestOptions:
             ({"slots": 2.5}, "slots is 2.5"),
             ({"driver": "cuda"}, "driver is 'cuda', expected one of cuda-python, pycuda"),
             ({"priority": "high"}, "priority is 'high'"),
+            ({"slots": True}, "slots is True, expected 1 to 16"),
+            ({"graphs": "no"}, "graphs is 'no', expected True or False"),
+            ({"blocking": 1}, "blocking is 1, expected True or False"),
+            ({"zero_copy": 0}, "zero_copy is 0, expected True, False or None"),
+            ({"dla_core": -1}, "dla_core is -1, expected 0 or more"),
         ],
     )
     def test_refused(self, options: dict[str, Any], message: str) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from typing import Any
 
 import numpy as np
@@ -60,6 +62,20 @@ class TestWarmUp:
             for channel in (0, 1, 2, 1):
                 assert (segmenter(frame_of(channel)).mask == channel).all()
             assert segmenter.session.graphs == f"{slots} captured"
+
+    def test_of_shared_memory(self) -> None:
+        """Frame buffers are read in place there, and so each has graphs of its own, captured in time."""
+        segmenter, _ = make_segmenter(FakeCuda(integrated=True), slots=2)
+        with segmenter:
+            buffers = [segmenter.frame_buffer(SIZE) for _ in range(3)]
+            segmenter.warm_up(SIZE, buffers)
+            before = segmenter.session.graphs
+            assert before == "8 captured"
+            for index in range(9):
+                buffers[index % 3][:] = frame_of(index % 3)
+                assert (segmenter(buffers[index % 3]).mask == index % 3).all()
+                assert (segmenter(frame_of(2)).mask == 2).all()
+            assert segmenter.session.graphs == before
 
     def test_on_the_cpu_too(self) -> None:
         with fake_segmenter(strongest, size=SIZE, classes=("a", "b", "c")) as segmenter:
@@ -142,6 +158,67 @@ class TestThreads:
         assert len(executors) == 4
         segmenter.close()
         assert not any(cuda.live.values())
+
+
+class TestBatches:
+    def test_are_no_larger_than_the_engine_takes(self) -> None:
+        segmenter, executors = make_segmenter(FakeCuda(), FakeNetwork(ranges={"batch": (1, 2)}))
+        with segmenter:
+            assert segmenter.session.largest_batch == 2
+            results = segmenter.batch([frame_of(index % 3) for index in range(5)])
+            for index, result in enumerate(results):
+                assert (result.mask == index % 3).all()
+            assert executors[0].num_runs == 3
+
+    def test_parts_overlap(self) -> None:
+        cuda = FakeCuda(order="lazy", copy_gb_per_s=1e-3)
+        network = FakeNetwork(ranges={"batch": (1, 1)}, compute_ms=0.4)
+        segmenter, _ = make_segmenter(cuda, network, graphs=False)
+        with segmenter:
+            segmenter.batch([frame_of(index) for index in (0, 1, 2)])
+            ups = [span for span in cuda.timeline if span.engine == "up"]
+            computes = [span for span in cuda.timeline if span.engine == "compute"]
+            assert ups[1].overlap_ms(computes[0]) > 0
+
+
+class TestFreeing:
+    def test_a_closed_session_keeps_neither_network_nor_driver(self) -> None:
+        cuda = FakeCuda()
+        segmenter, executors = make_segmenter(cuda)
+        gone, driver = weakref.ref(executors.pop()), weakref.ref(cuda)
+        clone = segmenter.clone()
+        executors.clear()
+        del cuda
+        segmenter.close()
+        gc.collect()
+        assert gone() is None
+        assert driver() is not None
+        clone.close()
+        gc.collect()
+        assert driver() is None
+
+    def test_garbage_waits_and_frees(self) -> None:
+        cuda = FakeCuda(order="lazy")
+        segmenter, executors = make_segmenter(cuda, FakeNetwork(needs_context=True))
+        segmenter.submit(frame_of(0))
+        executor = executors.pop()
+        del segmenter
+        gc.collect()
+        assert executor.num_runs == 1
+        assert executor.closed
+        assert not any(cuda.live.values())
+
+
+class TestColourOrder:
+    @pytest.mark.parametrize("opencv", [True, False])
+    def test_is_changed_for_three_channels(self, opencv: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("pixelrt.segmentation._has_opencv", lambda: opencv)
+        segmenter, _ = make_segmenter(FakeCuda())
+        swapped = Segmenter(segmenter.bundle, segmenter.session, "bgr")
+        for strided in (frame_of(0), np.repeat(frame_of(0), 2, axis=1)[:, ::2]):
+            assert (swapped(strided).mask == 2).all()
+            assert (strided == frame_of(0)).all()
+        swapped.close()
 
 
 class TestInterrupted:

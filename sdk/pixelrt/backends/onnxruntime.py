@@ -48,15 +48,15 @@ class ONNXRuntimeBackend:
 
     def unusable(self, device: Device, options: OpenOptions | None = None) -> str:
         """Why it cannot run on this device; see `Backend`."""
+        index, driver = (options.device_index, options.gpu.driver) if options else (0, None)
+        if device == "cuda" and (reason := unavailable(driver, index)):
+            return reason
         try:
             library = _library()
         except MissingDependency as problem:
             return str(problem)
         if device == "cpu":
             return ""
-        index, driver = (options.device_index, options.gpu.driver) if options else (0, None)
-        if reason := unavailable(driver, index):
-            return reason
         if _CUDA not in library.get_available_providers():
             return (
                 f"ONNX Runtime {library.__version__} here has no CUDA provider; in its place: "

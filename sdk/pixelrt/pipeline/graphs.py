@@ -68,23 +68,23 @@ class Graphs:
             ContextLost, DeviceLost: If CUDA is of no more use. A refused capture raises nothing: the run is
                 then enqueued.
         """
-        graph = self._graph(key, enqueue, stream) if self._policy.enabled else None
-        if graph is None:
+        if not self._policy.enabled:
             return enqueue
-        return lambda: graph.launch(stream)
+        if key not in self._graphs:
+            return lambda: self._first_time(key, enqueue)
+        graph = self._graph(key, enqueue, stream)
+        return enqueue if graph is None else lambda: graph.launch(stream)
 
     def _graph(self, key: Hashable, enqueue: Callable[[], None], stream: Stream) -> Graph | None:
-        if key not in self._graphs:
-            self._remember(key)
-            return None
         self._graphs.move_to_end(key)
         graph = self._graphs[key]
         if graph is None:
-            graph = self._capture(enqueue, stream)
-            self._graphs[key] = graph
+            graph = self._graphs[key] = self._capture(enqueue, stream)
         return graph
 
-    def _remember(self, key: Hashable) -> None:
+    def _first_time(self, key: Hashable, enqueue: Callable[[], None]) -> None:
+        """Enqueue a run, and remember that it went well: only then may it be captured."""
+        enqueue()
         self._graphs[key] = None
         while len(self._graphs) > _MOST_GRAPHS:
             _, oldest = self._graphs.popitem(last=False)
