@@ -84,20 +84,21 @@ def add_parser(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure, print, and write the JSON if asked for."""
-    bundle = Bundle.open(arguments.bundle)
+    bundle, options = Bundle.open(arguments.bundle), machine_options(arguments)
     file = None if arguments.json in (None, "-") else Path(arguments.json)
     if file is not None:
         temporary_for(file)  # found out before the measurement, not after it
     before = load()
     if before.busy:
         complain(f"warning: {_busy_text(before)}")
-    segmenter, measured = _measure(bundle, arguments)
+    segmenter, measured = _measure(bundle, arguments, options)
     with segmenter:
         info = segmenter.session.info
         checks = [
             check
             for check in bundle.manifest.gate.checks
             if (check.backend, check.precision) == (info.backend, info.precision)
+            and info.device.startswith(check.device)
         ]
         report = {
             "command": ["pixelrt", *sys.argv[1:]],
@@ -120,10 +121,12 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _measure(bundle: Bundle, arguments: argparse.Namespace) -> tuple[Segmenter, Measurement]:
+def _measure(
+    bundle: Bundle, arguments: argparse.Namespace, options: dict[str, Any]
+) -> tuple[Segmenter, Measurement]:
     frames = _frames(arguments.size, bundle.manifest.preprocess.channels)
     began = time.perf_counter()
-    segmenter = load_segmenter(bundle, **machine_options(arguments))
+    segmenter = load_segmenter(bundle, **options)
     loaded = time.perf_counter()
     segmenter(frames[0])
     first = time.perf_counter()
