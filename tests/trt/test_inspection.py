@@ -2,24 +2,39 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import tensorrt_rtx as trt
+from fake_tensorrt import Machine, engine_file, fake_library
 
 from pixelrt.bundle import Bundle
 from pixelrt.cli import main
 from pixelrt.errors import BuildError, PixelRTError
 from pixelrt.manifest import Artifact, Tensor
-from pixelrt.trt import BuildOptions, EngineFacts, ShapeRange, build_bundle, examine_engine, refit
+from pixelrt.testing import FakeCuda
+from pixelrt.trt import (
+    LOCAL,
+    BuildOptions,
+    EngineFacts,
+    ShapeRange,
+    build_bundle,
+    examine_engine,
+    process,
+    refit,
+    worker,
+)
 from pixelrt.trt.building import BuiltEngine
+from pixelrt.trt.gpu import LocalGpu
 from pixelrt.trt.inspection import describe
 from pixelrt.trt.library import Library
+from pixelrt.trt.protocol import MODEL, Outcome, Request
 
 MakeBundle = Callable[..., Bundle]
 SM86 = BuildOptions(flavour="tensorrt_rtx", targets=("sm86",))
@@ -205,8 +220,7 @@ class TestInspect:
         capsys: pytest.CaptureFixture[str],
     ) -> None:
         """An engine is native code."""
-        loaded: list[bytes] = []
-        monkeypatch.setattr("pixelrt.cli.inspect.examine_engine", lambda content, _: loaded.append(content))
+        loaded = self.loading(monkeypatch)
         copy = Path(shutil.copy(engine, tmp_path / "copy.engine"))
         assert main(["inspect", str(copy)]) == 0
         assert loaded == []
@@ -224,7 +238,7 @@ class TestInspect:
     ) -> None:
         told = [layer("{ForeignNode[conv1...conv9]}", "DLA", "Half"), *LAYERS]
         facts = describe(LIBRARY, FakeEngine(told))
-        monkeypatch.setattr("pixelrt.cli.inspect.examine_engine", lambda *_: facts)
+        monkeypatch.setattr("pixelrt.cli.inspect.examine_engine", lambda *_, **__: facts)
         copy = Path(shutil.copy(engine, tmp_path / "copy.engine"))
         assert main(["inspect", str(copy), "--load"]) == 0
         out = " ".join(capsys.readouterr().out.split())
@@ -242,6 +256,141 @@ class TestInspect:
             assert part in out, out
         assert main(["inspect", str(copy), "--load", "--json"]) == 0
         assert json.loads(capsys.readouterr().out)["loaded"]["layers"]["fp16"] == 3
+
+    def test_what_was_checked_is_what_is_loaded(self, engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Not what lies there a moment later."""
+        loaded, content, read = self.loading(monkeypatch), engine.read_bytes(), Bundle.read
+
+        def read_and_change(bundle: Bundle, artifact: Artifact) -> bytes:
+            checked = read(bundle, artifact)
+            engine.write_bytes(checked[:-1] + b"x")
+            return checked
+
+        monkeypatch.setattr(Bundle, "read", read_and_change)
+        assert main(["inspect", str(engine)]) == 0
+        assert engine.read_bytes() != content
+        assert [call[0] for call in loaded] == [content]
+
+    @pytest.mark.parametrize(
+        ("options", "keywords", "text"),
+        [
+            ({}, {"trust_host_code": False, "dla_core": None}, "which alone can load it runs on"),
+            (
+                {"versionCompatible": True},
+                {"trust_host_code": True, "dla_core": None},
+                "which can load it, and so can newer ones up to the next major version",
+            ),
+            (
+                {"versionCompatible": True, "excludeLeanRuntime": True},
+                {"trust_host_code": False, "dla_core": None},
+                "which can load it, and so can newer ones",
+            ),
+            ({"useDLACore": 0}, {"trust_host_code": False, "dla_core": 0}, "which alone can load it runs on"),
+        ],
+    )
+    def test_how_it_was_built_is_taken_into_account(
+        self,
+        engine: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+        options: dict[str, Any],
+        keywords: dict[str, Any],
+        text: str,
+    ) -> None:
+        manifest = Bundle.open(engine.parent).manifest
+        entry = dataclasses.replace(manifest.artifacts[-1], options=options)
+        changed = dataclasses.replace(manifest, artifacts=(*manifest.artifacts[:-1], entry))
+        (engine.parent / "manifest.json").write_text(changed.to_json())
+        loaded = self.loading(monkeypatch)
+        assert main(["inspect", str(engine)]) == 0
+        assert [call[1] for call in loaded] == [keywords]
+        assert text in " ".join(capsys.readouterr().out.split())
+
+    def test_a_stranger_that_shall_be_loaded(
+        self,
+        engine: Path,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        """Nobody knows how it was built, and who says --load has been told that it is code."""
+        loaded = self.loading(monkeypatch)
+        copy = Path(shutil.copy(engine, tmp_path / "copy.engine"))
+        assert main(["inspect", str(copy), "--load"]) == 0
+        assert loaded == [(copy.read_bytes(), {"trust_host_code": True, "dla_core": None})]
+        assert "which alone can load it runs on" in " ".join(capsys.readouterr().out.split())
+
+    def test_the_header_of_the_regular_tensorrt_does_not_tell_who_can_load_it(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        file = tmp_path / "some.engine"
+        file.write_bytes(b"ftrt" + bytes(20) + bytes((10, 3, 0, 26)) + bytes(100))
+        assert main(["inspect", str(file)]) == 0
+        out = " ".join(capsys.readouterr().out.split())
+        assert "TensorRT 10.3.0.26, which alone can load it, unless it was built with --versionComp" in out
+
+    def loading(self, monkeypatch: pytest.MonkeyPatch) -> list[tuple[bytes, dict[str, Any]]]:
+        """What is loaded from now on, and how."""
+        loaded: list[tuple[bytes, dict[str, Any]]] = []
+        facts = describe(LIBRARY, FakeEngine(LAYERS))
+
+        def examine(content: bytes, _: str, **keywords: Any) -> EngineFacts:
+            loaded.append((content, keywords))
+            return facts
+
+        monkeypatch.setattr("pixelrt.cli.inspect.examine_engine", examine)
+        return loaded
+
+
+class TestWorker:
+    """What the child process lets TensorRT load, here in this one."""
+
+    @pytest.fixture
+    def machine(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
+        machine = Machine(FakeCuda())
+        facts = describe(LIBRARY, FakeEngine(LAYERS))
+        monkeypatch.setattr(worker, "load_library", lambda _: fake_library(machine))
+        monkeypatch.setattr(worker, "local_gpu", lambda: LocalGpu("RTX 3090", "sm86"))
+        monkeypatch.setattr(worker, "describe", lambda *_, **__: facts)
+        with machine.cuda.current():  # the child has its first GPU's without asking
+            yield machine
+
+    def request(self, **changes: Any) -> Request:
+        options = BuildOptions(flavour="tensorrt", targets=(LOCAL,), **changes)
+        return dataclasses.replace(options.request("build", {}), action="inspect")
+
+    @pytest.mark.parametrize("core", [None, 1])
+    @pytest.mark.parametrize("compatible", [False, True])
+    def test_an_engine_to_inspect(
+        self, machine: Machine, tmp_path: Path, core: int | None, compatible: bool
+    ) -> None:
+        (tmp_path / MODEL).write_bytes(engine_file())
+        request = self.request(dla_core=core, version_compatible=compatible)
+        speaker: Any = SimpleNamespace(report=lambda *_: None)
+        assert worker._answer(request, tmp_path, speaker).facts is not None
+        assert machine.host_code_allowed == [compatible]
+        assert machine.dla_core == (-1 if core is None else core)
+
+    @pytest.mark.parametrize("core", [None, 1])
+    def test_an_engine_that_was_just_built(self, machine: Machine, core: int | None) -> None:
+        request = self.request(dla_core=core)
+        facts, silence = worker._examined(fake_library(machine), memoryview(engine_file()), request)
+        assert facts is not None and silence == ""
+        assert machine.host_code_allowed == [True]
+        assert machine.dla_core == (-1 if core is None else core)
+
+    def test_what_is_asked_of_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        asked: list[Request] = []
+
+        def run(request: Request, *_: Any) -> tuple[Outcome, bytes]:
+            asked.append(request)
+            return Outcome(version="10.3.0", facts=describe(LIBRARY, FakeEngine(LAYERS))), b""
+
+        monkeypatch.setattr(process, "run", run)
+        examine_engine(b"", "tensorrt")
+        examine_engine(b"", "tensorrt", trust_host_code=True, dla_core=1)
+        found = [(request.options.version_compatible, request.options.dla_core) for request in asked]
+        assert found == [(False, None), (True, 1)]
 
 
 class FakeRefit:

@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -290,8 +291,9 @@ def _onnx(path: Path, *, as_json: bool) -> int:
 
 def _engine(path: Path, *, load: bool, as_json: bool) -> int:
     header = inspect_engine(path)
-    known, problem, stranger = _entry(path)
-    facts, silence = _facts(path, header.flavour, load=load or (known is not None and not problem))
+    place = _entry(path)
+    known, problem = place.known, place.problem
+    facts, silence = _facts(path, place, header.flavour, load=load)
     if as_json:
         plain = {
             "kind": "engine",
@@ -299,40 +301,59 @@ def _engine(path: Path, *, load: bool, as_json: bool) -> int:
             **dataclasses.asdict(header),
             "manifest": dataclasses.asdict(known) if known else None,
             "problem": problem,
-            "note": stranger,
+            "note": place.note,
             "loaded": dataclasses.asdict(facts) if facts else None,
             "not_loaded": silence,
         }
         say(json.dumps(plain, indent=2))
     else:
         say(styled(f"Engine {path}", "bold"))
-        in_bundle = _entry_pairs(known, problem) if known else [("bundle", stranger or _NO_BUNDLE)]
-        say_pairs([*_header_pairs(header), *in_bundle, *_facts_pairs(facts, silence)])
+        in_bundle = _entry_pairs(known, problem) if known else [("bundle", place.note or _NO_BUNDLE)]
+        say_pairs([*_header_pairs(header, known), *in_bundle, *_facts_pairs(facts, silence)])
         if facts:
             _show_facts(facts)
     return PixelRTError.exit_code if problem else 0
 
 
-def _header_pairs(header: EngineHeader) -> list[tuple[str, str]]:
+def _header_pairs(header: EngineHeader, known: Artifact | None) -> list[tuple[str, str]]:
     targets = " ".join(header.targets) or "the kind of GPU it was built on; it does not say which"
     return [
-        ("built by", f"{FLAVOURS[header.flavour]} {header.version}, which alone can load it"),
+        ("built by", f"{FLAVOURS[header.flavour]} {header.version}, {_loaders(header, known)}"),
         ("runs on", targets),
         ("size", size_text(header.size_bytes)),
     ]
 
 
-def _facts(path: Path, flavour: Flavour, *, load: bool) -> tuple[EngineFacts | None, str]:
+def _loaders(header: EngineHeader, known: Artifact | None) -> str:
+    """Which versions can load it; the header of the regular TensorRT's engines does not tell."""
+    if known and known.options.get("versionCompatible"):
+        return "which can load it, and so can newer ones up to the next major version"
+    if known or header.flavour == "tensorrt_rtx":
+        return "which alone can load it"
+    return "which alone can load it, unless it was built with --versionCompatible"
+
+
+def _facts(path: Path, place: _Place, flavour: Flavour, *, load: bool) -> tuple[EngineFacts | None, str]:
     """What the engine says of itself once it is loaded, or why it is not."""
-    if not load:
+    vouched = place.content is not None
+    if not vouched and not load:
         return (
             None,
             "that runs code which is in it, and no bundle vouches for it; --load does it all the same",
         )
+    built_with = place.known.options if place.known else {}
+    core = built_with.get("useDLACore")
+    brings_code = bool(built_with.get("versionCompatible")) and not built_with.get("excludeLeanRuntime")
     try:
-        return examine_engine(path.read_bytes(), flavour), ""
+        facts = examine_engine(
+            path.read_bytes() if place.content is None else place.content,
+            flavour,
+            trust_host_code=not vouched or brings_code,
+            dla_core=core if isinstance(core, int) else None,
+        )
     except PixelRTError as problem:
         return None, str(problem)
+    return facts, ""
 
 
 def _facts_pairs(facts: EngineFacts | None, silence: str) -> list[tuple[str, str]]:
@@ -367,16 +388,34 @@ def _show_facts(facts: EngineFacts) -> None:
         say_table(("input", *KINDS), rows)
 
 
-def _entry(path: Path) -> tuple[Artifact | None, str, str]:
-    """What the bundle around an engine says of it, what is wrong with it, and why there is no bundle."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Place:
+    """Where an engine lies."""
+
+    known: Artifact | None = None
+    """What the bundle around it says of it."""
+    content: bytes | None = None
+    """The very bytes that the bundle vouches for; None if it does not."""
+    problem: str = ""
+    """What is wrong with it."""
+    note: str = ""
+    """Why there is no bundle."""
+
+
+def _entry(path: Path) -> _Place:
     if not (path.parent / MANIFEST).is_file():
-        return None, "", ""
+        return _Place()
     try:
         bundle = Bundle.open(path.parent)
     except BundleError as problem:  # anybody may call a file manifest.json
-        return None, "", f"in none: the {MANIFEST} beside it is none of PixelRT's, or damaged ({problem})"
-    found = next((entry for entry in bundle.manifest.artifacts if entry.file == path.name), None)
-    return found, _problem(bundle, found) if found else "", ""
+        return _Place(note=f"in none: the {MANIFEST} beside it is none of PixelRT's, or damaged ({problem})")
+    known = next((entry for entry in bundle.manifest.artifacts if entry.file == path.name), None)
+    if known is None:
+        return _Place()
+    try:
+        return _Place(known=known, content=bundle.read(known))
+    except BundleError as problem:
+        return _Place(known=known, problem=str(problem))
 
 
 def _entry_pairs(known: Artifact, problem: str) -> list[tuple[str, str]]:

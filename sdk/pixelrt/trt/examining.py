@@ -9,7 +9,9 @@ from pixelrt.trt.options import EngineOptions
 from pixelrt.trt.protocol import EngineFacts, Request
 
 
-def examine_engine(content: bytes, flavour: Flavour) -> EngineFacts:
+def examine_engine(
+    content: bytes, flavour: Flavour, *, trust_host_code: bool = False, dla_core: int | None = None
+) -> EngineFacts:
     """Load an engine and ask it.
 
     Loading an engine runs native code that is in it: only for engines whose origin is known.
@@ -17,6 +19,8 @@ def examine_engine(content: bytes, flavour: Flavour) -> EngineFacts:
     Args:
         content: The engine.
         flavour: The TensorRT that built it.
+        trust_host_code: Allow an engine of a version compatible build to bring its own runtime.
+        dla_core: The accelerator of a Jetson that it was built for; None for the GPU alone.
 
     Raises:
         MissingDependency: If that TensorRT is not installed.
@@ -31,7 +35,7 @@ def examine_engine(content: bytes, flavour: Flavour) -> EngineFacts:
         device_index=0,
         verbose=False,
         profile={},
-        options=EngineOptions(),
+        options=EngineOptions(version_compatible=trust_host_code, dla_core=dla_core),
         timing_cache=False,
     )
     outcome, _ = process.run(request, content, None)

@@ -46,7 +46,8 @@ class EngineHeader:
 
     flavour: Flavour
     version: str
-    """Version of the TensorRT that built it, and that alone can load it."""
+    """Version of the TensorRT that built it. It alone can load it, unless the engine was built for newer
+    ones too, which the header does not say."""
     targets: tuple[str, ...]
     """GPUs that it was built for; empty for the regular TensorRT, whose engines do not say."""
     size_bytes: int

@@ -102,6 +102,8 @@ class Outcome:
     """Compute capabilities of the engine."""
     gpu: str = ""
     """Name of the GPU that a local engine was tuned on."""
+    multiprocessors: int = 0
+    """How many that GPU has."""
     facts: EngineFacts | None = None
     """What the engine says of itself, if it could be loaded here."""
     silence: str = ""

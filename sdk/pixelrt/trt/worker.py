@@ -69,8 +69,8 @@ def _answer(request: Request, folder: Path, speaker: _Speaker) -> Outcome:
     speaker.report("Loading TensorRT", 1, 1)
     content = (folder / MODEL).read_bytes()
     if request.action == "inspect":
-        loaded = load_engine(library, content, "the engine")
-        return Outcome(version=library.version, facts=describe(library, loaded.engine))
+        facts = _facts(library, content, request, trust_host_code=request.options.version_compatible)
+        return Outcome(version=library.version, facts=facts)
     speaker.report("Parsing the ONNX", 0, 1)
     parsed, problems = parse(library, content)
     speaker.report("Parsing the ONNX", 1, 1)
@@ -106,12 +106,13 @@ def _built(
         raise BuildError(f"the engine has {plan.nbytes} bytes, {written} of them could be written")
     if cache is not None:
         cache.store()
+    facts, silence = _examined(library, content, request)
     accelerated = request.options.dla_core is not None
-    facts, silence = _examined(library, content, request.targets, accelerated=accelerated)
     return dataclasses.replace(
         outcome,
         targets=request.targets if gpu is None else (gpu.target,),
         gpu="" if gpu is None else gpu.name,
+        multiprocessors=0 if gpu is None else gpu.multiprocessors,
         facts=facts,
         silence=silence,
         unfit=tuple(layers_without_accelerator(parsed.network, config)) if accelerated else (),
@@ -122,18 +123,21 @@ def _built(
     )
 
 
-def _examined(
-    library: Library, content: memoryview, targets: tuple[str, ...], *, accelerated: bool
-) -> tuple[EngineFacts | None, str]:
+def _examined(library: Library, content: memoryview, request: Request) -> tuple[EngineFacts | None, str]:
     """What a new engine says of itself, or why it cannot be asked here. A build does not fail for that."""
     try:
         gpu = local_gpu()
-        if targets != (LOCAL,) and gpu.target not in targets:
+        if request.targets != (LOCAL,) and gpu.target not in request.targets:
             return None, f"it is not for the GPU of this machine ({gpu.target})"
-        loaded = load_engine(library, bytes(content), "the engine", trust_host_code=True)
-        return describe(library, loaded.engine, accelerated=accelerated), ""
+        return _facts(library, bytes(content), request, trust_host_code=True), ""
     except PixelRTError as problem:
         return None, str(problem)
+
+
+def _facts(library: Library, content: bytes, request: Request, *, trust_host_code: bool) -> EngineFacts:
+    core = request.options.dla_core
+    loaded = load_engine(library, content, "the engine", trust_host_code=trust_host_code, dla_core=core)
+    return describe(library, loaded.engine, accelerated=core is not None)
 
 
 class _Speaker(logging.Handler):
