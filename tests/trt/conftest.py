@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable
@@ -83,6 +85,19 @@ def workers() -> WaitFor:
         return found
 
     return find
+
+
+@pytest.fixture(scope="session")
+def small_driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a libcuda.so.1 that tells of one Jetson Orin, for LD_LIBRARY_PATH of child processes."""
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None:
+        pytest.skip("no C compiler")
+    folder = tmp_path_factory.mktemp("driver")
+    source = Path(__file__).with_name("small_driver.c")
+    command = [compiler, "-Wall", "-Werror", "-shared", "-fPIC", "-o", str(folder / "libcuda.so.1")]
+    subprocess.run([*command, str(source)], check=True)
+    return folder
 
 
 @pytest.fixture

@@ -7,8 +7,12 @@ import dataclasses
 import hashlib
 import importlib.util
 import logging
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -23,6 +27,8 @@ from pixelrt.trt import (
     LOCAL,
     RTX_TARGETS,
     BuildOptions,
+    BuiltEngine,
+    Profile,
     ShapeRange,
     build_bundle,
     build_engine,
@@ -36,12 +42,14 @@ from pixelrt.trt.builder import _set_targets, build_plan, configure
 from pixelrt.trt.gpu import local_gpu
 from pixelrt.trt.library import explain, load_library
 from pixelrt.trt.network import parse
+from pixelrt.trt.protocol import Request
 
 MakeBundle = Callable[..., Bundle]
 MakeModel = Callable[..., bytes]
 VERSION = str(tensorrt_rtx.__version__)
 SM86 = BuildOptions(flavour="tensorrt_rtx", targets=("sm86",))
 FIXED = (1, 4, 32, 48)
+HAS_GPU = Path("/dev/nvidiactl").exists()
 NO_PLUGIN = "unknown, and there is no plugin of that name"
 
 
@@ -343,10 +351,32 @@ class TestTargets:
         try:
             ctypes.CDLL("libcuda.so.1")
         except OSError:
-            with pytest.raises(DeviceError, match="no NVIDIA driver here"):
+            with pytest.raises(DeviceError, match=r"no NVIDIA driver here .*--gpus all .*or build on the"):
                 local_gpu()
         else:
             assert local_gpu().target.startswith("sm")
+
+    def test_what_the_driver_tells(self, small_driver: Path) -> None:
+        """One door to the driver: the same refusals as where a GPU is opened."""
+        program = (
+            "from pixelrt.errors import DeviceError\n"
+            "from pixelrt.trt.gpu import local_gpu\n"
+            "print(local_gpu())\n"
+            "try:\n"
+            "    local_gpu(1)\n"
+            "except DeviceError as problem:\n"
+            "    print(problem)\n"
+        )
+        done = subprocess.run(
+            [sys.executable, "-W", "error", "-c", program],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={**os.environ, "LD_LIBRARY_PATH": str(small_driver)},
+        )
+        told, refused = done.stdout.splitlines()
+        assert told == "LocalGpu(name='Orin', target='sm87', multiprocessors=8)"
+        assert refused.startswith("no GPU with index 1: there is one, index 0; see: nvidia-smi")
 
 
 def test_targets_that_tensorrt_does_not_take_are_not_passed_over(bundle: Bundle) -> None:
@@ -381,11 +411,61 @@ class TestLocal:
         portable = ("sm80", "sm86", "sm89", "sm120", "sm121", "newer than sm121")
         assert inspect_engine(tmp_path / "x.engine").targets == portable
 
-    @pytest.mark.skipif(Path("/dev/nvidiactl").exists(), reason="there is a GPU")
+    @pytest.mark.skipif(HAS_GPU, reason="there is a GPU")
     def test_without_a_gpu(self, bundle: Bundle) -> None:
         request = SM86.request("build", profile_of(bundle.manifest))
         with pytest.raises(DeviceError, match="no NVIDIA driver here"):
             process.run(dataclasses.replace(request, targets=(LOCAL,)), bundle.read(bundle.model), None)
+
+    @pytest.mark.skipif(HAS_GPU, reason="there is a GPU, and its driver is not for this one")
+    def test_what_it_was_tuned_on_is_recorded(
+        self, bundle: Bundle, small_driver: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("LD_LIBRARY_PATH", str(small_driver))
+        options = LocalOptions(flavour="tensorrt_rtx", targets=("sm86",), timing_cache=False)
+        engine = build_engine(bundle.read(bundle.model), profile_of(bundle.manifest), options)
+        assert engine.targets == ("sm87",)
+        found = {name: engine.options.get(name) for name in ("gpu", "multiprocessors", "platform")}
+        machine = os.uname().machine
+        assert found == {"gpu": "Orin", "multiprocessors": 8, "platform": f"linux-{machine}"}
+
+    def test_nothing_of_the_kind_with_named_targets(self, bundle: Bundle) -> None:
+        engine = build_engine(bundle.read(bundle.model), profile_of(bundle.manifest), SM86)
+        assert not {"gpu", "multiprocessors", "platform"} & engine.options.keys()
+
+
+class LocalOptions(BuildOptions):
+    """Lets TensorRT-RTX build as the regular TensorRT does."""
+
+    def request(self, action: Literal["build", "parse"], profile: Profile) -> Request:
+        return dataclasses.replace(BuildOptions.request(self, action, profile), targets=(LOCAL,))
+
+
+class TestNames:
+    """Engines that cannot take each other's place have names of their own."""
+
+    @pytest.mark.parametrize(
+        ("options", "name"),
+        [
+            ({}, "tensorrt-10.3.0-sm87.engine"),
+            ({"useDLACore": 0, "allowGPUFallback": True}, "tensorrt-10.3.0-sm87-dla0.engine"),
+            ({"useDLACore": 1}, "tensorrt-10.3.0-sm87-dla1.engine"),
+            ({"stripWeights": True}, "tensorrt-10.3.0-sm87-stripped.engine"),
+            ({"stripWeights": True, "useDLACore": 1}, "tensorrt-10.3.0-sm87-dla1-stripped.engine"),
+        ],
+    )
+    def test_file(self, options: dict[str, str | int | float | bool], name: str) -> None:
+        engine = BuiltEngine(
+            content=b"",
+            flavour="tensorrt",
+            version="10.3.0",
+            targets=("sm87",),
+            seconds=1,
+            options=options,
+            inputs=(),
+            outputs=(),
+        )
+        assert engine.file_name == engine.artifact.file == name
 
 
 class TestReports:

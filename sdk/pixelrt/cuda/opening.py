@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from pixelrt.cuda.protocol import Driver
 from pixelrt.cuda.status import STATUSES, Status, error_of
 from pixelrt.errors import DeviceError, InputError, MissingDependency
+
+if TYPE_CHECKING:  # it needs numpy, and asking the driver does not
+    from pixelrt.cuda.protocol import Driver
 
 DriverName = Literal["cuda-python", "pycuda"]
 
@@ -86,12 +88,7 @@ def check_index(index: int) -> None:
     Raises:
         DeviceError: If there is no driver, or no such GPU; with the number of those that there are.
     """
-    count = count_devices()
-    if not 0 <= index < count:
-        raise DeviceError(
-            f"no GPU with index {index}: there {'is one, index 0' if count == 1 else f'are {count}'}; "
-            "see: nvidia-smi --list-gpus, and the environment variable CUDA_VISIBLE_DEVICES"
-        )
+    DriverLibrary().check_index(index)
 
 
 def count_devices() -> int:
@@ -100,21 +97,55 @@ def count_devices() -> int:
     Raises:
         DeviceError: If there is no NVIDIA driver, or it does not work.
     """
-    try:
-        driver = ctypes.CDLL("libcuda.so.1")
-    except OSError as problem:
-        raise DeviceError(
-            "no NVIDIA driver here (libcuda.so.1 cannot be loaded): install it if this machine has an NVIDIA "
-            "GPU, start a container with --gpus all (on a Jetson --runtime nvidia), or use device='cpu'"
-        ) from problem
-    count = ctypes.c_int()
-    for call, code in (
-        ("cuInit", driver.cuInit(0)),
-        ("cuDeviceGetCount", driver.cuDeviceGetCount(ctypes.byref(count))),
-    ):
+    return DriverLibrary().count_devices()
+
+
+class DriverLibrary:
+    """The NVIDIA driver itself, for questions that need no library. No context is made."""
+
+    def __init__(self, otherwise: str = "use device='cpu'") -> None:
+        """Load and initialise it.
+
+        Args:
+            otherwise: What to do where there is none and none can be had, for the message.
+
+        Raises:
+            DeviceError: If there is no NVIDIA driver, or it does not work.
+        """
+        try:
+            self._library = ctypes.CDLL("libcuda.so.1")
+        except OSError as problem:
+            raise DeviceError(
+                "no NVIDIA driver here (libcuda.so.1 cannot be loaded): install it if this machine has an "
+                "NVIDIA GPU, start a container with --gpus all (on a Jetson --runtime nvidia), or "
+                f"{otherwise}"
+            ) from problem
+        self.call("cuInit", 0)
+
+    def call(self, function: str, *arguments: Any) -> None:
+        """Call a function of the driver's API that leaves contexts alone.
+
+        Raises:
+            DeviceError: If it answers anything but success.
+        """
+        code = getattr(self._library, function)(*arguments)
         if code:
-            raise error_of(call, STATUSES.get(code, Status(code, "", "")), opening=True)
-    return count.value
+            raise error_of(function, STATUSES.get(code, Status(code, "", "")), opening=True)
+
+    def count_devices(self) -> int:
+        """How many GPUs this process sees."""
+        count = ctypes.c_int()
+        self.call("cuDeviceGetCount", ctypes.byref(count))
+        return count.value
+
+    def check_index(self, index: int) -> None:
+        """Refuse a GPU that is not there; see the function of that name."""
+        count = self.count_devices()
+        if not 0 <= index < count:
+            raise DeviceError(
+                f"no GPU with index {index}: there {'is one, index 0' if count == 1 else f'are {count}'}; "
+                "see: nvidia-smi --list-gpus, and the environment variable CUDA_VISIBLE_DEVICES"
+            )
 
 
 def _exists(module: str) -> bool:

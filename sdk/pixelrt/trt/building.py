@@ -11,6 +11,7 @@ from pixelrt.bundle import Bundle
 from pixelrt.errors import BuildError, InputError, MissingDependency
 from pixelrt.manifest import Artifact, Tensor
 from pixelrt.trt import process
+from pixelrt.trt.gpu import platform_name
 from pixelrt.trt.library import FLAVOURS, Flavour
 from pixelrt.trt.network import NodeProblem, differences, named_axes
 from pixelrt.trt.options import EngineOptions, check_flavour, engine_options
@@ -84,8 +85,13 @@ class BuiltEngine:
 
     @property
     def file_name(self) -> str:
-        """Its name in a bundle: flavour, version, targets."""
-        return f"{self.flavour}-{self.version}-{'-'.join(self.targets)}.engine"
+        """Its name in a bundle: flavour, version, targets, and what keeps others from taking its place."""
+        parts = [self.flavour, self.version, *self.targets]
+        if "useDLACore" in self.options:
+            parts.append(f"dla{self.options['useDLACore']}")
+        if self.options.get("stripWeights"):
+            parts.append("stripped")
+        return f"{'-'.join(parts)}.engine"
 
     @property
     def artifact(self) -> Artifact:
@@ -148,8 +154,12 @@ def build_engine(
     told: dict[str, str | int | float | bool] = {**profile_options(profile), **options.told}
     if outcome.timing_cache:
         told["timingCache"] = True
-    if outcome.gpu:
-        told["gpu"] = outcome.gpu
+    if outcome.gpu:  # a local engine: what it was tuned on
+        told |= {
+            "gpu": outcome.gpu,
+            "multiprocessors": outcome.multiprocessors,
+            "platform": platform_name(),
+        }
     return BuiltEngine(
         content=content,
         flavour=options.flavour,
@@ -185,7 +195,8 @@ def build_bundle(
     Each engine is added as soon as it is built: what was added before an error or Ctrl-C is whole and stays.
 
     Args:
-        bundle: Gets the engines; one for the same flavour, version and targets is replaced.
+        bundle: Gets the engines; one of the same file name is replaced: flavour, version, targets,
+            accelerator, and whether it is stripped.
         options: How.
         profile: The shapes; those of the manifest's axes if left out.
         together: Whether to build one engine for all targets.
@@ -209,7 +220,7 @@ def build_bundle(
             engine = build_engine(
                 content, profile, dataclasses.replace(options, targets=targets), _prefixed(progress, name)
             )
-            _check_interface(bundle, engine)
+            check_interface(bundle, engine)
             bundle = bundle.add_engine(engine.content, _counted(bundle, engine.artifact))
         except BuildError as problem:
             failures[name] = problem
@@ -231,7 +242,12 @@ def _counted(bundle: Bundle, artifact: Artifact) -> Artifact:
     return dataclasses.replace(artifact, layers=bundle.manifest.precision.layers, layers_from="onnx")
 
 
-def _check_interface(bundle: Bundle, engine: BuiltEngine) -> None:
+def check_interface(bundle: Bundle, engine: BuiltEngine) -> None:
+    """Refuse an engine whose inputs and outputs are not those of its bundle.
+
+    Raises:
+        BuildError: If they are others; with the differences.
+    """
     wrong = differences(bundle.manifest.inputs, engine.inputs)
     wrong += differences(bundle.manifest.outputs, engine.outputs)
     if wrong:

@@ -41,10 +41,9 @@ from pixelrt.errors import BuildError, BundleError, InputError
 from pixelrt.manifest import SCHEMA as MANIFEST_SCHEMA
 from pixelrt.manifest import Artifact
 from pixelrt.strict import decode
-from pixelrt.trt.building import BuildOptions, BuiltEngine, build_engine
+from pixelrt.trt.building import BuildOptions, BuiltEngine, build_engine, check_interface
 from pixelrt.trt.gpu import LocalGpu
 from pixelrt.trt.library import FLAVOURS, Flavour
-from pixelrt.trt.network import differences
 from pixelrt.trt.process import Progress
 from pixelrt.trt.profiles import Profile, ShapeRange, profile_of
 from pixelrt.trt.targets import LOCAL
@@ -482,7 +481,7 @@ def _build(slot: _Slot, progress: Progress | None) -> CachedEngine:
 
 def _check_built(slot: _Slot, engine: BuiltEngine) -> None:
     """Never keep an engine under the name of another."""
-    key, manifest = slot.key, slot.bundle.manifest
+    key = slot.key
     if engine.version != key.version:
         raise BuildError(
             f"the engine was built by {FLAVOURS[key.flavour]} {engine.version}, and {key.version} is loaded "
@@ -496,12 +495,7 @@ def _check_built(slot: _Slot, engine: BuiltEngine) -> None:
             f"the engine was built for {built_for} and {expected} was expected; TensorRT builds for the "
             "first GPU that it sees, and CUDA_VISIBLE_DEVICES chooses that"
         )
-    wrong = differences(manifest.inputs, engine.inputs) + differences(manifest.outputs, engine.outputs)
-    if wrong:
-        raise BuildError(
-            f"the engine's inputs and outputs are not those of {slot.bundle.path}: {'; '.join(wrong)}; "
-            "export the bundle again"
-        )
+    check_interface(slot.bundle, engine)
 
 
 def _keep(slot: _Slot, engine: BuiltEngine) -> CachedEngine:

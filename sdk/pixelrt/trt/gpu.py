@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import platform
+import sys
 from dataclasses import dataclass
 
-from pixelrt.errors import DeviceError
+from pixelrt.cuda.opening import DriverLibrary
 
 _MULTIPROCESSORS, _MAJOR, _MINOR = 16, 75, 76
 """CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT, _COMPUTE_CAPABILITY_MAJOR and _MINOR, of CUDA's driver API."""
@@ -29,23 +31,18 @@ def local_gpu(index: int = 0) -> LocalGpu:
     Raises:
         DeviceError: If there is no driver, or no such GPU.
     """
-    try:
-        driver = ctypes.CDLL("libcuda.so.1")
-    except OSError as problem:
-        raise DeviceError(
-            "no NVIDIA driver here (libcuda.so.1 cannot be loaded): the regular TensorRT builds on the "
-            "machine that runs the engine; engines for GeForce and RTX cards are built anywhere with "
-            "TensorRT-RTX"
-        ) from problem
+    driver = DriverLibrary(
+        "build on the machine that runs the engine; engines for GeForce and RTX cards are built anywhere "
+        "with TensorRT-RTX"
+    )
+    driver.check_index(index)
     device = ctypes.c_int()
     name = ctypes.create_string_buffer(_NAME_BYTES)
     values = {attribute: ctypes.c_int() for attribute in (_MULTIPROCESSORS, _MAJOR, _MINOR)}
-    _check(driver, "cuInit", driver.cuInit(0))
-    _check(driver, "cuDeviceGet", driver.cuDeviceGet(ctypes.byref(device), index))
-    _check(driver, "cuDeviceGetName", driver.cuDeviceGetName(name, _NAME_BYTES, device))
+    driver.call("cuDeviceGet", ctypes.byref(device), index)
+    driver.call("cuDeviceGetName", name, _NAME_BYTES, device)
     for attribute, value in values.items():
-        code = driver.cuDeviceGetAttribute(ctypes.byref(value), attribute, device)
-        _check(driver, "cuDeviceGetAttribute", code)
+        driver.call("cuDeviceGetAttribute", ctypes.byref(value), attribute, device)
     return LocalGpu(
         name=name.value.decode(errors="replace"),
         target=f"sm{values[_MAJOR].value}{values[_MINOR].value}",
@@ -53,9 +50,6 @@ def local_gpu(index: int = 0) -> LocalGpu:
     )
 
 
-def _check(driver: ctypes.CDLL, call: str, code: int) -> None:
-    if code:
-        text = ctypes.c_char_p()
-        driver.cuGetErrorString(code, ctypes.byref(text))
-        said = text.value.decode(errors="replace") if text.value else "unknown"
-        raise DeviceError(f"the NVIDIA driver answers {call} with error {code} ({said}); see: nvidia-smi")
+def platform_name() -> str:
+    """Operating system and processor, `linux-aarch64`: engines of the regular TensorRT run on no other."""
+    return f"{sys.platform}-{platform.machine()}"
