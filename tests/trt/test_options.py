@@ -112,7 +112,10 @@ class TestTensorRTRTX:
                 {"dla_core": 0},
                 "^TensorRT-RTX .* finds no deep learning accelerator here, .*--useDLACore=0; J",
             ),
-            ({"timing_cache": "x.cache"}, "^TensorRT-RTX .* has no --timingCacheFile: .*no-ops"),
+            (
+                {"timing_cache": "x.cache"},
+                "^TensorRT-RTX .* has no --timingCacheFile: its timing cache is without effect.*out$",
+            ),
             ({"timing_cache": "/nowhere/x.cache"}, "there is no folder /nowhere; make it first"),
         ],
     )
@@ -121,13 +124,16 @@ class TestTensorRTRTX:
         bundle: Bundle,
         tmp_path: Path,
         monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
         changes: dict[str, Any],
         message: str,
     ) -> None:
+        caplog.set_level("DEBUG", "pixelrt.trt")
         monkeypatch.chdir(tmp_path)
         with pytest.raises(BuildError, match=message) as caught:
             build_bundle(bundle, dataclasses.replace(SM86, targets=("sm86", "sm89"), **changes))
         assert str(caught.value).count("\n") == 0, "what holds for every target is said once"
+        assert [record for record in caplog.records if record.levelname in ("WARNING", "ERROR")] == []
         assert [entry.kind for entry in Bundle.open(bundle.path).manifest.artifacts] == ["onnx"]
         assert list(tmp_path.glob("*.cache")) == []
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.util
 import logging
 import re
+import threading
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
@@ -51,6 +54,24 @@ class Library:
     def take_warnings(self) -> list[str]:
         """The warnings logged for this thread since its last call."""
         return self.warnings.take()
+
+    def take_messages(self) -> list[str]:
+        """Both, the errors first."""
+        return [*self.take_problems(), *self.take_warnings()]
+
+    @contextlib.contextmanager
+    def quietly(self) -> Iterator[None]:
+        """Keep errors and warnings of this thread out of the log: the caller takes them and tells of them."""
+        caller = threading.get_ident()
+
+        def passes(record: logging.LogRecord) -> bool:
+            return record.levelno < logging.WARNING or record.thread != caller
+
+        _LOG.addFilter(passes)
+        try:
+            yield
+        finally:
+            _LOG.removeFilter(passes)
 
     def make(self, kind: Any, *arguments: Any) -> Any:
         """Make one of TensorRT's objects.

@@ -72,11 +72,13 @@ def _set(library: Library, config: Any, attribute: str, value: Any, option: str)
     """Set a property that returns nothing; what holds, and what TensorRT said, tells whether it was taken."""
     if not hasattr(type(config), attribute):
         raise BuildError(f"{library.title} has no {option}: its configuration has no {attribute}")
-    library.take_problems()
-    library.take_warnings()
-    setattr(config, attribute, value)
-    said = [*library.take_problems(), *library.take_warnings()]
-    taken = getattr(config, attribute)
+    library.take_messages()
+    with library.quietly():
+        setattr(config, attribute, value)
+        said = library.take_messages()
+        taken = getattr(config, attribute)
+        repeated = library.take_messages()
+    said = said or repeated
     if taken != value:
         reason = f": {explain(said)}" if said else ""
         held = getattr(taken, "name", taken)

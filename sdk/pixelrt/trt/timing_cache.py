@@ -25,6 +25,9 @@ OPTION = "--timingCacheFile"
 _LOG = logging.getLogger("pixelrt.trt")
 _NO_EFFECT = "no-op"
 """What TensorRT-RTX says of its timing cache, in a DeprecationWarning and nowhere else."""
+_WITHOUT_EFFECT = (
+    "its timing cache is without effect, since it times nothing when it builds; leave the file out"
+)
 
 
 def default_file(library: Library, gpu: LocalGpu) -> Path:
@@ -86,7 +89,7 @@ class TimingCache:
             return None
         cache, reason = _load(library, config, file)
         if cache is None:
-            level = logging.DEBUG if _NO_EFFECT in reason else logging.WARNING
+            level = logging.DEBUG if reason == _WITHOUT_EFFECT else logging.WARNING
             _LOG.log(level, "no timing cache, so all kernels are timed anew: %s", reason)
             return None
         return cls(library, config, file, cache)
@@ -104,9 +107,9 @@ class TimingCache:
         others = _read(self.file)
         theirs = self.config.create_timing_cache(others) if others else None
         if theirs is not None and not cache.combine(theirs, False):
-            reason = explain(_take_messages(self.library))
+            reason = explain(self.library.take_messages())
             _LOG.info("the timing cache that was there is of no use here and is replaced: %s", reason)
-        _take_messages(self.library)
+        self.library.take_messages()
         return bytes(self.library.check(cache.serialize(), "to serialise its timing cache"))
 
 
@@ -114,7 +117,7 @@ def _load(library: Library, config: Any, file: Path) -> tuple[Any, str]:
     """A cache that TensorRT took, new if the file is of no use to it; or None and why not."""
     content = _read(file)
     cache, reason = _offer(library, config, content)
-    if cache is None and content and _NO_EFFECT not in reason:
+    if cache is None and content and reason != _WITHOUT_EFFECT:
         _LOG.warning(
             "timing cache %s is damaged, or of another GPU or TensorRT (%s); a new one is started",
             file,
@@ -135,24 +138,19 @@ def _read(file: Path) -> bytes:
 
 
 def _offer(library: Library, config: Any, content: bytes) -> tuple[Any, str]:
-    _take_messages(library)
+    library.take_messages()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         cache = config.create_timing_cache(content)
         taken = cache is not None and config.set_timing_cache(cache, False)
         taken = taken and not (content and _is_fresh(config, cache, content))
-    without_effect = next((str(item.message) for item in caught if _NO_EFFECT in str(item.message)), "")
-    said = _take_messages(library)
-    if taken and not without_effect:
-        return cache, ""
-    return None, without_effect or explain(said)
+    said = library.take_messages()
+    if any(_NO_EFFECT in str(item.message) for item in caught):
+        return None, _WITHOUT_EFFECT
+    return (cache, "") if taken else (None, explain(said))
 
 
 def _is_fresh(config: Any, cache: Any, content: bytes) -> bool:
     """Whether TensorRT made a new cache because it could not read `content`: it returns one all the same."""
     empty_bytes = len(bytes(config.create_timing_cache(b"").serialize()))
     return len(content) > empty_bytes >= len(bytes(cache.serialize()))
-
-
-def _take_messages(library: Library) -> list[str]:
-    return [*library.take_problems(), *library.take_warnings()]
