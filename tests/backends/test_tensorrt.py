@@ -5,23 +5,43 @@ The library is a stand-in that computes on a fake GPU; its names are checked aga
 
 from __future__ import annotations
 
+import ast
 import dataclasses
+import enum
+import gc
 import inspect
+import itertools
+import json
 import logging
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import fake_tensorrt
 import numpy as np
+import onnxruntime
 import pytest
 import tensorrt_rtx
-from fake_tensorrt import Machine, engine_file, fake_library
+from fake_tensorrt import (
+    VERSIONS,
+    ExecutionContextAllocationStrategy,
+    Kind,
+    Machine,
+    Network,
+    engine_file,
+    fake_library,
+)
+from numpy.typing import NDArray
+from session_contract import SessionContract, in_threads
 
 import pixelrt.backends.tensorrt as backend
+from pixelrt.backends.base import SessionInfo
+from pixelrt.backends.gpu_session import GpuSession, Origin
 from pixelrt.bundle import Bundle, sha256
+from pixelrt.cuda.protocol import Driver
 from pixelrt.errors import (
     BuildError,
+    ContextLost,
     DeviceError,
     EngineRefused,
     ExecutionFailed,
@@ -32,12 +52,16 @@ from pixelrt.errors import (
 )
 from pixelrt.manifest import Artifact, Axis, Manifest, Tensor
 from pixelrt.pipeline.options import GpuOptions
+from pixelrt.pipeline.streams import Streams
 from pixelrt.segmentation import Segmenter, load
+from pixelrt.self_test.tiny import tiny_bundle
 from pixelrt.session import SessionOptions, choices
+from pixelrt.tensors import TensorSpec
 from pixelrt.testing import FakeCuda, fake_segmenter
+from pixelrt.trt import engine as engine_module
 from pixelrt.trt.cache import CachedEngine
 from pixelrt.trt.choosing import EngineChoice, Installed, choose_engine
-from pixelrt.trt.engine import load_engine
+from pixelrt.trt.engine import TensorRTExecutor, load_engine
 from pixelrt.trt.gpu import LocalGpu
 
 GPU = LocalGpu("RTX 3090", "sm86")
@@ -126,13 +150,31 @@ class TestChoice:
         assert self.choose(engine, gpu=LocalGpu("T4", "sm75")).artifact is None
 
 
+KINDS: list[Kind] = ["10.3", "10.13", "rtx"]
+CUDAS: dict[str, dict[str, Any]] = {
+    "lazy": {"order": "lazy"},
+    "eager": {"order": "eager"},
+    "random": {"order": "random", "seed": 5},
+    "random on a Jetson": {"order": "random", "seed": 6, "integrated": True},
+    "lazy on a Jetson": {"order": "lazy", "integrated": True},
+}
+"""When a fake GPU does its work, and whether it works in the host's memory."""
+
+
 @pytest.fixture
-def machine() -> Machine:
-    return Machine(FakeCuda(order="eager"))
+def cuda() -> FakeCuda:
+    return FakeCuda(order="lazy")
+
+
+@pytest.fixture
+def machine(cuda: FakeCuda) -> Iterator[Machine]:
+    machine = Machine(cuda)
+    yield machine
+    assert machine.mistakes == []
 
 
 class TestLoading:
-    @pytest.mark.parametrize("rtx", [False, True])
+    @pytest.mark.parametrize("kind", ["10.3", "rtx"])
     @pytest.mark.parametrize(
         ("content", "error", "message"),
         [
@@ -143,10 +185,10 @@ class TestLoading:
         ],
     )
     def test_each_refusal_is_an_error_of_its_own(
-        self, machine: Machine, rtx: bool, content: bytes, error: type[Exception], message: str
+        self, machine: Machine, kind: Kind, content: bytes, error: type[Exception], message: str
     ) -> None:
-        with pytest.raises(error, match=message) as caught:
-            load_engine(fake_library(machine, rtx=rtx), content, "road.engine")
+        with machine.cuda.current(), pytest.raises(error, match=message) as caught:
+            load_engine(fake_library(machine, kind), content, "road.engine")
         assert "road.engine" in str(caught.value)
 
     def test_the_real_library_without_a_gpu(self, make_bundle: Callable[..., Bundle]) -> None:
@@ -163,37 +205,253 @@ class TestLoading:
             load_engine(library, b"no engine at all", "none.engine")
 
 
-class TestStandIn:
-    """The stand-in has nothing that TensorRT has not."""
+def objects(machine: Machine, kind: Kind) -> dict[str, Any]:
+    """One of each of TensorRT's objects, by the names of their classes."""
+    library = fake_library(machine, kind)
+    runtime = library.trt.Runtime(machine)
+    engine = runtime.deserialize_cuda_engine(engine_file(VERSIONS[kind]))
+    found = {"Runtime": runtime, "ICudaEngine": engine}
+    strategy: Any = ExecutionContextAllocationStrategy.USER_MANAGED
+    if hasattr(engine, "create_runtime_config"):
+        found["IRuntimeConfig"] = strategy = engine.create_runtime_config()
+        strategy.set_execution_context_allocation_strategy(ExecutionContextAllocationStrategy.USER_MANAGED)
+    if kind == "rtx":
+        found["IRuntimeCache"] = strategy.create_runtime_cache()
+    found["IExecutionContext"] = engine.create_execution_context(strategy)
+    return dict(reversed(found.items()))  # a dict drops its first value first, and contexts must go first
 
-    @pytest.mark.parametrize(
-        "name",
-        [
-            *("Runtime", "ICudaEngine", "IExecutionContext", "IRuntimeConfig", "IRuntimeCache"),
-            *("TensorIOMode", "DataType", "ExecutionContextAllocationStrategy", "CudaGraphStrategy"),
-            *("DynamicShapesKernelSpecializationStrategy", "EngineValidity", "EngineInvalidityDiagnostics"),
-        ],
-    )
-    def test_names_are_real(self, name: str) -> None:
-        fake = {"Runtime": fake_tensorrt.RTXRuntime, "ICudaEngine": fake_tensorrt.RTXEngine}.get(
-            name, getattr(fake_tensorrt, name)
-        )
-        real = getattr(tensorrt_rtx, name)
-        own = {"version", "target", "engine"}  # what the stand-in's runtime is set to
-        public = {attribute for attribute, _ in inspect.getmembers(fake) if not attribute.startswith("_")}
-        instance = {
-            "active_optimization_profile",
-            "engine_host_code_allowed",
-            "cuda_graph_strategy",
-            "DLA_core",
+
+def real_names(kind: Kind) -> Callable[[str], set[str]]:
+    """The names that a class of the real library has; that of `` is the module."""
+    if kind == "rtx":
+        return lambda name: set(dir(getattr(tensorrt_rtx, name) if name else tensorrt_rtx))
+    known = json.loads((Path(__file__).parents[1] / "trt" / "tensorrt_api.json").read_text())["stubs"]
+    first, last = known.values()
+    classes = first if kind == "10.3" else last
+    return lambda name: set(classes[name])
+
+
+def public(thing: Any) -> set[str]:
+    return {name for name, _ in inspect.getmembers(thing) if not name.startswith("_")}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+class TestNames:
+    """The stand-in has nothing that TensorRT has not, and all that the code looks for."""
+
+    def test_objects(self, machine: Machine, kind: Kind) -> None:
+        real = real_names(kind)
+        with machine.cuda.current():
+            made = objects(machine, kind)
+            for name, thing in made.items():
+                assert {"Runtime": "DLA_core", "IExecutionContext": "execute_async_v3"}.get(
+                    name, ""
+                ) in public(thing) | {""}
+                assert public(thing) - real(name) == set(), name
+            del thing, made
+
+    def test_module(self, machine: Machine, kind: Kind) -> None:
+        real, module = real_names(kind), fake_library(machine, kind).trt
+        assert set(vars(module)) - real("") == set()
+        enumerations = [value for value in vars(module).values() if isinstance(value, enum.EnumMeta)]
+        assert len(enumerations) >= 2
+        for enumeration in enumerations:
+            assert set(enumeration.__members__) - real(enumeration.__name__) == set()
+
+    def test_what_is_looked_for(self, machine: Machine, kind: Kind) -> None:
+        """What `hasattr` asks for is there where the real library has it: no other path is taken."""
+        real, module = real_names(kind), fake_library(machine, kind).trt
+        classes = {
+            "trt": "",
+            "runtime": "Runtime",
+            "engine": "ICudaEngine",
+            "context": "IExecutionContext",
+            "_config": "IRuntimeConfig",
+            "config": "IRuntimeConfig",
         }
-        missing = {attribute for attribute in public - own if not hasattr(real, attribute)}
-        if not issubclass(fake, int):
-            assert not missing
-        assert all(hasattr(real, attribute) for attribute in instance if hasattr(fake, attribute))
+        with machine.cuda.current():
+            made = {"": module, **objects(machine, kind)}
+            looked_for = probes()
+            assert len(looked_for) > 6
+            for owner, name in looked_for:
+                kind_of_object = classes[owner]
+                if kind_of_object in made:
+                    assert hasattr(made[kind_of_object], name) == (name in real(kind_of_object)), name
+                else:
+                    assert kind_of_object == "IRuntimeConfig" and kind == "10.3"
+            made.pop("")
+            del made
 
 
-MakeSegmenter = Callable[..., Segmenter]
+def probes() -> set[tuple[str, str]]:
+    """What the code asks `hasattr` or `getattr` for: the variable, and the name."""
+    tree = ast.parse(Path(engine_module.__file__).read_text())
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    return {
+        (ast.unparse(call.args[0]).split(".")[-1], call.args[1].value)
+        for call in calls
+        if ast.unparse(call.func) in ("hasattr", "getattr") and isinstance(call.args[1], ast.Constant)
+    }
+
+
+class Bare:
+    """The stand-in without PixelRT, for what it must notice."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.cuda = machine.cuda
+        self.stream = self.cuda.stream()
+        self.runtime = fake_library(machine).trt.Runtime(machine)
+        self.engine = self.runtime.deserialize_cuda_engine(engine_file())
+        self.context = self.engine.create_execution_context(ExecutionContextAllocationStrategy.USER_MANAGED)
+        self.frame, self.mask, self.memory = (self.cuda.allocate(size) for size in (1200, 400, 4800))
+
+    def prepare(self, size: tuple[int, int] = (20, 20)) -> None:
+        assert self.context.set_input_shape("frame", (1, *size, 3))
+        assert self.context.update_device_memory_size_for_shapes() == size[0] * size[1] * 12
+        self.context.set_device_memory(self.memory.address, 4800)
+        assert self.context.set_tensor_address("frame", self.frame.address)
+        assert self.context.set_tensor_address("mask", self.mask.address)
+
+    def run(self) -> bool:
+        done: bool = self.context.execute_async_v3(self.stream.handle)
+        return done
+
+    def content(self) -> set[int]:
+        self.stream.synchronize()
+        return set(self.cuda.view(self.mask.address, 400).tolist())
+
+    def close(self) -> None:
+        self.context = None
+        self.engine = None
+        self.runtime = None
+
+
+@pytest.fixture
+def bare(cuda: FakeCuda) -> Iterator[tuple[Machine, Bare]]:
+    machine = Machine(cuda)
+    with cuda.current():
+        bare = Bare(machine)
+        yield machine, bare
+        bare.close()
+
+
+class TestStandIn:
+    """It notices what a real TensorRT would crash at, or compute something else."""
+
+    def test_works_in_its_stream(self, bare: tuple[Machine, Bare]) -> None:
+        machine, own = bare
+        own.prepare()
+        own.cuda.view(own.frame.address, 1200)[:] = 7
+        assert own.run()
+        assert own.cuda.num_pending == 2
+        assert own.content() == {7}
+        own.close()
+        assert not any(machine.alive.values())
+        assert machine.mistakes == []
+
+    def test_shapes_then_memory(self, bare: tuple[Machine, Bare]) -> None:
+        machine, own = bare
+        assert not own.run()
+        own.prepare((10, 10))
+        assert own.run()
+        own.context.set_input_shape("frame", (1, 20, 20, 3))
+        assert not own.run()
+        own.context.set_device_memory(own.memory.address, 4800)  # nobody asked how much these shapes need
+        assert not own.run()
+        assert "are needed" in " ".join(machine.problems.take())
+        own.context.update_device_memory_size_for_shapes()
+        own.context.set_device_memory(own.memory.address, 4799)
+        assert "device memory has 4799 bytes" in " ".join(machine.problems.take())
+        assert not own.run()
+        own.context.set_device_memory(own.memory.address, 4800)
+        assert own.run()
+        assert own.content() == {0xA5}
+
+    def test_first_run_cannot_be_captured(self, bare: tuple[Machine, Bare]) -> None:
+        _, own = bare
+        own.prepare()
+        own.stream.begin_capture()
+        assert not own.run()
+        with pytest.raises(DeviceError, match="capture"):
+            own.stream.end_capture()
+        assert own.run()
+        own.stream.begin_capture()
+        assert own.run()
+        graph = own.stream.end_capture()
+        own.cuda.synchronize()
+        own.cuda.view(own.frame.address, 1200)[:] = 9
+        own.context.set_tensor_address("mask", own.frame.address)  # the graph keeps the first address
+        graph.launch(own.stream)
+        assert own.content() == {9}
+        own.prepare()
+        own.stream.begin_capture()
+        assert not own.run()
+        with pytest.raises(DeviceError, match="capture"):
+            own.stream.end_capture()
+
+    def test_memory_that_is_used_elsewhere(self, bare: tuple[Machine, Bare]) -> None:
+        machine, own = bare
+        own.prepare()
+        other = own.cuda.stream()
+        assert own.run()
+        with pytest.raises(AssertionError, match="neither waits"):
+            other.run(lambda: None, writes=((own.memory.address, 1),))
+        own.content()
+        assert own.run()
+        view = own.cuda.view(own.memory.address, 4800)
+        own.stream.run(lambda: None, reads=((own.memory.address, 1),))
+        own.content()
+        assert len(set(view[:3600])) == 1 and machine.mistakes == []
+
+    def test_freed_memory(self, bare: tuple[Machine, Bare]) -> None:
+        _, own = bare
+        own.prepare()
+        assert own.run()
+        own.memory.close()
+        with pytest.raises(ContextLost, match="illegal address"):
+            own.content()
+
+    def test_order_of_deletion(self, bare: tuple[Machine, Bare]) -> None:
+        machine, own = bare
+        own.engine = None
+        assert machine.mistakes == ["the engine was deleted before what was made with it: {'context': 1}"]
+        own.runtime = None
+        own.context = None
+        assert len(machine.mistakes) == 1
+        own.runtime = fake_library(machine).trt.Runtime(machine)
+        own.engine = own.runtime.deserialize_cuda_engine(engine_file())
+        own.runtime = None
+        assert machine.mistakes[1:] == ["the runtime was deleted before what was made with it: {'engine': 1}"]
+
+    def test_a_context_that_is_deleted_while_it_works(self, bare: tuple[Machine, Bare]) -> None:
+        machine, own = bare
+        own.prepare()
+        assert own.run()
+        own.context = None
+        assert machine.mistakes == []
+        own.content()
+        assert set(machine.mistakes) == {"work of a context was done after the context was deleted"}
+
+    def test_no_current_context(self, cuda: FakeCuda) -> None:
+        machine = Machine(cuda)
+        with pytest.raises(AssertionError, match="not current"):
+            fake_library(machine).trt.Runtime(machine)
+        with cuda.current():
+            own = Bare(machine)
+            own.prepare()
+        for call in (
+            own.run,
+            own.prepare,
+            lambda: own.engine.create_execution_context(None),
+            lambda: own.runtime.deserialize_cuda_engine(engine_file()),
+            lambda: own.context.set_device_memory(own.memory.address, 4800),
+        ):
+            with pytest.raises(AssertionError, match="not current"):
+                call()
+        own.close()
+        assert machine.mistakes == [
+            f"the {kind} was deleted while CUDA's context is not current" for kind in ("context", "engine")
+        ]
 
 
 @pytest.fixture
@@ -225,8 +483,8 @@ def make_bundle_with(tmp_path: Path) -> Callable[..., Bundle]:
 def on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., None]:
     """Return a function that puts a GPU and a TensorRT into this machine."""
 
-    def put(machine: Machine, *, rtx: bool = False, gpu: LocalGpu = GPU) -> None:
-        library = fake_library(machine, rtx=rtx)
+    def put(machine: Machine, kind: Kind = "10.3", gpu: LocalGpu = GPU) -> None:
+        library = fake_library(machine, kind)
         monkeypatch.setenv("PIXELRT_CACHE", str(tmp_path / "cache"))
         monkeypatch.setattr(backend, "local_gpu", lambda index: gpu)
         monkeypatch.setattr(backend, "open_driver", lambda name, index: machine.cuda)
@@ -241,60 +499,21 @@ FRAME = np.arange(16 * 20 * 3, dtype=np.uint32).reshape(16, 20, 3).astype(np.uin
 
 
 class TestSession:
-    @pytest.mark.parametrize("rtx", [False, True])
-    @pytest.mark.parametrize("profile_after_first", [0, -1])
-    def test_masks_are_those_of_the_engine(
-        self,
-        machine: Machine,
-        on: Callable[..., None],
-        make_bundle_with: Callable[..., Bundle],
-        rtx: bool,
-        profile_after_first: int,
-    ) -> None:
-        on(machine, rtx=rtx)
-        machine.profile_after_first = profile_after_first
-        bundle = make_bundle_with(engine_file(), flavour="tensorrt_rtx" if rtx else "tensorrt")
-        with load(bundle, gpu=GpuOptions(graphs=rtx)) as segmenter:
-            info = segmenter.session.info
-            assert (info.backend, info.device, info.gpu) == ("tensorrt", "cuda:0", "RTX 3090")
-            assert info.engine == "the.engine"
-            assert info.driver == "fake 1"
-            for shift in range(5):
-                frame = np.roll(FRAME, shift, axis=0)[: 10 + shift]
-                result = segmenter(frame)
-                np.testing.assert_array_equal(result.mask, frame.max(axis=-1))
-            if rtx:
-                assert segmenter.session.graphs == "none: TensorRT-RTX captures by itself"
-        assert not any(machine.cuda.live.values())
-
     def test_a_clone_shares_the_engine(
         self, machine: Machine, on: Callable[..., None], make_bundle_with: Callable[..., Bundle]
     ) -> None:
         on(machine)
         bundle = make_bundle_with(engine_file())
-        with load(bundle, gpu=GpuOptions(graphs=False)) as segmenter, segmenter.clone() as clone:
+        with load(bundle) as segmenter, segmenter.clone() as clone:
             np.testing.assert_array_equal(clone(FRAME).mask, segmenter(FRAME).mask)
         assert len(machine.host_code_allowed) == 1
         assert machine.contexts == 4
-
-    def test_refused_run(
-        self, machine: Machine, on: Callable[..., None], make_bundle_with: Callable[..., Bundle]
-    ) -> None:
-        on(machine)
-        with load(make_bundle_with(engine_file()), gpu=GpuOptions(graphs=False)) as segmenter:
-            segmenter(FRAME)
-            machine.refuse_enqueue = 1
-            with pytest.raises(
-                ExecutionFailed, match=r"TensorRT 10\.3\.0 refused to run a frame: .*enqueue was"
-            ):
-                segmenter(FRAME)
-            np.testing.assert_array_equal(segmenter(FRAME).mask, FRAME.max(axis=-1))
 
     def test_frames_that_the_engine_does_not_take(
         self, machine: Machine, on: Callable[..., None], make_bundle_with: Callable[..., Bundle]
     ) -> None:
         on(machine)
-        with load(make_bundle_with(engine_file()), gpu=GpuOptions(graphs=False)) as segmenter:
+        with load(make_bundle_with(engine_file())) as segmenter:
             with pytest.raises(
                 InputError, match=r"\[1, 65, 8, 3\], the.engine takes \[1, 4, 4, 3\] to \[4, 64"
             ):
@@ -357,10 +576,10 @@ class TestSession:
         self, machine: Machine, on: Callable[..., None], make_bundle_with: Callable[..., Bundle]
     ) -> None:
         on(machine)
-        load(make_bundle_with(engine_file(), options={"useDLACore": 1})).close()
+        load(make_bundle_with(engine_file(), options={"useDLACore": 1}), gpu=GpuOptions(dla_core=1)).close()
         assert machine.dla_core == 1
         with pytest.raises(HardwareMismatch, match=r"is for accelerator 2, TensorRT .* finds 2 of them here"):
-            load(make_bundle_with(engine_file(), options={"useDLACore": 2}))
+            load(make_bundle_with(engine_file(), options={"useDLACore": 2}), gpu=GpuOptions(dla_core=2))
         assert not any(machine.cuda.live.values())
 
     def test_stripped_weights_are_put_in(
@@ -384,7 +603,7 @@ class TestSession:
         tmp_path: Path,
         caplog: pytest.LogCaptureFixture,
     ) -> None:
-        on(machine, rtx=True)
+        on(machine, "rtx")
         bundle = make_bundle_with(engine_file(), flavour="tensorrt_rtx")
         load(bundle).close()
         (kept,) = (tmp_path / "cache" / "kernels").iterdir()
@@ -394,6 +613,343 @@ class TestSession:
             load(bundle).close()
         assert "damaged or of another version" in caplog.text
         assert kept.read_bytes().startswith(b"kernels")
+
+
+def noise(seed: int, size: tuple[int, int] = (16, 20)) -> NDArray[np.uint8]:
+    return np.random.default_rng(seed).integers(0, 256, (*size, 3), np.uint8)
+
+
+def expect(result: Any, frame: NDArray[np.uint8]) -> None:
+    np.testing.assert_array_equal(result.mask, frame.max(axis=-1))
+
+
+def on_gpu(cuda: FakeCuda, frame: NDArray[np.uint8]) -> Any:
+    """A frame that another library has put into the GPU's memory."""
+    memory = cuda.allocate(frame.nbytes)
+    cuda.view(memory.address, frame.nbytes)[:] = frame.ravel()
+
+    class OnGpu:
+        shape = frame.shape
+        owner = memory
+        __cuda_array_interface__ = {  # noqa: RUF012
+            "shape": frame.shape,
+            "typestr": "|u1",
+            "data": (memory.address, False),
+            "version": 3,
+        }
+
+    return OnGpu()
+
+
+def tried(segmenter: Segmenter, frame: NDArray[np.uint8]) -> bool:
+    """Whether there is memory for a frame; its mask is right then."""
+    try:
+        expect(segmenter(frame), frame)
+    except OutOfMemory:
+        return False
+    return True
+
+
+Open = Callable[..., Segmenter]
+
+
+@pytest.fixture
+def open_on(on: Callable[..., None], make_bundle_with: Callable[..., Bundle]) -> Open:
+    """Return a function that loads the bundle whose engine fits."""
+
+    def open_it(machine: Machine, kind: Kind, **gpu: Any) -> Segmenter:
+        on(machine, kind)
+        version = VERSIONS[kind]
+        flavour = "tensorrt_rtx" if kind == "rtx" else "tensorrt"
+        return load(
+            make_bundle_with(engine_file(version), version=version, flavour=flavour), gpu=GpuOptions(**gpu)
+        )
+
+    return open_it
+
+
+@pytest.mark.parametrize("how", CUDAS)
+class TestOrders:
+    """The engine's work comes when the GPU likes: what waits too little, or keeps too little alive, shows."""
+
+    @pytest.fixture
+    def cuda(self, how: str) -> FakeCuda:
+        return FakeCuda(**CUDAS[how])
+
+    @pytest.mark.parametrize("kind", KINDS)
+    @pytest.mark.parametrize("graphs", [False, True], ids=["enqueued", "graphs"])
+    @pytest.mark.parametrize("slots", [1, 2, 3])
+    def test_masks_are_those_of_the_engine(
+        self, machine: Machine, open_on: Open, kind: Kind, graphs: bool, slots: int
+    ) -> None:
+        with open_on(machine, kind, graphs=graphs, slots=slots) as segmenter:
+            for begin in range(0, 8 * slots, slots):
+                frames = [noise(seed) for seed in range(begin, begin + slots)]
+                for frame, ticket in zip(frames, [segmenter.submit(frame) for frame in frames], strict=True):
+                    expect(ticket.result(), frame)
+            text = segmenter.session.graphs
+            if kind == "rtx":
+                expected = "none: TensorRT-RTX captures by itself" if graphs else "none: switched off"
+                assert text == expected
+            else:
+                assert text == (f"{slots} captured" if graphs else "none: switched off")
+        assert not any(machine.cuda.live.values())
+
+    @pytest.mark.parametrize("kind", KINDS)
+    @pytest.mark.parametrize("graphs", [False, True], ids=["enqueued", "graphs"])
+    @pytest.mark.parametrize("slots", [1, 2, 3])
+    def test_shapes_change(
+        self, machine: Machine, open_on: Open, kind: Kind, graphs: bool, slots: int
+    ) -> None:
+        """While frames of other shapes are on their way too, and so that working memory moves."""
+        sizes = [(8, 8), (16, 20), (64, 64), (8, 8), (16, 20), (30, 64), (64, 64), (8, 8)]
+        with open_on(machine, kind, graphs=graphs, slots=slots) as segmenter:
+            for repeats in (1, 2, 3 * slots):
+                frames = [noise(i, size) for i, size in enumerate(np.repeat(sizes, repeats, axis=0).tolist())]
+                tickets = [segmenter.submit(frame) for frame in frames]
+                for frame, ticket in zip(frames, tickets, strict=True):
+                    expect(ticket.result(), frame)
+        assert not any(machine.cuda.live.values())
+
+    def test_batches(self, machine: Machine, open_on: Open) -> None:
+        with open_on(machine, "10.3") as segmenter:
+            for count in (1, 4, 3, 9, 4, 4, 4):
+                frames = [noise(seed) for seed in range(count)]
+                for frame, result in zip(frames, segmenter.batch(frames), strict=True):
+                    expect(result, frame)
+
+    def test_addresses_change(self, machine: Machine, open_on: Open) -> None:
+        """Frames at addresses of their own: each is in a graph of its own, and none is mixed up."""
+        cuda = machine.cuda
+        with open_on(machine, "10.3", slots=2) as segmenter:
+            frames = [noise(seed) for seed in range(3)]
+            there = [on_gpu(cuda, frame) for frame in frames]
+            pinned = [segmenter.frame_buffer((16, 20)) for _ in range(3)]
+            for place, frame in zip(pinned, frames, strict=True):
+                place[:] = frame[::-1]
+            for turn in range(24):
+                index = turn % 3
+                tickets = [segmenter.submit(there[index]), segmenter.submit(pinned[index])]
+                expect(tickets[1].result(), frames[index][::-1])
+                expect(tickets[0].result(), frames[index])
+            assert int(segmenter.session.graphs.split()[0]) >= 4
+            del pinned, place, there, tickets
+        gc.collect()
+        assert not any(cuda.live.values())
+
+    def test_masks_that_stay_on_the_gpu(self, machine: Machine, open_on: Open) -> None:
+        with open_on(machine, "10.3") as segmenter:
+            frames = [noise(seed) for seed in range(6)]
+            kept = [segmenter.submit(frame, on_device=True) for frame in frames]
+            for seed in range(6, 12):
+                expect(segmenter(noise(seed)), noise(seed))
+            for frame, ticket in zip(frames, kept, strict=True):
+                mask = ticket.result().device_mask
+                assert mask is not None
+                np.testing.assert_array_equal(mask.to_host(), frame.max(axis=-1))
+                mask.close()
+
+    @pytest.mark.parametrize("kind", KINDS)
+    @pytest.mark.parametrize("graphs", [False, True], ids=["enqueued", "graphs"])
+    def test_clones_in_threads(self, machine: Machine, open_on: Open, kind: Kind, graphs: bool) -> None:
+        sizes = [(8, 8), (16, 20), (64, 64)]
+        with open_on(machine, kind, graphs=graphs) as segmenter:
+            clones = [segmenter.clone() for _ in range(3)]
+
+            def work(index: int) -> None:
+                with clones[index] as clone:
+                    for turn in range(20):
+                        frames = [noise(turn + 99 * i, sizes[(turn // 5 + index) % 3]) for i in range(3)]
+                        tickets = [clone.submit(frame) for frame in frames]
+                        for frame, ticket in zip(frames, tickets, strict=True):
+                            expect(ticket.result(), frame)
+
+            in_threads(3, work)
+            expect(segmenter(noise(1)), noise(1))
+            assert (machine.alive["engine"], machine.alive["context"]) == (1, 2)
+        assert machine.alive["context"] == 0
+        assert not any(machine.cuda.live.values())
+
+    @pytest.mark.parametrize("graphs", [False, True], ids=["enqueued", "graphs"])
+    def test_a_run_refused_in_the_middle(self, machine: Machine, open_on: Open, graphs: bool) -> None:
+        with open_on(machine, "10.3", graphs=graphs, slots=2) as segmenter:
+            for turn in range(6):
+                before = segmenter.submit(noise(turn))
+                machine.refuse_enqueue = 1
+                frame = noise(turn, (17 + turn, 20))  # at new shapes nothing is captured yet
+                with pytest.raises(
+                    ExecutionFailed, match=r"TensorRT 10\.3\.0 refused to run a frame: .*enqueue was refused"
+                ):
+                    segmenter.submit(frame)
+                expect(before.result(), noise(turn))
+                expect(segmenter(frame), frame)
+
+    def test_a_capture_that_is_refused(
+        self, machine: Machine, open_on: Open, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with open_on(machine, "10.3", slots=1) as segmenter:
+            expect(segmenter(noise(1)), noise(1))
+            machine.refuse_enqueue = 1
+            with caplog.at_level(logging.WARNING):
+                expect(segmenter(noise(2)), noise(2))
+            assert "CUDA graphs are not used: capture was refused" in caplog.text
+            assert "enqueue was refused" in segmenter.session.graphs
+            for seed in range(3, 8):
+                expect(segmenter(noise(seed)), noise(seed))
+
+    @pytest.mark.parametrize("graphs", [False, True], ids=["enqueued", "graphs"])
+    def test_memory_runs_out_and_comes_back(self, how: str, open_on: Open, graphs: bool) -> None:
+        """Wherever it runs out: at a slot's buffers, or at the working memory that both slots have used."""
+        outcomes = []
+        for free in (100, 9_000, 15_000, 20_000, 40_000, 60_000, 70_000, 300_000):
+            machine = Machine(FakeCuda(**CUDAS[how], memory_bytes=1 << 20))
+            cuda, large = machine.cuda, noise(free, (64, 64))
+            with open_on(machine, "10.3", graphs=graphs, slots=2) as segmenter:
+                for turn in range(6):
+                    expect(segmenter(noise(turn)), noise(turn))
+                filling = cuda.allocate(cuda.memory()[0] - free)
+                for turn in range(3):
+                    outcomes.append(tried(segmenter, large))
+                    for _ in range(6):
+                        expect(segmenter(noise(turn)), noise(turn))
+                filling.close()
+                for _ in range(6):
+                    expect(segmenter(large), large)
+            assert not any(cuda.live.values())
+        assert outcomes[:3] == [False] * 3
+        assert outcomes[-3:] == [True] * 3
+
+    def test_the_gpu_is_lost(self, machine: Machine, open_on: Open) -> None:
+        with open_on(machine, "10.3", slots=2) as segmenter:
+            for turn in range(6):
+                expect(segmenter(noise(turn)), noise(turn))
+            machine.cuda.fail("Graph.launch", ContextLost("gone"))
+            for _ in range(3):
+                with pytest.raises(ContextLost, match="gone"):
+                    segmenter(noise(1))
+        assert not any(machine.alive.values())
+
+    @pytest.mark.parametrize("profile_after_first", [0, -1])
+    def test_contexts_after_the_first(
+        self, machine: Machine, open_on: Open, profile_after_first: int
+    ) -> None:
+        machine.profile_after_first = profile_after_first
+        with open_on(machine, "10.3", slots=3) as segmenter:
+            for turn in range(9):
+                expect(segmenter(noise(turn)), noise(turn))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+class TestLifetimes:
+    """Nothing of TensorRT is left, and what there was went in order, with CUDA's context current."""
+
+    def test_closing_frees_everything(self, machine: Machine, open_on: Open, kind: Kind) -> None:
+        segmenter = open_on(machine, kind, slots=2)
+        expect(segmenter(noise(1)), noise(1))
+        ticket = segmenter.submit(noise(2))
+        segmenter.close()
+        expect(ticket.result(), noise(2))
+        assert not any(machine.alive.values()), machine.alive
+        assert not any(machine.cuda.live.values())
+
+    def test_the_last_clone_frees_the_engine(self, machine: Machine, open_on: Open, kind: Kind) -> None:
+        segmenter = open_on(machine, kind, slots=2)
+        clones = [segmenter.clone(), segmenter.clone()]
+        for last, one in enumerate((clones[0], segmenter, clones[1])):
+            expect(one(noise(last)), noise(last))
+            one.close()
+            assert machine.alive["engine"] == machine.alive["runtime"] == (last < 2)
+        assert not any(machine.alive.values()), machine.alive
+        assert not any(machine.cuda.live.values())
+
+    def test_an_error_that_is_kept_keeps_no_engine(self, machine: Machine, open_on: Open, kind: Kind) -> None:
+        with open_on(machine, kind) as segmenter:
+            machine.refuse_enqueue = 1
+            with pytest.raises(ExecutionFailed) as kept:
+                segmenter(noise(1))
+        assert kept.value.__traceback__ is not None
+        assert not any(machine.alive.values()), machine.alive
+
+    def test_closed_in_another_thread(self, machine: Machine, open_on: Open, kind: Kind) -> None:
+        segmenter = open_on(machine, kind)
+        segmenter.submit(noise(1))
+        thread = threading.Thread(target=segmenter.close)
+        thread.start()
+        thread.join()
+        assert not any(machine.alive.values()), machine.alive
+
+    def test_forgotten(self, machine: Machine, open_on: Open, kind: Kind) -> None:
+        segmenter = open_on(machine, kind)
+        expect(segmenter(noise(1)), noise(1))
+        segmenter.submit(noise(2))
+        del segmenter
+        gc.collect()
+        assert not any(machine.alive.values()), machine.alive
+        assert not any(machine.cuda.live.values())
+
+
+class OnTheStandIn(SessionContract):
+    """The contract of GPU sessions: ONNX Runtime computes what the stand-in's engine does."""
+
+    num_frames = 300
+    kind: Kind
+    cuda: dict[str, Any]
+
+    def open(self, **options: Any) -> Segmenter:
+        bundle = tiny_bundle()
+        manifest = bundle.manifest
+        computing = onnxruntime.InferenceSession(
+            bundle.read(bundle.model), providers=["CPUExecutionProvider"]
+        )
+        outputs = {tensor.name: tensor.shape for tensor in manifest.outputs}
+
+        def compute(frame: NDArray[np.uint8]) -> dict[str, NDArray[np.uint8]]:
+            names = list(outputs)
+            return dict(zip(names, computing.run(names, {"frame": frame}), strict=True))
+
+        machine = Machine(
+            FakeCuda(**self.cuda), Network(compute, outputs, lowest=(1, 16, 16, 3), highest=(4, 256, 256, 3))
+        )
+        self.machines.append(machine)
+        gpu = GpuOptions(**options)
+        with machine.cuda.current():
+            content = engine_file(VERSIONS[self.kind], outputs=list(outputs))
+            loaded = load_engine(fake_library(machine, self.kind), content, "tiny.engine")
+        specs = tuple(map(TensorSpec.of, manifest.inputs)), tuple(map(TensorSpec.of, manifest.outputs))
+
+        def make(driver: Driver, streams: Streams) -> TensorRTExecutor:
+            return TensorRTExecutor(loaded, specs, graphs=gpu.graphs)
+
+        info = SessionInfo(backend="tensorrt", device="cuda:0", precision="float16", version="1", gpu="fake")
+        return Segmenter(bundle, GpuSession(manifest, info, Origin.of(machine.cuda, make, gpu)))
+
+    @pytest.fixture(autouse=True)
+    def no_mistakes(self) -> Iterator[None]:
+        self.machines: list[Machine] = []
+        yield
+        wrong = itertools.chain.from_iterable(machine.mistakes for machine in self.machines)
+        assert list(wrong) == []
+
+
+class TestContractLazily(OnTheStandIn):
+    kind = "10.3"
+    cuda = {"order": "lazy"}  # noqa: RUF012
+
+
+class TestContractAtOnce(OnTheStandIn):
+    kind = "10.13"
+    cuda = {"order": "eager"}  # noqa: RUF012
+
+
+class TestContractAtRandomOnAJetson(OnTheStandIn):
+    kind = "10.3"
+    cuda = {"order": "random", "seed": 3, "integrated": True}  # noqa: RUF012
+
+
+class TestContractOfRTX(OnTheStandIn):
+    kind = "rtx"
+    own_graphs = True
+    cuda = {"order": "lazy"}  # noqa: RUF012
 
 
 class TestBuilding:
@@ -433,7 +989,7 @@ class TestBuilding:
             )
 
         monkeypatch.setattr(backend, "cached_engine", build)
-        with caplog.at_level(logging.WARNING), load(bundle, gpu=GpuOptions(graphs=False)) as segmenter:
+        with caplog.at_level(logging.WARNING), load(bundle) as segmenter:
             np.testing.assert_array_equal(segmenter(FRAME).mask, FRAME.max(axis=-1))
             assert segmenter.session.info.engine == "/cache/x.engine"
         assert "built one in 75.0 s, kept in /cache/x.engine" in caplog.text
