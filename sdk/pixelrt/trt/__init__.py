@@ -7,6 +7,7 @@ process     the child process in which TensorRT runs; protocol: what the two tel
 worker      the child's main; it uses library, targets, network, builder with settings and timing_cache, and
             inspection
 refitting   puts weights into a loaded engine that was built without them
+messages    what TensorRT logged, for the thread that caused it
 
 Importing this imports no TensorRT: that happens in the child.
 """
