@@ -11,7 +11,7 @@ from pixelrt.bundle import Bundle
 from pixelrt.errors import BuildError, InputError, MissingDependency
 from pixelrt.manifest import Artifact, Tensor
 from pixelrt.trt import process
-from pixelrt.trt.gpu import platform_name
+from pixelrt.trt.choosing import PLATFORM
 from pixelrt.trt.library import FLAVOURS, Flavour
 from pixelrt.trt.network import NodeProblem, differences, named_axes
 from pixelrt.trt.options import EngineOptions, check_flavour, engine_options
@@ -158,7 +158,7 @@ def build_engine(
         told |= {
             "gpu": outcome.gpu,
             "multiprocessors": outcome.multiprocessors,
-            "platform": platform_name(),
+            "platform": PLATFORM,
         }
     return BuiltEngine(
         content=content,

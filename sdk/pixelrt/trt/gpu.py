@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import platform
-import sys
 from dataclasses import dataclass
 
 from pixelrt.cuda.opening import DriverLibrary
@@ -48,8 +46,3 @@ def local_gpu(index: int = 0) -> LocalGpu:
         target=f"sm{values[_MAJOR].value}{values[_MINOR].value}",
         multiprocessors=values[_MULTIPROCESSORS].value,
     )
-
-
-def platform_name() -> str:
-    """Operating system and processor, `linux-aarch64`: engines of the regular TensorRT run on no other."""
-    return f"{sys.platform}-{platform.machine()}"
