@@ -297,6 +297,32 @@ class CudaContract:
                 assert time.monotonic() < end
             stream.synchronize()
 
+    def test_a_mark_behind_all_work(self, driver: Driver) -> None:
+        with (
+            driver.stream() as first,
+            driver.stream() as second,
+            driver.event() as event,
+            driver.allocate(2 * SIZE) as memory,
+            driver.allocate_host(2 * SIZE) as source,
+            driver.allocate_host(2 * SIZE) as target,
+        ):
+            if not driver.marks_all_work:
+                with pytest.raises(DeviceError, match="cannot mark all work"):
+                    driver.mark_all_work(event)
+                return
+            for seed in range(3):
+                source.array[:] = noise(seed, 2 * SIZE)
+                for half, stream in enumerate((first, second)):
+                    here = slice(half * SIZE, (half + 1) * SIZE)
+                    stream.copy_to_device(memory.address + half * SIZE, source.array[here])
+                    for _ in range(10 * half):  # so much that one is at it long after the other
+                        stream.copy_to_device(memory.address + half * SIZE, source.array[here])
+                    stream.copy_to_host(target.array[here], memory.address + half * SIZE)
+                driver.mark_all_work(event)
+                event.synchronize()
+                np.testing.assert_array_equal(target.array, source.array)
+                assert event.done
+
     def test_synchronize_waits_for_all_streams(self, driver: Driver) -> None:
         with (
             driver.stream() as first,
@@ -373,20 +399,27 @@ class CudaContract:
     ) -> None:
         if not driver.captures_graphs:
             pytest.skip("no graphs")
-        stream.begin_capture()
-        with pytest.raises(DeviceError):
-            driver.synchronize()
-        with pytest.raises(DeviceError):
-            stream.end_capture()
-        driver.synchronize()
+        with driver.event() as event:
+            for refused in (driver.synchronize, lambda: driver.mark_all_work(event)):
+                stream.begin_capture()
+                with pytest.raises(DeviceError):
+                    refused()
+                with pytest.raises(DeviceError):
+                    stream.end_capture()
+                refused()
 
     def test_who_waits_for_the_gpu_waits_for_captures(self, driver: Driver, stream: Stream) -> None:
         if not driver.captures_graphs:
             pytest.skip("no graphs")
+        with driver.event() as event:
+            for wait in (driver.synchronize, lambda: driver.mark_all_work(event)):
+                self._wait_during_a_capture(wait, stream)
+
+    def _wait_during_a_capture(self, wait: Callable[[], None], stream: Stream) -> None:
         waited = threading.Event()
         with CAPTURING:
             stream.begin_capture()
-            waiter = threading.Thread(target=lambda: (driver.synchronize(), waited.set()))
+            waiter = threading.Thread(target=lambda: (wait(), waited.set()))
             waiter.start()
             assert not waited.wait(0.1)
             stream.end_capture().close()
@@ -456,13 +489,15 @@ class CudaContract:
             lambda: closed.handle,
             lambda: closed.copy_on_device(1, 1, 1),
         ]
+        if driver.marks_all_work:
+            uses.append(lambda: driver.mark_all_work(event))
         for use in uses:
             with pytest.raises(DeviceError, match="closed"):
                 use()
 
     def test_a_closed_driver_makes_nothing(self) -> None:
         driver = self.make()
-        stream = driver.stream()
+        stream, event = driver.stream(), driver.event()
         driver.close()
         driver.close()
         makers: list[Callable[[], object]] = [
@@ -472,12 +507,14 @@ class CudaContract:
             driver.event,
             driver.memory,
             driver.synchronize,
+            lambda: driver.mark_all_work(event),
         ]
         for make in makers:
             with pytest.raises(DeviceError, match="closed"):
                 make()
-        assert driver.live["stream"] == 1
+        assert driver.live["stream"] == driver.live["event"] == 1
         stream.close()
+        event.close()
         assert is_empty(driver)
 
     def test_garbage_is_freed(self, driver: Driver) -> None:

@@ -368,6 +368,17 @@ class TestCudaPython(EmulatedContract):
             stream.end_capture()
         assert count("template") == count("graph") == driver.live["graph"] == 0
 
+    def test_an_old_driver_cannot_mark_all_work(self) -> None:
+        configure("version", 12040)
+        with self.make() as driver, driver.event() as event:
+            assert not driver.marks_all_work
+            with pytest.raises(DeviceError, match=r"speaks CUDA 12\.4 .* CUDA 12\.5 can"):
+                driver.mark_all_work(event)
+        configure("version", 12050)
+        with self.make() as driver, driver.event() as event:
+            assert driver.marks_all_work
+            driver.mark_all_work(event)
+
     def test_others_work_while_one_captures(self, driver: Driver, stream: Stream) -> None:
         stream.begin_capture()
 

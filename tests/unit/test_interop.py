@@ -21,6 +21,7 @@ from pixelrt.cuda.interop import DeviceView, device_view, host_view
 from pixelrt.cuda.protocol import DeviceMemory, HostMemory
 from pixelrt.errors import DeviceError, InputError, OutOfMemory
 from pixelrt.testing import FakeCuda
+from pixelrt.testing.simulation import Order
 from pixelrt.testing.stream import FakeStream
 
 FRAME = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
@@ -745,21 +746,60 @@ def test_what_the_default_stream_still_reads_is_not_overwritten(
         np.testing.assert_array_equal(seen.array.reshape(FRAME.shape), FRAME)
 
 
-def test_what_another_stream_may_still_read_rests_until_the_gpu_was_waited_for(
+def read_by_others(driver: FakeCuda, pool: DeviceMemoryPool, writer: FakeStream, count: int) -> list[int]:
+    """The addresses of results that a stream of another library reads, each of which is let go at once."""
+    addresses = []
+    with driver.allocate_host(8) as source, driver.allocate_host(8) as target, driver.stream() as reader:
+        for _ in range(count):
+            array = pool.array((8,), "uint8", writer)
+            writer.copy_to_device(array.address, source.array)
+            array.__dlpack__(stream=reader.handle)
+            reader.copy_to_host(target.array, array.address)
+            addresses.append(array.address)
+            del array
+        reader.synchronize()
+        writer.synchronize()
+    return addresses
+
+
+def test_what_another_stream_may_still_read_rests_until_the_gpu_was_waited_for() -> None:
+    with (
+        FakeCuda(captures_graphs=False) as driver,
+        driver.stream() as stream,
+        DeviceMemoryPool(driver) as pool,
+    ):
+        assert not driver.marks_all_work
+        addresses = read_by_others(driver, pool, stream, 9)
+        assert driver.live["event"] == 0
+    assert len(set(addresses[:8])) == 8
+    assert addresses[8] in addresses[:8]
+
+
+@pytest.mark.parametrize("order", ["lazy", "eager", "random"])
+def test_what_another_stream_may_still_read_rests_until_a_mark_was_passed(order: Order) -> None:
+    with FakeCuda(order=order) as driver, driver.stream() as stream, DeviceMemoryPool(driver) as pool:
+        driver.fail("Driver.synchronize", DeviceError("the whole GPU was waited for"))
+        addresses = read_by_others(driver, pool, stream, 200)
+        assert len(set(addresses[:8])) == 8
+        assert len(set(addresses)) <= 24
+        with pytest.raises(DeviceError, match="the whole GPU was waited for"):
+            driver.synchronize()
+    assert driver.live == dict.fromkeys(driver.live, 0)
+
+
+def test_only_a_gpu_that_is_far_behind_is_waited_for(
     driver: FakeCuda, pool: DeviceMemoryPool, stream: FakeStream
 ) -> None:
-    addresses = []
-    with driver.allocate_host(8) as host, driver.stream() as reader:
-        for _ in range(9):
+    with driver.stream() as reader, driver.allocate(8) as memory:
+        for _ in range(100):
+            reader.copy_on_device(memory.address, memory.address, 8)
+        for count in range(18):
             array = pool.array((8,), "uint8", stream)
             array.complete()
             array.__dlpack__(stream=reader.handle)
-            reader.copy_to_host(host.array, array.address)
-            addresses.append(array.address)
             del array
+            assert (driver.num_pending > 50) == (count < 16)
         driver.synchronize()
-    assert len(set(addresses[:8])) == 8
-    assert addresses[8] in addresses[:8]
 
 
 def test_memory_that_nobody_asks_for_again_is_freed(

@@ -806,6 +806,7 @@ def test_every_call_can_fail(call: str) -> None:
         "Driver.stream": cuda.stream,
         "Driver.event": cuda.event,
         "Driver.memory": cuda.memory,
+        "Driver.mark_all_work": lambda: cuda.mark_all_work(event),
         "Driver.synchronize": cuda.synchronize,
         "Stream.copy_to_device": lambda: stream.copy_to_device(device.address, host.array),
         "Stream.copy_to_host": lambda: stream.copy_to_host(host.array, device.address),

@@ -14,6 +14,9 @@ from pixelrt.errors import DeviceError
 
 NAME = "cuda-python"
 
+_MARKS_ALL_WORK = (12, 5)
+"""The first CUDA with `cuCtxRecordEvent`."""
+
 
 def open_cuda_python(index: int = 0) -> CudaDriver:
     """Open a GPU.
@@ -40,6 +43,7 @@ class _CudaPython:
         self._call(cuda.cuInit, 0)
         self._gpu = self._call(cuda.cuDeviceGet, index)
         self.device = self._describe(index)
+        self.marks_all_work = self.device.driver_version >= _MARKS_ALL_WORK
         self._primary = self._call(cuda.cuDevicePrimaryCtxRetain, self._gpu)
         self._opening = False
 
@@ -220,6 +224,15 @@ class _CudaPython:
     def memory(self) -> tuple[int, int]:
         free, total = self._call(self._cuda.cuMemGetInfo)
         return int(free), int(total)
+
+    def mark_all_work(self, event: Any) -> None:
+        if not self.marks_all_work:
+            found = ".".join(map(str, self.device.driver_version))
+            raise DeviceError(
+                f"the installed driver speaks CUDA {found} and cannot mark all work at once, CUDA 12.5 can; "
+                "synchronize instead"
+            )
+        self._call(self._cuda.cuCtxRecordEvent, self._primary, event)
 
     def synchronize(self) -> None:
         self._call(self._cuda.cuCtxSynchronize)

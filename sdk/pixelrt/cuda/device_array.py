@@ -16,7 +16,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from pixelrt.closing import Closing
 from pixelrt.cuda.dlpack import DeviceType, lend
-from pixelrt.cuda.protocol import DeviceMemory, Driver, Stream
+from pixelrt.cuda.protocol import DeviceMemory, Driver, Event, Stream
 from pixelrt.errors import DeviceError, InputError, OutOfMemory
 from pixelrt.tensors import Shape
 
@@ -256,6 +256,71 @@ class DeviceArray(Closing):
         return lease
 
 
+class _Resting:
+    """Blocks that streams of others may still be reading, until a mark behind all work says that they do not.
+
+    Those streams may exist no more, so that nothing can be put into them: it takes a mark behind whatever the
+    GPU was given, or a wait for all of it.
+
+    Args:
+        driver: Marks, or waits where it cannot mark.
+    """
+
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
+        self._unmarked: list[_Block] = []
+        self._marked: list[_Block] = []
+        self._mark: Event | None = None
+
+    @property
+    def blocks(self) -> tuple[_Block, ...]:
+        """All."""
+        return (*self._marked, *self._unmarked)
+
+    def put(self, block: _Block) -> None:
+        """One more."""
+        self._unmarked.append(block)
+
+    def take(self) -> Iterator[_Block]:
+        """Take those that nobody reads any more. Waits only if the GPU is far behind or cannot mark."""
+        if self._mark is not None and self._marked and self._mark.done:
+            yield from self._take_marked()
+        if len(self._unmarked) < _MAX_RESTING:
+            return
+        if not self._driver.marks_all_work:
+            yield from self.take_all()
+            return
+        mark = self._mark = self._mark or self._driver.event()
+        if self._marked:
+            mark.synchronize()
+            yield from self._take_marked()
+        self._driver.mark_all_work(mark)
+        self._marked, self._unmarked = self._unmarked, []
+
+    def take_all(self) -> Iterator[_Block]:
+        """Wait for the GPU, and take all."""
+        if self.blocks:
+            self._driver.synchronize()
+        self._marked, self._unmarked = [*self.blocks], []
+        yield from self._take_marked()
+
+    def abandon(self) -> tuple[_Block, ...]:
+        """Take all without a wait, to free them: CUDA waits then."""
+        blocks, self._marked, self._unmarked = self.blocks, [], []
+        return blocks
+
+    def close(self) -> None:
+        """Free the mark."""
+        if self._mark is not None:
+            self._mark.close()
+
+    def _take_marked(self) -> Iterator[_Block]:
+        blocks, self._marked = self._marked, []
+        for block in blocks:
+            block.seen_by_default_stream = block.seen_by_other_stream = False
+            yield block
+
+
 class DeviceMemoryPool(Closing):
     """Memory for results. What is returned is given out again, so that a frame costs no allocation.
 
@@ -273,7 +338,7 @@ class DeviceMemoryPool(Closing):
         self._lock = threading.Lock()
         self._returns = _Returns()
         self._free: list[_Block] = []
-        self._resting: list[_Block] = []
+        self._resting = _Resting(driver)
 
     def array(self, shape: Shape, dtype: DTypeLike, writer: Stream) -> DeviceArray:
         """Take an array whose content is undefined.
@@ -306,7 +371,7 @@ class DeviceMemoryPool(Closing):
     def free_bytes(self) -> int:
         """What is kept and in no array."""
         with self._lock:
-            blocks = (*self._free, *self._resting, *self._returns.blocks)
+            blocks = (*self._free, *self._resting.blocks, *self._returns.blocks)
         return sum(block.memory.size_bytes for block in blocks)
 
     def trim(self) -> None:
@@ -318,24 +383,24 @@ class DeviceMemoryPool(Closing):
         """Free all that is in no array now; the rest is freed with its arrays. A second time does nothing."""
         with self._lock:
             self._returns.closed = True
-            self._trim()
+            try:
+                self._trim()
+            finally:
+                self._resting.close()
 
     def _collect(self) -> None:
         """Make what came back free, as soon as no stream but the default one can still be reading it."""
-        for block in self._returns.take():
-            (self._resting if block.seen_by_other_stream else self._free).append(block)
-        if len(self._resting) >= _MAX_RESTING:
-            self._wake()
+        self._sort()
+        self._free.extend(self._resting.take())
         while len(self._free) > _MAX_FREE:
             self._free.pop(0).memory.close()
 
-    def _wake(self) -> None:
-        """Wait for the GPU once for all blocks: the streams that read them may exist no more."""
-        self.driver.synchronize()
-        for block in self._resting:
-            block.seen_by_default_stream = block.seen_by_other_stream = False
-        self._free += self._resting
-        self._resting = []
+    def _sort(self) -> None:
+        for block in self._returns.take():
+            if block.seen_by_other_stream:
+                self._resting.put(block)
+            else:
+                self._free.append(block)
 
     def _take(self, size_bytes: int) -> _Block:
         for index, block in enumerate(self._free):
@@ -349,11 +414,10 @@ class DeviceMemoryPool(Closing):
 
     def _trim(self) -> None:
         try:
-            self._collect()
-            if self._resting:
-                self._wake()
+            self._sort()
+            self._free.extend(self._resting.take_all())
         finally:
-            blocks = (*self._free, *self._resting)
-            self._free, self._resting = [], []
+            blocks = (*self._free, *self._resting.abandon())
+            self._free = []
             for block in blocks:
                 block.memory.close()

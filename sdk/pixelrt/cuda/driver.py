@@ -14,7 +14,7 @@ import numpy as np
 from pixelrt.closing import Closing
 from pixelrt.cuda.capturing import CAPTURING
 from pixelrt.cuda.protocol import Bytes, DeviceInfo, Event, Graph, Stream
-from pixelrt.cuda.resources import CLOSED_DRIVER, Context, Owned, PrimaryContext
+from pixelrt.cuda.resources import CLOSED_DRIVER, Context, Owned, PrimaryContext, made_in
 from pixelrt.errors import DeviceError, InputError
 
 Handle = Any
@@ -31,6 +31,7 @@ class Library(PrimaryContext, Protocol):
     version: str
     device: DeviceInfo
     captures_graphs: bool
+    marks_all_work: bool
 
     def allocate(self, size_bytes: int) -> tuple[Handle, int]:
         """A handle, and the address."""
@@ -122,6 +123,10 @@ class Library(PrimaryContext, Protocol):
 
     def memory(self) -> tuple[int, int]:
         """Free and total bytes."""
+        ...
+
+    def mark_all_work(self, event: Handle) -> None:
+        """Put a mark behind the work of all streams."""
         ...
 
     def synchronize(self) -> None:
@@ -337,6 +342,11 @@ class CudaDriver(Closing):
         """Whether streams can be captured."""
         return self._library.captures_graphs
 
+    @property
+    def marks_all_work(self) -> bool:
+        """Whether all work can be marked at once."""
+        return self._library.marks_all_work
+
     def current(self) -> AbstractContextManager[None]:
         """Make the context current on this thread while it lasts."""
         return self._open_context()
@@ -361,6 +371,13 @@ class CudaDriver(Closing):
         """Free and total bytes of the GPU."""
         with self._open_context():
             return self._library.memory()
+
+    def mark_all_work(self, event: Event) -> None:
+        """Put a mark behind all that this process gave the GPU so far."""
+        context = self._open_context()
+        marked = made_in(context, event, CudaEvent, "driver")
+        with CAPTURING, context:
+            self._library.mark_all_work(marked.open_handle)
 
     def synchronize(self) -> None:
         """Wait for everything that this process gave the GPU."""

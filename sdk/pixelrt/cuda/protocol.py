@@ -197,6 +197,11 @@ class Driver(Resource, Protocol):
         """Whether streams can be captured."""
         ...
 
+    @property
+    def marks_all_work(self) -> bool:
+        """Whether there is `mark_all_work`: with cuda-python, where the installed driver speaks CUDA 12.5."""
+        ...
+
     def current(self) -> AbstractContextManager[None]:
         """Make the context current on this thread while it lasts, for calls of TensorRT and others.
 
@@ -222,6 +227,14 @@ class Driver(Resource, Protocol):
 
     def memory(self) -> tuple[int, int]:
         """Free and total bytes of the GPU."""
+        ...
+
+    def mark_all_work(self, event: Event) -> None:
+        """Put a mark behind all that this process gave the GPU so far, in whatever stream.
+
+        Raises:
+            DeviceError: If this thread is capturing, or there is no such thing, see `marks_all_work`.
+        """
         ...
 
     def synchronize(self) -> None:

@@ -51,6 +51,7 @@ class _PyCuda:
 
     name = NAME
     captures_graphs = False
+    marks_all_work = False
 
     def __init__(self, cuda: Any, version: str, index: int) -> None:
         self._cuda = cuda
@@ -228,6 +229,9 @@ class _PyCuda:
         with self._checked():
             free, total = self._cuda.mem_get_info()
         return int(free), int(total)
+
+    def mark_all_work(self, event: Any) -> None:
+        raise DeviceError(f"pycuda cannot mark all work at once; synchronize instead, or {_INSTEAD}")
 
     def synchronize(self) -> None:
         with self._checked():

@@ -186,13 +186,28 @@ class Owned(Closing):
         Raises:
             InputError: If it is not.
         """
-        if not isinstance(other, expected) or other.context is not self.context:
-            raise InputError(
-                f"this {self.kind} was given a {type(other).__name__} of another driver; "
-                "make everything that belongs together with one driver"
-            )
-        return other
+        return made_in(self.context, other, expected, self.kind)
 
     def close(self) -> None:
         """Free it. A second time does nothing."""
         self._finalizer()
+
+
+def made_in(context: Context, other: object, expected: type[Other], kind: str) -> Other:
+    """Something that a call was given, if it is of the driver that the call is of.
+
+    Args:
+        context: The driver's.
+        other: What was given.
+        expected: What it must be.
+        kind: What it was given to.
+
+    Raises:
+        InputError: If it is of another driver.
+    """
+    if not isinstance(other, expected) or other.context is not context:
+        raise InputError(
+            f"this {kind} was given a {type(other).__name__} of another driver; "
+            "make everything that belongs together with one driver"
+        )
+    return other

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from pixelrt.closing import Closing
 from pixelrt.cuda.capturing import CAPTURING
-from pixelrt.cuda.protocol import DeviceInfo, Driver
+from pixelrt.cuda.protocol import DeviceInfo, Driver, Event
 from pixelrt.errors import DeviceError, InputError
-from pixelrt.testing.gpu import Gpu
+from pixelrt.testing.gpu import Gpu, fake
 from pixelrt.testing.memory import Kind, Memory
 from pixelrt.testing.resources import FakeDeviceMemory, FakeEvent, FakeHostMemory
-from pixelrt.testing.simulation import Order, Simulation, Span
+from pixelrt.testing.simulation import Order, Simulation, Span, Work
 from pixelrt.testing.stream import FakeStream
 
 Bytes = NDArray[np.uint8]
@@ -66,7 +66,7 @@ class FakeCuda(Closing):
             seed: For the order `random`.
             memory_bytes: How much memory it has.
             integrated: It shares the host's memory, as on a Jetson: `memory_bytes` holds both kinds.
-            captures_graphs: False for a library without graphs, such as pycuda.
+            captures_graphs: False for a library without graphs and `mark_all_work`, such as pycuda.
             copy_gb_per_s: How fast each copy engine is, in simulated time.
             fail_capture: Why every capture fails at its end; empty if it shall not.
             check_races: Whether to raise `DataRaceError`.
@@ -141,6 +141,15 @@ class FakeCuda(Closing):
         with self.gpu.call("Driver.memory"):
             return self.gpu.memory.total_bytes - self.gpu.memory.used_bytes, self.gpu.memory.total_bytes
 
+    def mark_all_work(self, event: Event) -> None:
+        """Put a mark behind all work; see `Driver.mark_all_work`."""
+        with CAPTURING, self.gpu.call("Driver.mark_all_work", in_capture=False):
+            if not self.marks_all_work:
+                raise DeviceError("this driver cannot mark all work at once; see marks_all_work")
+            marked = fake(event, FakeEvent, self.gpu)
+            marked.check_open()
+            marked.mark = self.gpu.simulation.put_behind_all(Work(label="mark of all work"))
+
     def synchronize(self) -> None:
         """Wait for everything; see `Driver.synchronize`."""
         with CAPTURING, self.gpu.call("Driver.synchronize", in_capture=False):
@@ -153,6 +162,11 @@ class FakeCuda(Closing):
     @property
     def captures_graphs(self) -> bool:
         """Whether streams can be captured."""
+        return self.gpu.captures_graphs
+
+    @property
+    def marks_all_work(self) -> bool:
+        """Whether all work can be marked at once."""
         return self.gpu.captures_graphs
 
     @property

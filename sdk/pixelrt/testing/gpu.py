@@ -27,6 +27,7 @@ CALLS = (
     "Driver.stream",
     "Driver.event",
     "Driver.memory",
+    "Driver.mark_all_work",
     "Driver.synchronize",
     "Stream.copy_to_device",
     "Stream.copy_to_host",
@@ -44,6 +45,7 @@ CALLS = (
     "Graph.launch",
 )
 """What `FakeCuda.fail` can let fail."""
+_OF_ALL_STREAMS = ("Driver.mark_all_work", "Driver.synchronize")
 
 
 @dataclass(eq=False, slots=True)
@@ -111,9 +113,9 @@ class Gpu:
                 stream.leave(capture)
 
     def _refuse_in_capture(self, name: str) -> None:
-        """CUDA forbids to wait or allocate on the thread that captures, and to wait for the GPU on any."""
+        """CUDA forbids waits and allocations in the thread that captures, what is of all streams in any."""
         for capture in self.captures:
-            if name == "Driver.synchronize" or capture.thread == threading.get_ident():
+            if name in _OF_ALL_STREAMS or capture.thread == threading.get_ident():
                 raise capture.refuse(f"{name} is not allowed during a capture")
 
 

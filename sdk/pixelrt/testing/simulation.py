@@ -15,6 +15,7 @@ Engine = Literal["up", "compute", "down"]
 Order = Literal["lazy", "eager", "random"]
 Lane = tuple[int, int]
 """Handle of a stream, and number of a branch within a graph: work that is ordered by itself."""
+_BEHIND_ALL: Lane = (-1, 0)
 Clock = dict[Lane, int]
 Range = tuple[int, int]
 """Address and bytes."""
@@ -161,6 +162,10 @@ class Simulation:
         self._pending[operation.index] = self._unknown[operation.index] = operation
         self._progress()
         return operation
+
+    def put_behind_all(self, work: Work) -> Operation:
+        """Put work behind all operations of all lanes so far."""
+        return self.put(work, _BEHIND_ALL, tuple(self._unknown.values()))
 
     def finish(self, operations: Iterable[Operation]) -> None:
         """Let the host wait for operations."""

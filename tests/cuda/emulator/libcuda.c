@@ -27,10 +27,10 @@ enum { DEVICES = 2, DEPTH = 16, DISABLE_TIMING = 2, DEVICEMAP = 2, LEAST_PRIORIT
 typedef uint64_t address_t;
 struct context { int device, holders; };
 struct block { struct block *next; struct context *context; address_t device; char *data; size_t size; int host; };
-struct event { struct context *context; unsigned flags; long recorded, done; double time; int references; };
+struct event { struct context *context; unsigned flags; long recorded, done; double time; int references, arriving; };
 struct op {
     struct op *next;
-    enum { COPY, RECORD, WAIT } kind;
+    enum { COPY, RECORD, WAIT, ARRIVE } kind;
     address_t target, source; /* resolved when it is done: a block may be gone by then */
     size_t size;
     struct event *event;
@@ -54,7 +54,7 @@ static struct stream *streams;
 static address_t next_address = 0xD00000000000;
 static int initialized, sticky, fail_code;
 static char fail_function[64];
-static long total_bytes = 1 << 28, delay_us = 300, num_devices = 1, integrated = 0, maps = 1;
+static long total_bytes = 1 << 28, delay_us = 300, num_devices = 1, integrated = 0, maps = 1, version = 13000;
 static long used, live_events, live_graphs, live_templates, misused;
 static __thread struct context *stack[DEPTH];
 static __thread int depth;
@@ -195,7 +195,7 @@ static void run(struct op *op)
         else sticky = ILLEGAL_ADDRESS;
     } else if (op->kind == WAIT) {
         while (op->event->done < op->number && !sticky) pthread_cond_wait(&changed, &lock);
-    } else {
+    } else if (op->kind == RECORD || (op->number == op->event->recorded && !--op->event->arriving)) {
         op->event->done = op->number;
         op->event->time = now_ms();
     }
@@ -316,7 +316,7 @@ static int synchronize(struct stream *handle)
 
 int cuStreamSynchronize(struct stream *handle) { ENTER(1); return LOCKED(synchronize(handle)); }
 
-/* All captures of the context are lost when somebody waits for it. */
+/* All captures of the context are lost when somebody waits for it, or marks all that is in it. */
 static int refuse_captures(void)
 {
     int code = 0;
@@ -395,6 +395,24 @@ static int mark(struct event *event, struct stream *handle, int kind)
 }
 
 int cuEventRecord(struct event *event, struct stream *stream) { ENTER(1); return LOCKED(mark(event, stream, RECORD)); }
+
+/* The event has come when every stream has come to it. */
+static int mark_all(struct context *context, struct event *event)
+{
+    int code = event->context == context && context == current() ? refuse_captures() : INVALID_HANDLE;
+    if (code) return code;
+    struct op op = {.kind = ARRIVE, .event = event, .number = ++event->recorded};
+    event->arriving = 1;
+    for (struct stream *stream = streams; stream; stream = stream->next)
+        if (stream->context == context) event->arriving++, enqueue(stream, op);
+    return enqueue(find_stream(NULL), op);
+}
+
+int cuCtxRecordEvent(struct context *context, struct event *event)
+{
+    ENTER(1);
+    return LOCKED(mark_all(context, event));
+}
 
 int cuStreamWaitEvent(struct stream *stream, struct event *event, unsigned flags)
 {
@@ -518,7 +536,7 @@ int cuInit(unsigned flags)
     return 0;
 }
 
-int cuDriverGetVersion(int *version) { *version = 13000; return 0; }
+int cuDriverGetVersion(int *result) { *result = version; return 0; }
 int cuDeviceGetCount(int *count) { ENTER(0); *count = num_devices; return 0; }
 
 int cuDeviceGet(int *device, int ordinal)
@@ -689,6 +707,7 @@ void emulator_set(const char *what, long value)
     if (!strcmp(what, "devices")) num_devices = value;
     if (!strcmp(what, "integrated")) integrated = value;
     if (!strcmp(what, "maps")) maps = value;
+    if (!strcmp(what, "version")) version = value;
     if (!strcmp(what, "primary contexts")) for (int i = 0; i < DEVICES; i++) contexts[i].holders = value;
 }
 
@@ -701,7 +720,7 @@ void emulator_reset(void)
     blocks = NULL, streams = NULL;
     used = live_events = live_graphs = live_templates = misused = 0;
     sticky = 0, fail_function[0] = 0;
-    total_bytes = 1 << 28, delay_us = 300, num_devices = 1, integrated = 0, maps = 1;
+    total_bytes = 1 << 28, delay_us = 300, num_devices = 1, integrated = 0, maps = 1, version = 13000;
     contexts[0].holders = contexts[1].holders = 0;
     pthread_cond_broadcast(&changed);
     pthread_mutex_unlock(&lock);
