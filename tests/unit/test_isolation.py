@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import gc
 import importlib
 import inspect
@@ -35,9 +36,11 @@ from pixelrt.errors import (
     OutOfMemory,
 )
 from pixelrt.isolation import IsolatedSegmenter, LoadOptions, isolate
-from pixelrt.isolation.protocol import Plane, Request, from_line, to_line
+from pixelrt.isolation.buffers import FrameBuffers
+from pixelrt.isolation.process import ChildLostError, _checked
+from pixelrt.isolation.protocol import Answer, Failed, Plane, Request, from_line, to_line
 from pixelrt.isolation.shared import SharedMemory
-from pixelrt.segmentation import Segmentation
+from pixelrt.segmentation import Segmentation, Segmenter
 from pixelrt.session import GpuOptions
 
 MakeBundle = Callable[..., Bundle]
@@ -53,7 +56,7 @@ from pixelrt.segmentation import Segmenter
 
 
 class Failing(Segmenter):
-    def __call__(self, frame):
+    def submit(self, frame):
         match int(frame[0, 0, 0]):
             case 201: raise ContextLost("CUDA says: illegal memory access (700)")
             case 202: raise OutOfMemory("the GPU is full; use smaller frames")
@@ -68,7 +71,8 @@ class Failing(Segmenter):
             case 209: ctypes.PyDLL(None).usleep(600_000_000)  # hangs and holds the GIL
             case 210: time.sleep(0.7)
             case 211: os._exit(3)
-        return super().__call__(frame)
+            case 212: time.sleep(0.3)
+        return super().submit(frame)
 
 
 def load(bundle, **options):
@@ -110,6 +114,60 @@ def fake(bundle=None, **options):
     return fake_segmenter(network)
 
 
+class Cold(Segmenter):
+    """Takes frames only of sizes that it was warmed up for."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.known = set()
+
+    def submit(self, frame):
+        if frame.shape[:2] not in self.known: raise ExecutionFailed("too cold")
+        return super().submit(frame)
+
+    def warm_up(self, size):
+        match size:
+            case (44, 44): time.sleep(0.6)
+            case (55, 55): time.sleep(600)
+            case (66, 66): raise ContextLost("a kernel does not compile")
+            case (99, 99): os._exit(5)
+        self.known.add(size)
+        super().warm_up(size)
+
+
+def cold(bundle, **options):
+    opened = pixelrt.load(bundle, **options)
+    return Cold(opened.bundle, opened.session)
+
+
+class Overlapping(Segmenter):
+    """As on a GPU, `submit` returns at once. Nothing is done before three frames are on their way."""
+
+    count = 0
+
+    def submit(self, frame):
+        self.count += 1
+        return Overlapped(self, super().submit(frame), self.count + 2 - (self.count - 1) % 3)
+
+
+class Overlapped:
+    def __init__(self, owner, ticket, needed):
+        self.owner, self.ticket, self.needed = owner, ticket, needed
+
+    @property
+    def done(self):
+        return self.owner.count >= self.needed
+
+    def result(self):
+        if not self.done: raise RuntimeError("waited for too early")
+        return self.ticket.result()
+
+
+def overlapping(bundle, **options):
+    opened = pixelrt.load(bundle, **options)
+    return Overlapping(opened.bundle, opened.session)
+
+
 class Own(ContextLost):
     """Not one of PixelRT's classes."""
 
@@ -125,7 +183,9 @@ def once(bundle, **options):
     mark.touch()
     return pixelrt.load(bundle, **{**options, "backend": "onnxruntime" if other else "openvino"})
 '''
-CONTEXT_LOST, OUT_OF_MEMORY, DEVICE_LOST, CRASH, HANG, BUG, PRINT, LOG, HANG_GIL, SLOW, EXIT = range(201, 212)
+CONTEXT_LOST, OUT_OF_MEMORY, DEVICE_LOST, CRASH, HANG, BUG, PRINT, LOG, HANG_GIL, SLOW, EXIT, NAP = range(
+    201, 213
+)
 
 
 def frame(size: tuple[int, int] = (32, 48), seed: int = 0) -> Bytes:
@@ -199,6 +259,14 @@ def isolated(bundle: Bundle) -> Iterator[IsolatedSegmenter]:
         yield opened
 
 
+@pytest.fixture(scope="module")
+def acting(bundle: Bundle, loaders: str) -> Iterator[IsolatedSegmenter]:
+    """Does what frames say. Only for tests that do not harm it."""
+    with isolate(bundle, device="cpu", loader=f"{loaders}:load") as opened:
+        yield opened
+        assert opened.restarts == 0, "a test has harmed it"
+
+
 # --- the same as in this process ----------------------------------------------------------------------------
 
 
@@ -225,6 +293,21 @@ def test_it_looks_like_a_segmenter(isolated: IsolatedSegmenter, bundle: Bundle) 
     assert repr(isolated).startswith("IsolatedSegmenter('colors', openvino ")
     assert repr(isolated).endswith(f"on cpu, float32, process {pid}, restarts=0)")
     assert isolated.start_s is not None and 0.01 < isolated.start_s < 60
+
+
+def test_what_a_segmenter_offers_and_this_does_not() -> None:
+    """As the docstring of `IsolatedSegmenter` says."""
+
+    def public(kind: type) -> set[str]:
+        return {name for name in dir(kind) if not name.startswith("_")}
+
+    assert public(Segmenter) - public(IsolatedSegmenter) == {"clone"}
+    for name in ("__call__", "batch", "submit", "warm_up", "frame_buffer", "close"):
+        here, there = (
+            inspect.signature(getattr(kind, name)).parameters for kind in (Segmenter, IsolatedSegmenter)
+        )
+        assert set(here) - set(there) == ({"on_device"} if name == "submit" else set())
+        assert list(there) == [parameter for parameter in here if parameter in there]
 
 
 def test_lists_and_batches(isolated: IsolatedSegmenter, bundle: Bundle) -> None:
@@ -296,6 +379,269 @@ def test_the_options_of_load_are_those_of_load() -> None:
     assert sorted(LoadOptions.__annotations__) == sorted(set(names) - {"bundle"})
 
 
+# --- several frames on their way ----------------------------------------------------------------------------
+
+
+def test_tickets_have_the_results_of_calls(isolated: IsolatedSegmenter, bundle: Bundle) -> None:
+    frames = [frame((30 + index, 40), index) for index in range(7)]
+    with pixelrt.load(bundle, device="cpu") as here:
+        expected = [here(picture) for picture in frames]
+    tickets = [isolated.submit(picture) for picture in frames]
+    called, batched = isolated(frames[2]), isolated.batch(frames[:3])
+    assert same(called, expected[2]) and all(map(same, batched, expected))
+    for index in (6, 0, 3, 3, 1, 2, 5, 4):
+        assert same(tickets[index].result(), expected[index])
+        assert tickets[index].result() is tickets[index].result()
+    assert not same(expected[0], expected[1])
+
+
+def test_a_frame_is_taken_while_another_one_is_computed(acting: IsolatedSegmenter) -> None:
+    began = time.monotonic()
+    tickets = [acting.submit(telling(NAP)), acting.submit(picture := frame(seed=1))]
+    picture[:] = 0  # it was copied
+    assert not tickets[0].done and not tickets[1].done
+    assert time.monotonic() - began < 0.2
+    tickets.append(acting.submit(frame(seed=2)))
+    assert time.monotonic() - began >= 0.3, "a third one has to wait"
+    assert tickets[0].done
+    wait_for(lambda: tickets[2].done)
+    assert tickets[1].done
+    assert all(same(tickets[seed].result(), acting(frame(seed=seed))) for seed in (1, 2))
+    assert tickets[0].result().latency.total_ms >= 300 > acting(frame()).latency.total_ms
+
+
+def test_results_come_to_those_who_only_look(acting: IsolatedSegmenter) -> None:
+    ticket = acting.submit(frame())
+    wait_for(lambda: ticket.done)
+    assert same(ticket.result(), acting(frame()))
+
+
+def test_frames_overlap_in_the_child(bundle: Bundle, loaders: str) -> None:
+    gpu = GpuOptions(slots=3)
+    with isolate(bundle, device="cpu", loader=f"{loaders}:overlapping", gpu=gpu, timeout_s=5) as segmenter:
+        assert segmenter.slots == 3
+        tickets = [segmenter.submit(frame(seed=seed)) for seed in range(2)]
+        time.sleep(0.1)
+        assert not any(ticket.done for ticket in tickets), "nobody may wait for the first one yet"
+        tickets += [segmenter.submit(frame(seed=seed)) for seed in range(2, 6)]
+        with pixelrt.load(bundle, device="cpu") as here:
+            assert all(same(ticket.result(), here(frame(seed=seed))) for seed, ticket in enumerate(tickets))
+
+
+def test_an_error_belongs_to_the_ticket_of_its_frame(acting: IsolatedSegmenter) -> None:
+    expected = acting(frame())
+    tickets = [acting.submit(picture) for picture in (frame(), telling(OUT_OF_MEMORY), frame())]
+    assert same(tickets[2].result(), expected) and same(tickets[0].result(), expected)
+    for _ in range(2):
+        with pytest.raises(OutOfMemory, match=r"^the GPU is full; use smaller frames$"):
+            tickets[1].result()
+    assert tickets[1].done
+    with pytest.raises(InputError, match="did the camera fail"):
+        acting.submit(np.zeros((0, 8, 3), np.uint8))
+    forgotten = acting.submit(telling(OUT_OF_MEMORY))
+    assert same(acting(frame()), expected)
+    with pytest.raises(OutOfMemory):
+        forgotten.result()
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "text"),
+    [
+        (CRASH, ExecutionFailed, "the child process crashed (SIGSEGV); it printed:"),
+        (CONTEXT_LOST, ContextLost, "CUDA says: illegal memory access (700)"),
+    ],
+)
+def test_a_lost_child_fails_every_ticket_on_its_way(
+    failing: IsolatedSegmenter, code: int, kind: type[DeviceError], text: str
+) -> None:
+    before = failing.submit(frame())
+    expected = before.result()
+    lost = [failing.submit(telling(code)), failing.submit(frame())]
+    for ticket, number in zip(lost, (2, 3), strict=True):
+        with pytest.raises(kind) as caught:
+            ticket.result()
+        assert str(caught.value).startswith(text)
+        assert f"\nframe {number}: no result; the next call starts a fresh child (restart 1" in str(
+            caught.value
+        )
+    assert not failing.alive and same(before.result(), expected)
+    after = failing.submit(frame())
+    assert same(after.result(), expected) and failing.restarts == 1
+
+
+def test_last_words_are_complete_although_an_earlier_frame_came_back(failing: IsolatedSegmenter) -> None:
+    failing(telling(PRINT))
+    tickets = [failing.submit(telling(NAP)), failing.submit(telling(PRINT)), failing.submit(telling(CRASH))]
+    wait_for(lambda: tickets[2].done)
+    with pytest.raises(
+        ExecutionFailed, match=r"\(SIGSEGV\); it printed:\n(  from .*\n)?  Fatal Python error: S"
+    ):
+        tickets[2].result()
+
+
+def test_a_child_that_is_lost_in_between_costs_what_was_on_its_way(failing: IsolatedSegmenter) -> None:
+    expected = failing(frame())
+    answered, unanswered = failing.submit(frame()), failing.submit(telling(HANG))
+    time.sleep(0.2)
+    assert failing.pid is not None
+    os.kill(failing.pid, signal.SIGKILL)
+    wait_for(lambda: not failing.alive)
+    after = failing.submit(frame())
+    assert same(answered.result(), expected), "its answer was there already"
+    with pytest.raises(ExecutionFailed, match=r"was killed \(SIGKILL(.|\n)*\nframe 3: no result"):
+        unanswered.result()
+    assert same(after.result(), expected)
+
+
+def test_the_time_of_a_frame_begins_when_the_one_before_it_is_done(bundle: Bundle, loaders: str) -> None:
+    with isolate(bundle, device="cpu", loader=f"{loaders}:load", timeout_s=1.0) as segmenter:
+        tickets = [segmenter.submit(telling(SLOW)) for _ in range(2)]
+        assert same(tickets[1].result(), tickets[0].result())
+        tickets = [segmenter.submit(telling(HANG)), segmenter.submit(frame())]
+        began = time.monotonic()
+        wait_for(lambda: tickets[1].done)
+        assert 0.8 < time.monotonic() - began < 5, "who only looks is told as well"
+        for ticket, number in zip(tickets, (3, 4), strict=True):
+            with pytest.raises(
+                ExecutionFailed, match=rf"no answer within 1 s and was killed\nframe {number}: no"
+            ):
+                ticket.result()
+
+
+def test_restart_and_close_with_frames_on_their_way(bundle: Bundle, loaders: str) -> None:
+    with isolate(bundle, device="cpu", loader=f"{loaders}:load") as segmenter:
+        expected = segmenter(frame())
+        there, lost = segmenter.submit(frame()), segmenter.submit(telling(HANG))
+        time.sleep(0.2)
+        segmenter.restart()
+        assert same(there.result(), expected)
+        with pytest.raises(
+            ExecutionFailed, match=r"^the child process was ended by restart\(\)\nframe 3: no result; submit"
+        ):
+            lost.result()
+        last = segmenter.submit(frame())
+    assert last.done and same(last.result(), expected)
+    with pytest.raises(DeviceError, match="is closed"):
+        segmenter.submit(frame())
+
+
+def test_frame_buffers_are_read_in_place(acting: IsolatedSegmenter, bundle: Bundle) -> None:
+    white = np.full((32, 48, 3), 199, np.uint8)
+    buffer = acting.frame_buffer((32, 48))
+    assert buffer.dtype == np.uint8 and buffer.shape == (32, 48, 3) and buffer.flags.c_contiguous
+    other = acting.frame_buffer((32, 48))
+    buffer[:], other[:] = frame(seed=1), frame(seed=2)
+    with pixelrt.load(bundle, device="cpu") as here:
+        tickets = [acting.submit(picture) for picture in (buffer, other, buffer[3:9], buffer[:, 3:9])]
+        expected = [here(picture) for picture in (buffer, other, buffer[3:9], buffer[:, 3:9])]
+        assert all(same(ticket.result(), one) for ticket, one in zip(tickets, expected, strict=True))
+        assert all(map(same, acting.batch([buffer, other]), expected))
+    buffer[0, 0, 0] = NAP
+    ticket = acting.submit(buffer)
+    time.sleep(0.1)
+    buffer[:] = white  # against the rule: this shows that the child looks at this very memory
+    assert same(ticket.result(), acting(white))
+
+
+def test_frame_buffers_outlive_children_and_the_segmenter(failing: IsolatedSegmenter) -> None:
+    buffer = failing.frame_buffer((32, 48))
+    buffer[:] = frame()
+    expected = failing(buffer)
+    failing.restart()
+    assert same(failing(buffer), expected) and same(failing(frame()), expected)
+    failing.close()
+    np.testing.assert_array_equal(buffer, frame())
+    with pytest.raises(DeviceError, match="is closed"):
+        failing.frame_buffer((32, 48))
+
+
+def test_frame_buffers_that_are_forgotten_are_given_out_again() -> None:
+    with contextlib.closing(FrameBuffers()) as buffers:
+        first, second = buffers.make((30, 40, 3)), buffers.make((30, 40, 3))
+        view = first[10:]
+        place = buffers.place(first)
+        assert place is not None and buffers.place(second) != place
+        assert buffers.place(view) == Plane("|u1", (20, 40, 3), place.offset + 10 * 40 * 3)
+        assert buffers.place(first[:, 1:]) is None and buffers.place(first.copy()) is None
+        held = os.fstat(buffers.descriptor).st_size
+        del first
+        assert buffers.place(buffers.make((30, 40, 3))) != place, "a view is left"
+        del view
+        third = buffers.make((31, 40, 3))
+        assert buffers.place(third) == Plane("|u1", third.shape, place.offset)
+        for _ in range(1000):
+            buffers.make((200, 400, 3))
+        assert os.fstat(buffers.descriptor).st_size == held
+        with pytest.raises(OutOfMemory, match="MiB of memory to share"):
+            buffers.make((1 << 30, 1 << 30, 3))
+
+
+@pytest.mark.parametrize("size", [(0, 8), (8,), (8, 8.5), (True, 8), 8])
+def test_sizes_are_refused_with_the_same_words(isolated: IsolatedSegmenter, size: Any) -> None:
+    for use in (isolated.warm_up, isolated.frame_buffer):
+        with pytest.raises(
+            InputError, match=r"^size .*: height and width, whole numbers of at least 1, were"
+        ):
+            use(size)
+
+
+# --- warming up ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def cold(bundle: Bundle, loaders: str) -> Iterator[IsolatedSegmenter]:
+    sizes = [(32, 48), (44, 44)]
+    with isolate(
+        bundle, device="cpu", loader=f"{loaders}:cold", warm_up=sizes, timeout_s=0.5, start_timeout_s=20
+    ) as opened:
+        yield opened
+
+
+def test_children_are_warm_before_their_first_frame(cold: IsolatedSegmenter) -> None:
+    for _ in range(2):
+        for size in ((32, 48), (44, 44)):
+            cold(frame(size))
+        with pytest.raises(ExecutionFailed, match=r"^too cold$"):
+            cold(frame((9, 9)))
+        cold.restart()
+
+
+def test_warming_up_later(cold: IsolatedSegmenter) -> None:
+    ticket = cold.submit(frame())
+    cold.warm_up((np.int64(20), 20), buffers=[cold.frame_buffer((20, 20))])
+    assert ticket.done
+    cold(frame((20, 20)))
+    cold.restart()
+    cold(frame((20, 20)))
+
+
+def test_children_that_are_lost_while_they_warm_up(
+    cold: IsolatedSegmenter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(
+        ExecutionFailed, match=r"status 5\nwarming up for frames of 99x99: not done; the next"
+    ):
+        cold.warm_up((99, 99))
+    with pytest.raises(ContextLost, match=r"^a kernel does not .*\nwarming up for frames of 66x66: not done"):
+        cold.warm_up((66, 66))
+    cold(frame())
+    monkeypatch.setattr(cold, "options", dataclasses.replace(cold.options, start_timeout_s=0.4))
+    with pytest.raises(
+        ExecutionFailed, match=r"within 0\.4 s and was killed\nwarming up for frames of 55x55: not done"
+    ):
+        cold.warm_up((55, 55))
+    monkeypatch.undo()
+    cold.restart()
+    cold(frame())
+
+
+def test_errors_of_warming_up_are_those_of_loading(bundle: Bundle, loaders: str) -> None:
+    with pytest.raises(ContextLost, match=r"^a kernel does not compile$"):
+        isolate(bundle, device="cpu", loader=f"{loaders}:cold", warm_up=(66, 66))
+    with pytest.raises(DeviceError, match=r"while it loaded .* gave no answer within 2 s and was killed"):
+        isolate(bundle, device="cpu", loader=f"{loaders}:cold", warm_up=(55, 55), start_timeout_s=2)
+
+
 # --- mistakes -----------------------------------------------------------------------------------------------
 
 
@@ -344,6 +690,9 @@ def test_frames_on_the_gpu_are_refused(isolated: IsolatedSegmenter) -> None:
         ({"timeout_s": -1.0}, "timeout_s is -1.0, expected seconds above 0, or None for no limit"),
         ({"start_timeout_s": "1"}, "start_timeout_s is '1', expected seconds above 0, or None"),
         ({"timeout_s": float("inf")}, "timeout_s is inf, expected seconds above 0, or None"),
+        ({"warm_up": 720}, "warm_up 720: height and width, whole numbers of at least 1, were expected"),
+        ({"warm_up": (720, 0)}, r"warm_up \(720, 0\): height and width"),
+        ({"warm_up": [(720, 1280), (480,)]}, r"warm_up \(480,\): height and width"),
         ({"loader": "load"}, "loader is 'load', expected 'module:function', as 'pixelrt:load'"),
     ],
 )
@@ -606,24 +955,53 @@ class EnoughError(Exception):
     """What a signal handler may raise."""
 
 
-def test_a_late_answer_is_never_taken_for_another(failing: IsolatedSegmenter) -> None:
-    """The call is left while the child works at a black frame; then comes a white one."""
-    white = np.full((32, 48, 3), 199, np.uint8)
-    expected = failing(white)
+@contextlib.contextmanager
+def interrupted_after(seconds: float) -> Iterator[None]:
+    """Expect that this is left by a signal handler."""
 
     def enough(number: int, stack: object) -> None:
         raise EnoughError
 
     before = signal.signal(signal.SIGALRM, enough)
     try:
-        signal.setitimer(signal.ITIMER_REAL, 0.3)
+        signal.setitimer(signal.ITIMER_REAL, seconds)
         with pytest.raises(EnoughError):
-            failing(telling(SLOW))
+            yield
     finally:
         signal.signal(signal.SIGALRM, before)
+
+
+def test_a_late_answer_is_never_taken_for_another(failing: IsolatedSegmenter) -> None:
+    """The call is left while the child works at a black frame; then comes a white one."""
+    white = np.full((32, 48, 3), 199, np.uint8)
+    expected = failing(white)
+
+    with interrupted_after(0.3):
+        failing(telling(SLOW))
     assert not failing.alive
     assert same(failing(white), expected)
     assert failing.restarts == 1
+
+
+@pytest.mark.parametrize("where", ["result", "submit"])
+def test_an_interruption_costs_what_is_on_its_way(failing: IsolatedSegmenter, where: str) -> None:
+    white = np.full((32, 48, 3), 199, np.uint8)
+    expected = failing(white)
+    tickets = [failing.submit(telling(SLOW)), failing.submit(frame())]
+    with interrupted_after(0.2):
+        if where == "result":
+            tickets[1].result()
+        else:
+            failing.submit(frame())
+    assert not failing.alive
+    after = failing.submit(white)
+    for ticket, number in zip(tickets, (2, 3), strict=True):
+        assert ticket.done
+        with pytest.raises(
+            ExecutionFailed, match=rf"was ended, because a call was interrupted\nframe {number}: no result"
+        ):
+            ticket.result()
+    assert same(after.result(), expected) and failing.restarts == 1
 
 
 CTRL_C = """
@@ -689,14 +1067,16 @@ def test_ctrl_c_during_a_call(bundle: Bundle, loaders: str) -> None:
 
 def test_one_thread_at_a_time(failing: IsolatedSegmenter) -> None:
     results: list[Segmentation] = []
+    ticket = failing.submit(frame())
     thread = threading.Thread(target=lambda: results.append(failing(telling(SLOW))))
     thread.start()
     time.sleep(0.3)
-    for use in (lambda: failing(frame()), failing.restart, failing.close):
+    use: Callable[[], object]
+    for use in (lambda: failing(frame()), failing.restart, failing.close, lambda: failing.submit(frame())):
         with pytest.raises(DeviceError, match="in use by another thread; isolate the bundle once per thread"):
             use()
     thread.join()
-    assert len(results) == 1
+    assert len(results) == 1 and ticket.done
     failing(frame())
 
 
@@ -861,8 +1241,15 @@ def test_many_restarts_take_no_more_descriptors(failing: IsolatedSegmenter) -> N
 
 
 def test_messages_come_back_as_they_went() -> None:
-    request = Request(3, (Plane("|u1", (2, 3, 3), 64),))
+    request = Request(3, 1, (Plane("|u1", (2, 3, 3), 64),), "submit", in_buffer=False)
     assert from_line(to_line(request)) == request
+
+
+def test_an_answer_to_another_question_is_none() -> None:
+    for answer in (Answer(2, ()), Failed(2, "InputError", "no")):
+        assert _checked(answer, Answer, 2) is answer
+        with pytest.raises(ChildLostError, match=r"was ended, because it answered .* to another question"):
+            _checked(answer, Answer, 1)
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,13 @@
 
 segmenter = pixelrt.isolate("engines/road-unet/bundle", device="cuda", restarts=3)
 result = segmenter(frame)                     # as with pixelrt.load; a lost child is replaced
+ticket = segmenter.submit(frame)              # the next frame is handed over while this one is computed
 """
 
 from __future__ import annotations
 
 from pixelrt.isolation.options import IsolationOptions, LoadOptions
 from pixelrt.isolation.segmenter import IsolatedSegmenter, isolate
+from pixelrt.isolation.ticket import IsolatedTicket
 
-__all__ = ["IsolatedSegmenter", "IsolationOptions", "LoadOptions", "isolate"]
+__all__ = ["IsolatedSegmenter", "IsolatedTicket", "IsolationOptions", "LoadOptions", "isolate"]

@@ -64,6 +64,12 @@ class Channel:
         del self._received[: end + 1]
         return from_line(line)
 
+    def waiting(self, patience_s: float) -> bool:
+        """Whether something has come; looks twice, after so long again."""
+        if not self._received and not self._poll.poll(0):
+            time.sleep(patience_s)
+        return bool(self._received or self._poll.poll(0))
+
     def hang_up(self) -> None:
         """Tell the other process that nothing will be sent any more."""
         self._socket.shutdown(socket.SHUT_WR)

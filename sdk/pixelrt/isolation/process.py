@@ -3,9 +3,12 @@
     parent                                              child (`worker`)
     a socket with lines: load, request ...        ->
                                                   <-    ready, answer or failed, said
-    memory for frames (written here)              ->
-                                                  <-    memory for results (written there)
+    memory for frames, per slot (written here)    ->
+                                                  <-    memory for results, per slot (written there)
+    memory for frame buffers (written here)       ->
     standard input, closed when the parent ends   ->    the kernel kills the child
+
+Requests are answered in their order. One that is sent while the child is busy has a slot of its own.
 
 Memory and output have no names: the last process that holds them takes them along. The child has a session
 of its own: Ctrl-C reaches the parent alone. Nothing is forked without exec, which CUDA would not survive.
@@ -13,8 +16,8 @@ of its own: Ctrl-C reaches the parent alone. Nothing is forked without exec, whi
 
 from __future__ import annotations
 
+import collections
 import contextlib
-import fcntl
 import logging
 import os
 import signal
@@ -23,27 +26,31 @@ import subprocess
 import sys
 import time
 import weakref
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 import pixelrt.errors
-from pixelrt.errors import DeviceError, PixelRTError
+from pixelrt.bundle import Bundle
+from pixelrt.errors import ContextLost, DeviceError, DeviceLost, PixelRTError
+from pixelrt.isolation.buffers import FrameBuffers
 from pixelrt.isolation.channel import Channel, ChannelEndError, SilenceError
-from pixelrt.isolation.protocol import Answer, Failed, Load, Message, Plane, Ready, Request, Said
+from pixelrt.isolation.flight import Flight
+from pixelrt.isolation.options import Size
+from pixelrt.isolation.output import Output
+from pixelrt.isolation.protocol import Answer, Failed, Load, Message, Ready, Request, Said, Warm, WarmUp
+from pixelrt.isolation.results import fetch
 from pixelrt.isolation.shared import SharedMemory
-from pixelrt.terminal import complain
 
 _LOG = logging.getLogger("pixelrt.isolation")
-_MOST_LINES = 12
-_LINES_BEFORE_CRASH = 4
 _PATIENCE_S = 5.0
 _LOOK_S = 1.0
 _START = (
-    "import sys; sys.path[:] = sys.argv[5:]; "
-    "from pixelrt.isolation.worker import main; main(*map(int, sys.argv[1:5]))"
+    "import sys; sys.path[:] = sys.argv[2:]; "
+    "from pixelrt.isolation.worker import main; main(*map(int, sys.argv[1].split(',')))"
 )
 """The child imports from where its parent does, not from the folder that it happens to stand in."""
 
@@ -52,21 +59,44 @@ class ChildLostError(Exception):
     """The child is gone; the message says how it ended, and follows the words "the child process"."""
 
 
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What a child and its successors have in common."""
+
+    bundle: Bundle
+    slots: int
+    """How many requests may be on their way at once."""
+    buffers: FrameBuffers
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """Shared memory for one request that is on its way."""
+
+    frames: SharedMemory
+    results: SharedMemory
+
+
 class Child:
     """A child process that has loaded a bundle.
+
+    Where one of its methods is left in the middle (Ctrl-C), the child has ended: nobody knows how far the
+    other side came, and nobody can take a late answer for another.
 
     Attributes:
         pid: Its process id.
         ready: What it said when the bundle was loaded.
         start_s: How long it took until then.
+        flights: What is on its way, the oldest first.
     """
 
-    def __init__(self, load: Load, timeout_s: float | None) -> None:
+    def __init__(self, load: Load, ground: Ground, timeout_s: float | None) -> None:
         """Start it.
 
         Args:
             load: What to load.
-            timeout_s: How long that may take; None for ever.
+            ground: What it shares with its predecessor.
+            timeout_s: How long loading and warming up may take; None for ever.
 
         Raises:
             ChildLostError: If it ended, or had to be ended.
@@ -74,7 +104,10 @@ class Child:
             PixelRTError: What the child explained.
         """
         began_s = time.monotonic()
-        self._answered = False
+        self.flights: collections.deque[Flight] = collections.deque()
+        self._ground = ground
+        self._in_step = True
+        self._heard_s = 0.0
         self._resources = contextlib.ExitStack()
         with contextlib.ExitStack() as undo:
             undo.callback(self._resources.close)
@@ -88,33 +121,74 @@ class Child:
 
     @property
     def alive(self) -> bool:
-        """Whether it can be asked: it runs, and owes no answer to a call that was left."""
-        return self._answered and self._process.poll() is None
+        """Whether it can be asked: it runs, and no call was left in the middle."""
+        return self._in_step and self._process.poll() is None
 
-    def ask(self, number: int, frames: Sequence[NDArray[np.uint8]], timeout_s: float | None) -> Answer:
-        """Have it segment frames.
-
-        If this is left while an answer is due, the child has ended: nobody can take a late one for another.
-
-        Returns:
-            The answer, whose arrays `read` fetches before the next question.
+    def send(
+        self,
+        flight: Flight,
+        frames: Sequence[NDArray[np.uint8]],
+        how: Literal["call", "submit", "batch"],
+    ) -> None:
+        """Have it segment frames. There must be a free slot.
 
         Raises:
             ChildLostError: If it ended, or had to be ended.
             OutOfMemory: If there is no room for the frames.
+        """
+        if not self.flights:
+            self._output.forget()
+        taken = {other.slot for other in self.flights}
+        flight.slot = next(slot for slot in range(self._ground.slots) if slot not in taken)
+        buffered = self._ground.buffers.place(frames[0]) if len(frames) == 1 else None
+        planes = (buffered,) if buffered else self._slots[flight.slot].frames.put(frames)
+        with self._step():
+            self.flights.append(flight)
+            flight.sent_s = time.monotonic()
+            self._channel.send(Request(flight.first, flight.slot, planes, how, buffered is not None))
+
+    def receive(self, timeout_s: float | None, *, wait: bool) -> bool:
+        """Take the answer to the oldest frames on their way, which then have their results or their error.
+
+        Args:
+            timeout_s: How long it may take, from when they were sent and those before them answered.
+            wait: Whether to wait for it.
+
+        Returns:
+            Whether it was there.
+
+        Raises:
+            ChildLostError: If it ended, or had to be ended.
+            ContextLost, DeviceLost: If it is of no more use; it has ended, and the frames are still on their
+                way.
+        """
+        flight = self.flights[0]
+        now_s = time.monotonic()
+        end_s = None if timeout_s is None else max(flight.sent_s, self._heard_s) + timeout_s
+        with self._step():
+            try:
+                answer = self._hear(end_s if wait else now_s)
+            except SilenceError:
+                if wait or (end_s is not None and now_s >= end_s):
+                    raise ChildLostError(_silent(timeout_s)) from None
+                return False
+            self._heard_s = time.monotonic()
+            self._land(flight, _checked(answer, Answer, flight.first))
+            self.flights.popleft()
+        return True
+
+    def warm_up(self, size: Size, timeout_s: float | None) -> None:
+        """Have it warm up for frames of a size. Nothing else may be on its way.
+
+        Raises:
+            ChildLostError: If it ended, or had to be ended.
             PixelRTError: What the child explained.
         """
-        request = Request(number, self._frames.put(frames))
-        answer: Answer = self._converse(request, Answer, timeout_s)
-        return answer
-
-    def read(self, plane: Plane) -> NDArray[Any]:
-        """A copy of an array of the last answer."""
-        return self._results.view(plane).copy()
+        self._converse(WarmUp(size), Warm, timeout_s)
 
     def obituary(self) -> str:
         """How it ended, in the words of `ChildLostError`."""
-        if not self._answered:
+        if not self._in_step:
             return "was ended, because a call was interrupted"
         return self._ending()
 
@@ -124,8 +198,10 @@ class Child:
         Args:
             patience_s: How long it may take to free what it holds.
         """
+        orderly = patience_s > 0 and self.alive
+        self._in_step = False
         try:
-            if patience_s and self.alive:
+            if orderly:
                 self._channel.hang_up()
                 self._process.wait(patience_s)
         except subprocess.TimeoutExpired:
@@ -134,15 +210,14 @@ class Child:
             self._kill()
 
     def _start(self) -> subprocess.Popen[bytes]:
-        hold = self._resources.enter_context
         try:
-            self._frames = hold(contextlib.closing(SharedMemory.create("pixelrt-frames")))
-            self._results = hold(contextlib.closing(SharedMemory.create("pixelrt-results")))
-            self._output = hold(contextlib.closing(Output()))
+            self._slots = [Slot(self._memory("frames"), self._memory("results")) for _ in self._each_slot()]
+            self._output = self._resources.enter_context(contextlib.closing(Output()))
             ours, theirs = socket.socketpair()
-            self._channel = hold(contextlib.closing(Channel(ours)))
+            self._channel = self._resources.enter_context(contextlib.closing(Channel(ours)))
             with theirs:
-                inherited = (theirs.fileno(), self._frames.descriptor, self._results.descriptor)
+                shared = [memory.descriptor for slot in self._slots for memory in (slot.frames, slot.results)]
+                inherited = (theirs.fileno(), self._ground.buffers.descriptor, *shared)
                 return _popen(inherited, self._output.descriptor)
         except OSError as problem:
             raise DeviceError(
@@ -150,38 +225,59 @@ class Child:
                 "the machine may be out of memory, processes or file descriptors"
             ) from problem
 
-    def _converse(self, message: Load | Request, expected: type[Any], timeout_s: float | None) -> Any:
-        """Send a message and wait for what answers it. The child is ended if there is no answer."""
-        self._answered = False
-        try:
-            answer = self._exchange(message, timeout_s)
-            fits = isinstance(answer, expected) and getattr(answer, "number", None) == getattr(
-                message, "number", None
-            )
-            if not fits and not isinstance(answer, Failed):
-                raise ChildLostError(f"was ended, because it answered {str(answer)[:60]} to another question")
-            self._answered = True
-        finally:
-            if not self._answered:
-                self._kill()
-        if isinstance(answer, Failed):
-            raise _error(answer)
-        return answer
+    def _each_slot(self) -> range:
+        return range(self._ground.slots)
 
-    def _exchange(self, message: Load | Request, timeout_s: float | None) -> Any:
-        deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
+    def _memory(self, what: str) -> SharedMemory:
+        return self._resources.enter_context(contextlib.closing(SharedMemory.create(f"pixelrt-{what}")))
+
+    @contextlib.contextmanager
+    def _step(self) -> Iterator[None]:
+        """What is begun in here comes to its end, or the child does."""
+        if not self._in_step:
+            raise ChildLostError(self.obituary())
+        self._in_step = False
         try:
-            self._channel.send(message)
-            while isinstance(answer := self._listen(deadline_s), Said):
-                _log(answer)
-        except SilenceError:
-            raise ChildLostError(f"gave no answer within {timeout_s:g} s and was killed") from None
+            yield
+            self._in_step = True
         except ChannelEndError:
             raise ChildLostError(self._ending()) from None
         except ValueError as problem:
             raise ChildLostError(f"was ended, because it said something strange: {problem}") from problem
-        self._output.pass_on()
+        finally:
+            if not self._in_step:
+                self._kill()
+
+    def _converse(self, message: Load | WarmUp, expected: type[Any], timeout_s: float | None) -> Any:
+        """Send a message and wait for what answers it."""
+        with self._step():
+            self._channel.send(message)
+            try:
+                answer = self._hear(None if timeout_s is None else time.monotonic() + timeout_s)
+            except SilenceError:
+                raise ChildLostError(_silent(timeout_s)) from None
+            _checked(answer, expected, 0)
+        if isinstance(answer, Failed):
+            raise _error(answer)
         return answer
+
+    def _land(self, flight: Flight, answer: Answer | Failed) -> None:
+        if isinstance(answer, Answer):
+            memory = self._slots[flight.slot].results
+            flight.succeed(fetch(answer, memory, self._ground.bundle, flight.began_s))
+            return
+        problem = _error(answer)
+        if isinstance(problem, (ContextLost, DeviceLost)):
+            raise problem
+        flight.fail(type(problem), str(problem))
+
+    def _hear(self, deadline_s: float | None) -> Message:
+        """Wait for a message that is not for the log."""
+        while isinstance(message := self._listen(deadline_s), Said):
+            _log(message)
+        self._output.forget()
+        self._output.pass_on()
+        return message
 
     def _listen(self, deadline_s: float | None) -> Message:
         """Wait for a message, and meanwhile show what is printed: building an engine takes minutes."""
@@ -209,50 +305,10 @@ class Child:
         return how + self._output.last_words()
 
 
-class Output:
-    """What the child and its libraries print: memory without a name, so that no file stays behind."""
-
-    def __init__(self) -> None:
-        self._file = open(os.memfd_create("pixelrt-output", os.MFD_CLOEXEC), "r+b", buffering=0)  # noqa: SIM115
-        flags = fcntl.fcntl(self.descriptor, fcntl.F_GETFL)
-        fcntl.fcntl(self.descriptor, fcntl.F_SETFL, flags | os.O_APPEND)
-
-    @property
-    def descriptor(self) -> int:
-        """Where to print."""
-        return self._file.fileno()
-
-    def pass_on(self) -> None:
-        """Show what was printed since the last time, as if it were printed here."""
-        for line in self._take():
-            complain(line)
-
-    def last_words(self) -> str:
-        """The end of what was printed, or the place where Python noticed a crash, for a message."""
-        lines = self._take()
-        crash = next((index for index, line in enumerate(lines) if line.startswith("Fatal Python")), None)
-        start = max(0, len(lines) - _MOST_LINES if crash is None else crash - _LINES_BEFORE_CRASH)
-        shown = "".join(f"\n  {line}" for line in lines[start : start + _MOST_LINES])
-        return f"; it printed:{shown}" if shown else ""
-
-    def _take(self) -> list[str]:
-        """The lines that are there, whose memory is freed."""
-        size_bytes = os.fstat(self.descriptor).st_size
-        if not size_bytes:
-            return []
-        text = os.pread(self.descriptor, size_bytes, 0).decode(errors="replace")
-        os.ftruncate(self.descriptor, 0)
-        return [line for line in text.splitlines() if line]
-
-    def close(self) -> None:
-        """Forget it."""
-        self._file.close()
-
-
 def _popen(inherited: tuple[int, ...], output: int) -> subprocess.Popen[bytes]:
-    paths = [os.path.abspath(path) for path in sys.path]
+    numbers = ",".join(map(str, (os.getpid(), *inherited)))
     return subprocess.Popen(
-        [sys.executable, "-c", _START, *map(str, (*inherited, os.getpid())), *paths],
+        [sys.executable, "-c", _START, numbers, *map(os.path.abspath, sys.path)],
         stdin=subprocess.PIPE,
         stdout=output,
         stderr=output,
@@ -268,6 +324,17 @@ def _kill(process: subprocess.Popen[bytes], resources: contextlib.ExitStack) -> 
     if process.stdin:
         process.stdin.close()
     resources.close()
+
+
+def _checked(answer: Message, expected: type[Any], number: int) -> Any:
+    """An answer, if it is one to this question."""
+    if not isinstance(answer, (expected, Failed)) or getattr(answer, "number", 0) != number:
+        raise ChildLostError(f"was ended, because it answered {str(answer)[:60]} to another question")
+    return answer
+
+
+def _silent(timeout_s: float | None) -> str:
+    return f"gave no answer within {timeout_s:g} s and was killed"
 
 
 def _error(failed: Failed) -> PixelRTError:

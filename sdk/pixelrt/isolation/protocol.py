@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from pixelrt.manifest import ColorOrder
 from pixelrt.segmentation import Latency
@@ -36,16 +36,36 @@ class Load:
     """Keyword arguments of the loader."""
     gpu: GpuOptions | None
     """Another one, if there is one."""
+    warm_up: tuple[tuple[int, int], ...]
+    """Frame sizes to warm up for before it is ready."""
     level: int
     """Of `logging`, from which records are worth telling."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Segment frames."""
+    """Segment frames. Requests are answered in their order."""
 
     number: int
+    slot: int
+    """Where the results go, and where the frames are, unless `in_buffer`."""
     frames: tuple[Plane, ...]
+    how: Literal["call", "submit", "batch"]
+    """As the caller asked: with `submit`, other requests may come before this one is answered."""
+    in_buffer: bool
+    """Whether the frame is in the memory of `FrameBuffers`."""
+
+
+@dataclass(frozen=True, slots=True)
+class WarmUp:
+    """Warm up for frames of a size."""
+
+    size: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Warm:
+    """That is done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +108,8 @@ class Answer:
 class Failed:
     """An error that was explained, while loading or in the place of an answer."""
 
+    number: int
+    """Of the request; 0 while loading and warming up."""
     kind: str
     """Its class in `pixelrt.errors`."""
     text: str
@@ -102,9 +124,9 @@ class Said:
     text: str
 
 
-Message: TypeAlias = Load | Request | Ready | Answer | Failed | Said
+Message: TypeAlias = Load | Request | WarmUp | Ready | Answer | Warm | Failed | Said
 _KINDS: dict[str, type[Message]] = {
-    kind.__name__: kind for kind in (Load, Request, Ready, Answer, Failed, Said)
+    kind.__name__: kind for kind in (Load, Request, WarmUp, Ready, Answer, Warm, Failed, Said)
 }
 
 

@@ -3,26 +3,44 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from typing import Any
 
 from pixelrt.bundle import Bundle
-from pixelrt.isolation.process import Child
-from pixelrt.isolation.protocol import FrameResult, HeadResult
+from pixelrt.isolation.protocol import Answer, FrameResult, HeadResult
+from pixelrt.isolation.shared import SharedMemory
 from pixelrt.manifest import ClassInfo
 from pixelrt.segmentation import Latency, Segmentation
 
 
-def fetch(child: Child, bundle: Bundle, result: FrameResult) -> Segmentation:
-    """The result of a frame, with arrays of its own. The time in total is still that in the child."""
+def fetch(answer: Answer, memory: SharedMemory, bundle: Bundle, began_s: float) -> list[Segmentation]:
+    """The results of an answer, with arrays of their own.
+
+    Args:
+        answer: What the child says.
+        memory: Where it has put the arrays.
+        bundle: What it runs.
+        began_s: When the caller handed over the frames, of `time.monotonic`: the time in total is the
+            caller's, the other times are the child's.
+
+    Raises:
+        ValueError: If an array lies outside of the memory.
+    """
+    results = [_frame_result(memory, bundle, result) for result in answer.results]
+    total_ms = (time.monotonic() - began_s) * 1e3 / len(results)
+    return [_with_total(result, total_ms) for result in results]
+
+
+def _frame_result(memory: SharedMemory, bundle: Bundle, result: FrameResult) -> Segmentation:
     classes = {head.name: head.classes for head in bundle.manifest.heads}
-    first, *others = (_head_result(child, head, classes[head.name], result.latency) for head in result.heads)
+    first, *others = (_head_result(memory, head, classes[head.name], result.latency) for head in result.heads)
     return dataclasses.replace(first, others={other.name: other for other in others}) if others else first
 
 
 def _head_result(
-    child: Child, head: HeadResult, classes: tuple[ClassInfo, ...], latency: Latency
+    memory: SharedMemory, head: HeadResult, classes: tuple[ClassInfo, ...], latency: Latency
 ) -> Segmentation:
-    arrays: dict[str, Any] = {kind: child.read(plane) for kind, plane in head.planes.items()}
+    arrays: dict[str, Any] = {kind: memory.view(plane).copy() for kind, plane in head.planes.items()}
     return Segmentation(
         name=head.name,
         classes=classes,
@@ -33,8 +51,7 @@ def _head_result(
     )
 
 
-def with_total(result: Segmentation, total_ms: float) -> Segmentation:
-    """The result with the time as the caller sees it, handing over included."""
+def _with_total(result: Segmentation, total_ms: float) -> Segmentation:
     latency = dataclasses.replace(result.latency, total_ms=total_ms)
     others = {name: dataclasses.replace(other, latency=latency) for name, other in result.others.items()}
     return dataclasses.replace(result, latency=latency, others=others)

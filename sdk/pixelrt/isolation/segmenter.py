@@ -1,15 +1,17 @@
-"""`IsolatedSegmenter`: has the interface of `Segmenter`, and does its work in a child process."""
+"""`IsolatedSegmenter`: segments frames as `Segmenter` does, in a child process."""
 
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
 import logging
 import os
 import threading
 import time
+import weakref
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,13 +28,15 @@ from pixelrt.errors import (
     InputError,
     PixelRTError,
 )
+from pixelrt.isolation.buffers import FrameBuffers
 from pixelrt.isolation.fingerprint import fingerprint
-from pixelrt.isolation.options import LOADER, IsolationOptions, LoadOptions
-from pixelrt.isolation.process import Child, ChildLostError
+from pixelrt.isolation.flight import Flight
+from pixelrt.isolation.options import LOADER, IsolationOptions, LoadOptions, Size, checked_size, sizes
+from pixelrt.isolation.process import Child, ChildLostError, Ground
 from pixelrt.isolation.protocol import Load
-from pixelrt.isolation.results import fetch, with_total
+from pixelrt.isolation.ticket import IsolatedTicket
 from pixelrt.manifest import ClassInfo
-from pixelrt.segmentation import Segmentation, check_frame
+from pixelrt.segmentation import Segmentation, check_frame, chunks
 from pixelrt.session import GpuOptions, SessionInfo, SessionOptions
 from pixelrt.strict import suggestion
 
@@ -43,19 +47,27 @@ Bytes = NDArray[np.uint8]
 
 _LOG = logging.getLogger("pixelrt.isolation")
 _PATIENCE_S = 5.0
+_FEWEST_SLOTS = 2
+"""Even where one frame is computed at a time, the next one can be handed over meanwhile."""
 
 
 class IsolatedSegmenter(Closing):
     """Runs a segmentation bundle in a child process, which can be lost and replaced.
 
     Like a `Segmenter` it belongs to one thread at a time and is a context manager, and results own their
-    arrays. A child that is lost during a call is an error of that call, never an old or half a result. One
-    that is lost between calls is replaced before the next frame is sent, where `restarts` allow it.
+    arrays. A child that is lost is an error of every frame that was on its way, never an old or half a
+    result. One that is lost in between is replaced before the next frame is sent, where `restarts` allow it.
+
+    Calls, `batch`, `submit`, `warm_up`, `frame_buffer`, `classes`, `bundle` and `close` are those of a
+    `Segmenter`, so that a program can use either. What cannot cross to another process is not offered: frames
+    on the GPU are refused (the CUDA context is the child's), results do not stay there (no `on_device`), and
+    there is no `clone` (isolate the bundle once per thread) and no `session` (see `session_info`, `slots`).
 
     Attributes:
         bundle: What it runs.
         options: How the child is watched and replaced.
         restarts: How many children have replaced a lost one so far.
+        slots: How many frames may be on their way at once.
     """
 
     def __init__(
@@ -78,13 +90,20 @@ class IsolatedSegmenter(Closing):
         _check_loading(loading or {})
         self._loading: dict[str, Any] = dict(loading or {})
         self._gpu: GpuOptions | None = self._loading.pop("gpu", None)
+        self._sizes = list(self.options.warm_up)
+        self.slots = max(_FEWEST_SLOTS, (self._gpu or GpuOptions()).slots)
+        self._buffers = FrameBuffers()
+        weakref.finalize(self, self._buffers.close)
         self._busy = threading.Lock()
         self._closed = False
         self._frames = 0
         self._why_lost = ""
         self._restarted_s: collections.deque[float] = collections.deque()
         self._child: Child | None = None
-        self._child = self._start()
+        with contextlib.ExitStack() as undo:
+            undo.callback(self._buffers.close)
+            self._child = self._start()
+            undo.pop_all()
         self._info = self._child.ready.info
 
     def __repr__(self) -> str:
@@ -152,17 +171,106 @@ class IsolatedSegmenter(Closing):
         """
         frames = list(frames)
         for frame in frames:
-            _check_host(frame)
-            check_frame(frame, self.bundle.manifest.preprocess.channels)
-        largest = self.bundle.manifest.axes["batch"].max
-        chunks = [frames[start : start + largest] for start in range(0, len(frames), largest)]
+            self._check(frame)
+        parts = chunks(frames, self.bundle.manifest.axes["batch"].max)
         self._check_free()
         with self._busy:
             self._check_open()
-            return [result for chunk in chunks for result in self._run(chunk)]
+            return [result for part in parts for result in self._run(part)]
+
+    def submit(self, frame: Bytes) -> IsolatedTicket:
+        """Start with a frame and return at once, so that the next one is handed over while this is computed.
+
+        As many frames are on their way as there are `slots`; one more waits for the oldest, whose result is
+        kept for its ticket. Results come in the order of the frames, and can be asked for in any. An error
+        belongs to the ticket of its frame. A child that is lost fails all tickets on their way.
+
+        Args:
+            frame: As for a call. One of `frame_buffer` stays as it is until the result is there; others are
+                copied at once.
+
+        Raises:
+            InputError: If the frame cannot be used.
+            OutOfMemory: If there is no memory to hand it over.
+            DeviceError: If there is no child and none may be started by itself, or this is closed or in use
+                by another thread.
+        """
+        self._check(frame)
+        self._check_free()
+        with self._busy:
+            self._check_open()
+            return IsolatedTicket(self, self._send([frame], "submit"))
+
+    def warm_up(self, size: Size, buffers: Sequence[Bytes] = ()) -> None:
+        """Have the child run black frames of a size until everything is set up for it.
+
+        The first frames of a size take longer than all others: call this before a live source is opened, or
+        use `isolate(..., warm_up=size)`. It may take `start_timeout_s`. Frames on their way are waited for.
+        Fresh children warm up for this size as well.
+
+        Args:
+            size: Height and width.
+            buffers: As for a `Segmenter`; they make no difference: a GPU works in memory of the child's own.
+
+        Raises:
+            InputError: If the bundle does not take frames of this size.
+            ExecutionFailed: If the child ended or was killed meanwhile.
+            DeviceError: If the backend fails, there is no child and none may be started by itself, or this is
+                closed or in use by another thread.
+        """
+        size = checked_size("size", size)
+        self._check_free()
+        with self._busy:
+            self._check_open()
+            self._land_all()
+            self._warm_up(self._ready_child(), size)
+            if size not in self._sizes:
+                self._sizes.append(size)
+
+    def frame_buffer(self, size: Size) -> Bytes:
+        """A frame to fill and segment, in memory that the child reads in place: it is not copied on the way.
+
+        A frame that was called or submitted with it must stay as it is until its result or error is there, so
+        a source that goes on meanwhile has as many of these as there are `slots`, and one more. A view of it
+        that lies in one piece is read in place too; one that does not, and frames of a batch, are copied. It
+        outlives the child, and is freed with the last view of it for the next buffer of its size.
+
+        Args:
+            size: Height and width.
+
+        Returns:
+            uint8[H, W, C], its content undefined.
+
+        Raises:
+            OutOfMemory: If there is not so much memory.
+            DeviceError: If this is closed.
+        """
+        height, width = checked_size("size", size)
+        self._check_open()
+        return self._buffers.make((height, width, self.bundle.manifest.preprocess.channels))
+
+    def collect(self, flight: Flight) -> list[Segmentation]:
+        """Wait for what `submit` started; its ticket calls this."""
+        if not flight.landed:
+            self._check_free()
+            with self._busy:
+                self._check_open()
+                self._wait_for(flight)
+        return flight.take()
+
+    def has_landed(self, flight: Flight) -> bool:
+        """Whether what `submit` started needs no more waiting; its ticket calls this."""
+        if not flight.landed:
+            self._check_free()
+            with self._busy:
+                self._check_open()
+                self._land_ready()
+        return flight.landed
 
     def restart(self) -> None:
         """End the child, if there is one, and start a fresh one. Restarts before this count no more.
+
+        Frames on their way are lost; submit them again.
 
         Raises:
             DeviceError: If this is closed, or in use by another thread.
@@ -171,18 +279,32 @@ class IsolatedSegmenter(Closing):
         self._check_free()
         with self._busy:
             self._check_open()
-            self._lose("was ended by restart()")
+            self._land_ready()
+            self._lose("was ended by restart()", outlook="submit it again")
             self._restarted_s.clear()
             self._replace()
 
     def close(self) -> None:
-        """End the child. Using this afterwards raises `DeviceError`."""
+        """Wait for what is on its way, keep its results, and end the child.
+
+        Using this afterwards raises `DeviceError`; tickets and frame buffers can still be used.
+        """
         self._check_free()
         with self._busy:
             self._closed = True
+            self._land_all()
             if self._child is not None:
                 self._child.end(_PATIENCE_S)
             self._child = None
+            self._buffers.close()
+
+    def _check(self, frame: object) -> None:
+        if is_on_device(frame):
+            raise InputError(
+                f"the frame is a {type(frame).__name__} on the GPU, and a child process takes frames in host "
+                "memory: copy it there, or use pixelrt.load"
+            )
+        check_frame(frame, self.bundle.manifest.preprocess.channels)
 
     def _check_free(self) -> None:
         """Refuse a second thread. One that slips through waits at the lock.
@@ -199,23 +321,68 @@ class IsolatedSegmenter(Closing):
         if self._closed:
             raise DeviceError("this segmenter is closed; isolate the bundle again with pixelrt.isolate")
 
-    def _run(self, frames: list[Bytes]) -> list[Segmentation]:
-        began_s = time.perf_counter()
+    def _run(self, frames: Sequence[Bytes]) -> list[Segmentation]:
+        flight = self._send(frames, "call" if len(frames) == 1 else "batch")
+        self._wait_for(flight)
+        return flight.take()
+
+    def _send(self, frames: Sequence[Bytes], how: Literal["call", "submit", "batch"]) -> Flight:
+        """Send frames, as soon as there is a slot and a child. Where it is lost, so are they."""
+        began_s = time.monotonic()
+        while self._on_their_way and self._receive(wait=self._on_their_way >= self.slots):
+            pass
         child = self._ready_child()
-        first = self._frames + 1
-        self._frames += len(frames)
-        which = f"frame {first}" if len(frames) == 1 else f"frames {first} to {self._frames}"
+        flight = Flight(self._frames + 1, len(frames), began_s)
+        self._frames = flight.last
         try:
-            answer = child.ask(first, frames, self.options.timeout_s)
+            child.send(flight, frames, how)
         except ChildLostError as lost:
             self._lose(f"{lost}")
-            raise ExecutionFailed(self._loss(f"the child process {lost}", which)) from None
+        return flight
+
+    @property
+    def _on_their_way(self) -> int:
+        return len(self._child.flights) if self._child is not None else 0
+
+    def _wait_for(self, flight: Flight) -> None:
+        while not flight.landed:
+            self._receive(wait=True)
+
+    def _land_all(self) -> None:
+        while self._on_their_way:
+            self._receive(wait=True)
+
+    def _land_ready(self) -> None:
+        while self._on_their_way and self._receive(wait=False):
+            pass
+
+    def _receive(self, *, wait: bool) -> bool:
+        """Take the answer to the oldest frames on their way.
+
+        Returns:
+            Whether it was there. Where the child was lost instead, that is the answer.
+        """
+        if self._child is None:
+            raise DeviceError("these frames are with no child process; submit them again")
+        try:
+            return self._child.receive(self.options.timeout_s, wait=wait)
+        except ChildLostError as lost:
+            self._lose(f"{lost}")
+        except (ContextLost, DeviceLost) as problem:
+            self._lose(f"was ended after an error ({problem})", problem)
+        return True
+
+    def _warm_up(self, child: Child, size: Size) -> None:
+        height, width = size
+        which = f"warming up for frames of {height}x{width}"
+        try:
+            child.warm_up(size, self.options.start_timeout_s)
+        except ChildLostError as lost:
+            self._lose(f"{lost}")
+            raise ExecutionFailed(f"the child process {lost}\n{which}: not done; {self._outlook()}") from None
         except (ContextLost, DeviceLost) as problem:
             self._lose(f"was ended after an error ({problem})")
-            raise type(problem)(self._loss(f"{problem}", which)) from None
-        results = [fetch(child, self.bundle, result) for result in answer.results]
-        total_ms = (time.perf_counter() - began_s) * 1e3 / len(frames)
-        return [with_total(result, total_ms) for result in results]
+            raise type(problem)(f"{problem}\n{which}: not done; {self._outlook()}") from None
 
     def _ready_child(self) -> Child:
         """The child, or a fresh one where that may be."""
@@ -259,9 +426,10 @@ class IsolatedSegmenter(Closing):
 
     def _start(self) -> Child:
         folder = str(self.bundle.path.absolute())
-        order = Load(self.options.loader, folder, self._loading, self._gpu, _level())
+        order = Load(self.options.loader, folder, self._loading, self._gpu, tuple(self._sizes), _level())
+        ground = Ground(self.bundle, self.slots, self._buffers)
         try:
-            child = Child(order, self.options.start_timeout_s)
+            child = Child(order, ground, self.options.start_timeout_s)
         except ChildLostError as lost:
             raise DeviceError(f"while it loaded {self.bundle.path}, the child process {lost}") from None
         if child.ready.heads != fingerprint(self.bundle.manifest):
@@ -273,15 +441,24 @@ class IsolatedSegmenter(Closing):
         _LOG.info("the child process %d has loaded %s in %.2f s", child.pid, order.bundle, child.start_s)
         return child
 
-    def _lose(self, why: str) -> None:
-        """Let the child go."""
-        self._why_lost = why
-        if self._child is not None:
-            self._child.end()
-        self._child = None
+    def _lose(self, why: str, problem: PixelRTError | None = None, outlook: str = "") -> None:
+        """Let the child go, and with it what is on its way.
 
-    def _loss(self, what: str, which: str) -> str:
-        return f"{what}\n{which}: no result; {self._outlook()}"
+        Args:
+            why: How the child ended.
+            problem: The error that frames have then, if not `ExecutionFailed`.
+            outlook: What happens next, and what the user can do, if that is not as usual.
+        """
+        self._why_lost = why
+        child = self._child
+        if child is None:
+            return
+        child.end()
+        kind, text = (type(problem), problem) if problem else (ExecutionFailed, f"the child process {why}")
+        outlook = outlook or self._outlook()
+        for flight in child.flights:
+            flight.fail(kind, f"{text}\n{flight.which}: no result; {outlook}")
+        self._child = None
 
     def _outlook(self) -> str:
         """What happens next without a child, and what the user can do."""
@@ -313,6 +490,7 @@ def isolate(
     timeout_s: float | None = 30.0,
     start_timeout_s: float | None = None,
     loader: str = LOADER,
+    warm_up: Size | Sequence[Size] = (),
     **loading: Unpack[LoadOptions],
 ) -> IsolatedSegmenter:
     """Open a bundle in a child process, which may crash, hang or lose its GPU while this process goes on.
@@ -325,8 +503,11 @@ def isolate(
         restarts: How often a lost child is replaced by itself within `restart_window_s`; 0 for never.
         restart_window_s: See `restarts`.
         timeout_s: How long one run of the network may take before the child is killed; None for ever.
-        start_timeout_s: How long loading may take; None for ever, because it may build an engine.
+        start_timeout_s: How long loading and warming up may take; None for ever, because it may build an
+            engine.
         loader: `module:function` that the child calls in the place of `pixelrt.load`.
+        warm_up: Size of the frames to come (height, width), or several sizes: every child is warmed up for
+            them before it gets a frame. Without it, the first frames take longer, perhaps than `timeout_s`.
         **loading: The keyword arguments of `pixelrt.load`: device, backend, ...
 
     Raises:
@@ -340,6 +521,7 @@ def isolate(
         timeout_s=timeout_s,
         start_timeout_s=start_timeout_s,
         loader=loader,
+        warm_up=sizes(warm_up),
     )
     opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
     return IsolatedSegmenter(opened, options, loading)
@@ -357,14 +539,6 @@ def _check_loading(loading: LoadOptions) -> None:
     if values.get("gpu", ...) is None:
         del values["gpu"]
     SessionOptions(**values)
-
-
-def _check_host(frame: object) -> None:
-    if is_on_device(frame):
-        raise InputError(
-            f"the frame is a {type(frame).__name__} on the GPU, and a child process takes frames in host "
-            "memory: copy it there, or use pixelrt.load"
-        )
 
 
 def _level() -> int:

@@ -60,10 +60,31 @@ class SharedMemory:
             offset = -(-end // _ALIGNMENT_BYTES) * _ALIGNMENT_BYTES
             planes.append(Plane(array.dtype.str, array.shape, offset))
             end = offset + array.nbytes
-        self._hold(end)
+        self.hold(end)
         for plane, array in zip(planes, arrays, strict=True):
             np.copyto(self.view(plane), array, casting="no")
         return tuple(planes)
+
+    def hold(self, size_bytes: int) -> None:
+        """Make it large enough. The pages are taken here: writing to what is not there ends a process.
+
+        What is available is asked for before: the kernel would not refuse, but kill processes to make room.
+
+        Raises:
+            OutOfMemory: If there is not so much memory.
+        """
+        held = os.fstat(self.descriptor).st_size
+        if size_bytes <= held:
+            return
+        wanted = -(-size_bytes // _STEP_BYTES) * _STEP_BYTES
+        found = memory()
+        if found is not None and wanted - held > found.available_bytes:
+            raise OutOfMemory(
+                f"{wanted >> 20} MiB of memory to share with the other process cannot be had, "
+                f"{found.available_bytes >> 20} MiB are available; close other programs, or hand over "
+                "smaller frames or batches"
+            )
+        os.posix_fallocate(self.descriptor, 0, wanted)
 
     def view(self, plane: Plane) -> NDArray[Any]:
         """An array in the memory itself. It is overwritten by the next `put`.
@@ -83,24 +104,6 @@ class SharedMemory:
         """Give the memory back, as soon as no view is left."""
         self._mapping = None
         self._file.close()
-
-    def _hold(self, size_bytes: int) -> None:
-        """Make it large enough. The pages are taken here: writing to what is not there ends a process.
-
-        What is available is asked for before: the kernel would not refuse, but kill processes to make room.
-        """
-        held = os.fstat(self.descriptor).st_size
-        if size_bytes <= held:
-            return
-        wanted = -(-size_bytes // _STEP_BYTES) * _STEP_BYTES
-        found = memory()
-        if found is not None and wanted - held > found.available_bytes:
-            raise OutOfMemory(
-                f"{wanted >> 20} MiB of memory to share with the other process cannot be had, "
-                f"{found.available_bytes >> 20} MiB are available; close other programs, or hand over "
-                "smaller frames or batches"
-            )
-        os.posix_fallocate(self.descriptor, 0, wanted)
 
     def _map(self) -> None:
         size_bytes = os.fstat(self.descriptor).st_size

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import faulthandler
 import fcntl
@@ -29,48 +30,48 @@ from pixelrt.isolation.protocol import (
     FrameResult,
     HeadResult,
     Load,
+    Message,
     Ready,
     Request,
     Said,
+    Warm,
+    WarmUp,
 )
 from pixelrt.isolation.shared import SharedMemory
-from pixelrt.segmentation import Segmentation, Segmenter
+from pixelrt.segmentation import Segmentation, SegmentationTicket, Segmenter
 
 _KINDS = ("mask", "confidence", "grid", "logits")
 _LOOK_S = 1.0
+_LOOK_AGAIN_S = 1e-4
+"""Pause between looks at the parent and at a GPU that is busy: nothing wakes us up for both."""
 
 
-def main(channel: int, frames: int, results: int, parent: int) -> None:
+def main(parent: int, channel: int, buffers: int, *slots: int) -> None:
     """Serve the parent until it hangs up, and end the process.
 
     An error that is not PixelRT's own ends the process as well, and the parent shows its traceback. The
     process is ended without clean-up of the interpreter: some versions of TensorRT crash in theirs.
 
     Args:
-        channel: File descriptor of the socket to the parent.
-        frames: Of the memory in which frames come.
-        results: Of the memory in which results go.
         parent: Process id of the parent.
+        channel: File descriptor of the socket to the parent.
+        buffers: Of the memory with frame buffers.
+        *slots: Of the memories in which frames come and results go, in turns.
     """
     faulthandler.enable(all_threads=False)
     _end_with(parent)
-    for descriptor in (channel, frames, results):
+    for descriptor in (channel, buffers, *slots):
         os.set_inheritable(descriptor, False)
     parent_end = Channel(socket.socket(fileno=channel))
+    memories = [SharedMemory(descriptor) for descriptor in slots]
     with contextlib.suppress(ChannelEndError):
-        _serve(parent_end, SharedMemory(frames), SharedMemory(results))
+        segmenter = _load(parent_end)
+        if segmenter is not None:
+            with segmenter:
+                _Server(segmenter, parent_end, SharedMemory(buffers), memories).serve()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)
-
-
-def _serve(channel: Channel, frames: SharedMemory, results: SharedMemory) -> None:
-    segmenter = _load(channel)
-    if segmenter is None:
-        return
-    with segmenter:
-        while isinstance(request := channel.receive(), Request):
-            channel.send(_answer(segmenter, request, frames, results))
 
 
 def _load(channel: Channel) -> Segmenter | None:
@@ -87,6 +88,8 @@ def _load(channel: Channel) -> Segmenter | None:
     gpu = {} if order.gpu is None else {"gpu": order.gpu}
     try:
         segmenter = loader(order.bundle, **order.options, **gpu)
+        for size in order.warm_up:
+            segmenter.warm_up(size)
     except PixelRTError as problem:
         channel.send(_failed(problem))
         return None
@@ -94,18 +97,99 @@ def _load(channel: Channel) -> Segmenter | None:
     return segmenter
 
 
-def _answer(
-    segmenter: Segmenter, request: Request, frames: SharedMemory, results: SharedMemory
-) -> Answer | Failed:
+class _Server:
+    """Answers requests in their order. Those that were submitted overlap, as far as the segmenter can."""
+
+    def __init__(
+        self, segmenter: Segmenter, channel: Channel, buffers: SharedMemory, slots: Sequence[SharedMemory]
+    ) -> None:
+        self._segmenter = segmenter
+        self._channel = channel
+        self._buffers = buffers
+        self._frames, self._results = slots[::2], slots[1::2]
+        self._waiting: collections.deque[tuple[Request, SegmentationTicket | _Refused]] = collections.deque()
+
+    def serve(self) -> None:
+        """Answer until the parent hangs up."""
+        while True:
+            message = self._next()
+            if isinstance(message, WarmUp):
+                self._channel.send(self._warm_up(message))
+            elif isinstance(message, Request):
+                self._take(message)
+            else:
+                raise TypeError(f"{type(message).__name__} came from the parent, expected Request or WarmUp")
+
+    def _next(self) -> Message:
+        """Wait for a message, and meanwhile answer what is done."""
+        while self._waiting and not self._channel.waiting(_LOOK_AGAIN_S):
+            self._answer_done()
+        return self._channel.receive()
+
+    def _take(self, request: Request) -> None:
+        frames = [self._memory(request).view(plane) for plane in request.frames]
+        if request.how == "submit":
+            self._waiting.append((request, self._submit(frames[0])))
+            self._answer_done()
+            return
+        while self._waiting:
+            self._answer_oldest()
+        self._answer(request, lambda: self._run(request, frames))
+
+    def _memory(self, request: Request) -> SharedMemory:
+        return self._buffers if request.in_buffer else self._frames[request.slot]
+
+    def _submit(self, frame: NDArray[np.uint8]) -> SegmentationTicket | _Refused:
+        try:
+            return self._segmenter.submit(frame)
+        except PixelRTError as problem:
+            return _Refused(problem)
+
+    def _run(self, request: Request, frames: list[NDArray[np.uint8]]) -> list[Segmentation]:
+        return self._segmenter.batch(frames) if request.how == "batch" else [self._segmenter(frames[0])]
+
+    def _answer_done(self) -> None:
+        """Answer what is done, and wait for the oldest if the parent can send no more before."""
+        while self._waiting and (len(self._waiting) == len(self._results) or _is_done(self._waiting[0][1])):
+            self._answer_oldest()
+
+    def _answer_oldest(self) -> None:
+        request, ticket = self._waiting.popleft()
+        self._answer(request, lambda: [ticket.result()])
+
+    def _answer(self, request: Request, work: Callable[[], list[Segmentation]]) -> None:
+        answer: Answer | Failed
+        try:
+            answer = Answer(request.number, _put(work(), self._results[request.slot]))
+        except PixelRTError as problem:
+            answer = _failed(problem, request.number)
+        self._channel.send(answer)
+
+    def _warm_up(self, message: WarmUp) -> Warm | Failed:
+        try:
+            self._segmenter.warm_up(message.size)
+        except PixelRTError as problem:
+            return _failed(problem)
+        return Warm()
+
+
+class _Refused:
+    """The ticket of a frame that could not be submitted: its error waits for its turn."""
+
+    done = True
+
+    def __init__(self, problem: PixelRTError) -> None:
+        self._problem = problem
+
+    def result(self) -> Segmentation:
+        raise self._problem
+
+
+def _is_done(ticket: SegmentationTicket | _Refused) -> bool:
     try:
-        found = _segment(segmenter, [frames.view(plane) for plane in request.frames])
-        return Answer(request.number, _put(found, results))
-    except PixelRTError as problem:
-        return _failed(problem)
-
-
-def _segment(segmenter: Segmenter, frames: list[NDArray[np.uint8]]) -> list[Segmentation]:
-    return [segmenter(frames[0])] if len(frames) == 1 else segmenter.batch(frames)
+        return ticket.done
+    except PixelRTError:
+        return True  # so says `result` too, and why
 
 
 def _put(found: Sequence[Segmentation], results: SharedMemory) -> tuple[FrameResult, ...]:
@@ -128,10 +212,10 @@ def _arrays(head: Segmentation) -> dict[str, NDArray[Any]]:
     return {kind: value for kind, value in values.items() if value is not None}
 
 
-def _failed(problem: PixelRTError) -> Failed:
+def _failed(problem: PixelRTError, number: int = 0) -> Failed:
     """An error for the parent: as the nearest of its classes that the parent knows too."""
     kind = next(kind for kind in type(problem).__mro__ if kind.__module__ == pixelrt.errors.__name__)
-    return Failed(kind.__name__, str(problem))
+    return Failed(number, kind.__name__, str(problem))
 
 
 class _Speaker(logging.Handler):
