@@ -632,7 +632,7 @@ class TestProcesses:
     def test_the_report(self, broken: dict[tuple[str, str], Result]) -> None:
         results = list(broken.values())
         text = "\n".join(report_lines(results, {"crash": "What crashes"}))
-        assert "\nWhat crashes\n  ok                fine" in text
+        assert "\nWhat crashes\n  ok                 fine" in text
         assert "speed 1.5 GB/s" in text
         assert text.count("there is no GPU") == 1, "a reason that several share stands once"
         counts = summary(results)
@@ -644,8 +644,8 @@ class TestProcesses:
         many = {f"figure {number}": number for number in range(12)}
         long = [Result("crash", "fine", "ok", "", 1.0, many)]
         first, second = list(report_lines(long, {}))[2:4]
-        assert first.startswith("  ok                fine                   1.00 s  figure 0 0, figure 1 1")
-        assert second.startswith(" " * 51) and second[51] != " " and len(first) <= 120
+        assert first.startswith("  ok                 fine                   1.00 s  figure 0 0, figure 1 1")
+        assert second.startswith(" " * 52) and second[52] != " " and len(first) <= 120
         told = plain(results)
         assert told["counts"]["FAILED"] == counts["failed"]
         assert {check["status"] for check in told["checks"]} == {"ok", "FAILED", "not possible here"}

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pixelrt.self_test.protocol import WORDS, Result, summary
 
 _WIDTH = 120
-_VERDICT = 18
+_VERDICT = 19
 _NAME = 20
 _SECONDS = 9
 _FIGURES = 2 + _VERDICT + _NAME + _SECONDS + 2
@@ -32,16 +32,24 @@ def report_lines(results: Sequence[Result], titles: dict[str, str]) -> Iterator[
 
 
 def _group_lines(results: list[Result]) -> Iterator[str]:
-    """One line per check; a reason that several share stands once, behind the last of them."""
-    for index, result in enumerate(results):
-        yield from textwrap.wrap(_line(result), _WIDTH, subsequent_indent=" " * _FIGURES)
-        following = results[index + 1] if index + 1 < len(results) else None
-        if result.reason and (following is None or following.reason != result.reason):
-            yield from _indented(result.reason)
+    """One line per check; those that are impossible for one reason share a line; a reason stands once."""
+    for (status, reason), members in itertools.groupby(results, key=lambda one: (one.status, one.reason)):
+        if status == "impossible":
+            yield from _impossible([member.name for member in members])
+        else:
+            for member in members:
+                yield from textwrap.wrap(_line(member), _WIDTH, subsequent_indent=" " * _FIGURES)
+        if reason:
+            yield from _indented(reason)
+
+
+def _impossible(names: list[str]) -> list[str]:
+    line = f"  {WORDS['impossible'].ljust(_VERDICT)}{', '.join(names)}"
+    return textwrap.wrap(line, _WIDTH, subsequent_indent=" " * (2 + _VERDICT))
 
 
 def _line(result: Result) -> str:
-    seconds = f"{result.seconds:.2f} s".rjust(_SECONDS) if result.status != "impossible" else " " * _SECONDS
+    seconds = f"{result.seconds:.2f} s".rjust(_SECONDS)
     figures = ", ".join(_figure(name, value) for name, value in result.figures.items())
     verdict, name = WORDS[result.status].ljust(_VERDICT), result.name.ljust(_NAME)
     return f"  {verdict}{name}{seconds}  {figures}".rstrip()
