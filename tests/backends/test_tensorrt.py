@@ -35,10 +35,7 @@ from numpy.typing import NDArray
 from session_contract import SessionContract, in_threads
 
 import pixelrt.backends.tensorrt as backend
-from pixelrt.backends.base import SessionInfo
-from pixelrt.backends.gpu_session import GpuSession, Origin
 from pixelrt.bundle import Bundle, sha256
-from pixelrt.cuda.protocol import Driver
 from pixelrt.errors import (
     BuildError,
     ContextLost,
@@ -52,16 +49,14 @@ from pixelrt.errors import (
 )
 from pixelrt.manifest import Artifact, Axis, Manifest, Tensor
 from pixelrt.pipeline.options import GpuOptions
-from pixelrt.pipeline.streams import Streams
 from pixelrt.segmentation import Segmenter, load
 from pixelrt.self_test.tiny import tiny_bundle
 from pixelrt.session import SessionOptions, choices
-from pixelrt.tensors import TensorSpec
 from pixelrt.testing import FakeCuda, fake_segmenter
 from pixelrt.trt import engine as engine_module
 from pixelrt.trt.cache import CachedEngine
 from pixelrt.trt.choosing import EngineChoice, Installed, choose_engine
-from pixelrt.trt.engine import TensorRTExecutor, load_engine
+from pixelrt.trt.engine import load_engine
 from pixelrt.trt.gpu import LocalGpu
 
 GPU = LocalGpu("RTX 3090", "sm86")
@@ -896,35 +891,33 @@ class OnTheStandIn(SessionContract):
     cuda: dict[str, Any]
 
     def open(self, **options: Any) -> Segmenter:
-        bundle = tiny_bundle()
-        manifest = bundle.manifest
+        manifest = self.bundle.manifest
+        names = [tensor.name for tensor in manifest.outputs]
         computing = onnxruntime.InferenceSession(
-            bundle.read(bundle.model), providers=["CPUExecutionProvider"]
+            self.bundle.read(self.bundle.model), providers=["CPUExecutionProvider"]
         )
-        outputs = {tensor.name: tensor.shape for tensor in manifest.outputs}
 
         def compute(frame: NDArray[np.uint8]) -> dict[str, NDArray[np.uint8]]:
-            names = list(outputs)
             return dict(zip(names, computing.run(names, {"frame": frame}), strict=True))
 
-        machine = Machine(
-            FakeCuda(**self.cuda), Network(compute, outputs, lowest=(1, 16, 16, 3), highest=(4, 256, 256, 3))
-        )
-        self.machines.append(machine)
-        gpu = GpuOptions(**options)
-        with machine.cuda.current():
-            content = engine_file(VERSIONS[self.kind], outputs=list(outputs))
-            loaded = load_engine(fake_library(machine, self.kind), content, "tiny.engine")
-        specs = tuple(map(TensorSpec.of, manifest.inputs)), tuple(map(TensorSpec.of, manifest.outputs))
-
-        def make(driver: Driver, streams: Streams) -> TensorRTExecutor:
-            return TensorRTExecutor(loaded, specs, graphs=gpu.graphs)
-
-        info = SessionInfo(backend="tensorrt", device="cuda:0", precision="float16", version="1", gpu="fake")
-        return Segmenter(bundle, GpuSession(manifest, info, Origin.of(machine.cuda, make, gpu)))
+        shapes = {tensor.name: tensor.shape for tensor in manifest.outputs}
+        network = Network(compute, shapes, lowest=(1, 16, 16, 3), highest=(4, 256, 256, 3))
+        self.machines.append(Machine(FakeCuda(**self.cuda), network))
+        self.put(self.machines[-1], self.kind)
+        return load(self.bundle, gpu=GpuOptions(**options))
 
     @pytest.fixture(autouse=True)
-    def no_mistakes(self) -> Iterator[None]:
+    def library(self, on: Callable[..., None], tmp_path: Path) -> Iterator[None]:
+        """The self-test's bundle with an engine; and no mistakes."""
+        tiny = tiny_bundle()
+        content = engine_file(VERSIONS[self.kind], outputs=[tensor.name for tensor in tiny.manifest.outputs])
+        flavour = "tensorrt_rtx" if self.kind == "rtx" else "tensorrt"
+        engine = artifact(content, version=VERSIONS[self.kind], flavour=flavour)
+        manifest = dataclasses.replace(tiny.manifest, artifacts=(tiny.model, engine))
+        (tmp_path / tiny.model.file).write_bytes(tiny.read(tiny.model))
+        (tmp_path / engine.file).write_bytes(content)
+        (tmp_path / "manifest.json").write_text(manifest.to_json())
+        self.bundle, self.put = Bundle.open(tmp_path), on
         self.machines: list[Machine] = []
         yield
         wrong = itertools.chain.from_iterable(machine.mistakes for machine in self.machines)
