@@ -57,6 +57,7 @@ from pixelrt.segmentation import Segmenter
 
 class Failing(Segmenter):
     def submit(self, frame):
+        if frame[0, 0, 1] == 201: time.sleep(0.3)
         match int(frame[0, 0, 0]):
             case 201: raise ContextLost("CUDA says: illegal memory access (700)")
             case 202: raise OutOfMemory("the GPU is full; use smaller frames")
@@ -147,19 +148,21 @@ class Overlapping(Segmenter):
 
     def submit(self, frame):
         self.count += 1
-        return Overlapped(self, super().submit(frame), self.count + 2 - (self.count - 1) % 3)
+        if frame[0, 0, 0] == 202: raise OutOfMemory("the GPU is full; use smaller frames")
+        return Overlapped(self, super().submit(frame), patient=frame[0, 0, 0] != 212)
 
 
 class Overlapped:
-    def __init__(self, owner, ticket, needed):
-        self.owner, self.ticket, self.needed = owner, ticket, needed
+    def __init__(self, owner, ticket, patient):
+        self.owner, self.ticket, self.patient = owner, ticket, patient
+        self.needed = owner.count + 2 - (owner.count - 1) % 3
 
     @property
     def done(self):
         return self.owner.count >= self.needed
 
     def result(self):
-        if not self.done: raise RuntimeError("waited for too early")
+        if self.patient and not self.done: raise RuntimeError("waited for too early")
         return self.ticket.result()
 
 
@@ -193,9 +196,12 @@ def frame(size: tuple[int, int] = (32, 48), seed: int = 0) -> Bytes:
     return made
 
 
-def telling(code: int, size: tuple[int, int] = (32, 48)) -> Bytes:
+def telling(code: int, size: tuple[int, int] = (32, 48), *, late: bool = False) -> Bytes:
+    """A frame that lets the child fail, 0.3 s later if `late`."""
     made = frame(size)
     made[0, 0, 0] = code
+    if late:
+        made[0, 0, 1] = 201
     return made
 
 
@@ -426,6 +432,13 @@ def test_frames_overlap_in_the_child(bundle: Bundle, loaders: str) -> None:
         tickets += [segmenter.submit(frame(seed=seed)) for seed in range(2, 6)]
         with pixelrt.load(bundle, device="cpu") as here:
             assert all(same(ticket.result(), here(frame(seed=seed))) for seed, ticket in enumerate(tickets))
+            refused = [segmenter.submit(picture) for picture in (frame(), telling(OUT_OF_MEMORY), frame())]
+            assert same(refused[2].result(), here(frame())) and same(refused[0].result(), here(frame()))
+            with pytest.raises(OutOfMemory):
+                refused[1].result()
+            early = [segmenter.submit(telling(NAP)) for _ in range(2)]
+            assert same(segmenter(frame()), here(frame())), "those before it are answered before it"
+            assert all(same(ticket.result(), here(telling(NAP))) for ticket in early)
 
 
 def test_an_error_belongs_to_the_ticket_of_its_frame(acting: IsolatedSegmenter) -> None:
@@ -456,7 +469,7 @@ def test_a_lost_child_fails_every_ticket_on_its_way(
 ) -> None:
     before = failing.submit(frame())
     expected = before.result()
-    lost = [failing.submit(telling(code)), failing.submit(frame())]
+    lost = [failing.submit(telling(code, late=True)), failing.submit(frame())]
     for ticket, number in zip(lost, (2, 3), strict=True):
         with pytest.raises(kind) as caught:
             ticket.result()
@@ -479,17 +492,22 @@ def test_last_words_are_complete_although_an_earlier_frame_came_back(failing: Is
         tickets[2].result()
 
 
-def test_a_child_that_is_lost_in_between_costs_what_was_on_its_way(failing: IsolatedSegmenter) -> None:
+@pytest.mark.parametrize("others", [0, 1])
+def test_a_child_that_is_lost_in_between_costs_what_was_on_its_way(
+    failing: IsolatedSegmenter, others: int
+) -> None:
     expected = failing(frame())
-    answered, unanswered = failing.submit(frame()), failing.submit(telling(HANG))
-    time.sleep(0.2)
+    answered = failing.submit(frame())
+    unanswered = [failing.submit(telling(HANG)) for _ in range(others)]
+    time.sleep(0.3)
     assert failing.pid is not None
     os.kill(failing.pid, signal.SIGKILL)
     wait_for(lambda: not failing.alive)
     after = failing.submit(frame())
     assert same(answered.result(), expected), "its answer was there already"
-    with pytest.raises(ExecutionFailed, match=r"was killed \(SIGKILL(.|\n)*\nframe 3: no result"):
-        unanswered.result()
+    for ticket in unanswered:
+        with pytest.raises(ExecutionFailed, match=r"was killed \(SIGKILL(.|\n)*\nframe 3: no result"):
+            ticket.result()
     assert same(after.result(), expected)
 
 

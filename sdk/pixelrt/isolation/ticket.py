@@ -23,7 +23,11 @@ class IsolatedTicket:
 
     @property
     def done(self) -> bool:
-        """Whether `result` returns, or raises, without waiting for the child."""
+        """Whether `result` returns, or raises, without waiting for the child.
+
+        Raises:
+            DeviceError: If another thread uses the segmenter.
+        """
         return self._segmenter.has_landed(self._flight)
 
     def result(self) -> Segmentation:
