@@ -64,6 +64,7 @@ class CopyExecutor:
     inputs = (FRAME,)
     outputs = (MASK,)
     uncapturable = ""
+    largest_batch: int | None = None
 
     def __init__(self, driver: Driver) -> None:
         self.driver = driver

@@ -196,7 +196,7 @@ def _open(
         engine=found.name,
     )
     with driver.current():
-        engine = _Engine(_load(library, found), _runtime_cache(found, library, gpu))
+        engine = _Engine(_load(library, found, driver), _runtime_cache(found, library, gpu))
     specs = (tuple(map(TensorSpec.of, manifest.inputs)), tuple(map(TensorSpec.of, manifest.outputs)))
     make = functools.partial(_executor, engine, specs, options.gpu.graphs)
     return GpuSession(manifest, info, Origin.of(driver, make, options.gpu))
@@ -220,7 +220,7 @@ def _executor(
     return TensorRTExecutor(engine.loaded, specs, graphs=graphs, cache=engine.cache)
 
 
-def _load(library: Library, found: _Found) -> LoadedEngine:
+def _load(library: Library, found: _Found, driver: Driver) -> LoadedEngine:
     """Deserialise an engine as it was built."""
     built_with = found.artifact.options
     core = built_with.get("useDLACore")
@@ -231,6 +231,7 @@ def _load(library: Library, found: _Found) -> LoadedEngine:
         trust_host_code=bool(built_with.get("versionCompatible"))
         and not built_with.get("excludeLeanRuntime"),
         dla_core=core if isinstance(core, int) else None,
+        current=driver.current,
     )
     if built_with.get("stripWeights"):
         refit(library, loaded.engine, found.read_model())

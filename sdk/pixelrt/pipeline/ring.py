@@ -78,7 +78,7 @@ class Run:
             self._slot.wait()
             self.times, self._results = self._slot.times(), self._slot.results()
         except DeviceError as problem:
-            self.problem = problem
+            self.problem = problem.with_traceback(None)
         self._slot = self._ring = None
 
 
@@ -123,7 +123,7 @@ class Ring:
         )
         self._slots: list[Slot] = []
         self._running: deque[tuple[Run, Slot]] = deque()
-        self._lost: DeviceError | None = None
+        self._lost: tuple[type[DeviceError], str] | None = None
         try:
             with driver.current():
                 for _ in range(options.slots):
@@ -225,8 +225,9 @@ class Ring:
     def _working(self) -> Iterator[Shared]:
         """Work with CUDA; refused for good after an error that CUDA does not get over."""
         if self._lost is not None:
-            raise type(self._lost)(
-                f"this session ended with: {self._lost} It runs nothing more; start a new process, or let "
+            kind, text = self._lost
+            raise kind(
+                f"this session ended with: {text} It runs nothing more; start a new process, or let "
                 "pixelrt.isolate run it in one that can be restarted"
             )
         shared = self._shared
@@ -236,7 +237,7 @@ class Ring:
             with shared.driver.current():
                 yield shared
         except (ContextLost, DeviceLost) as problem:
-            self._lost = problem
+            self._lost = type(problem), str(problem)  # not the error, whose traceback keeps the network
             raise
 
     def _free(self) -> None:

@@ -5,9 +5,11 @@ What is kept alive by what: runtime > engine > execution context > buffers. Drop
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass
+import weakref
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -52,17 +54,42 @@ _SAID: dict[str, tuple[type[PixelRTError], str]] = {
 """What the regular TensorRT logs, which has no diagnostics of its own."""
 
 
-@dataclass(eq=False)
+Current = Callable[[], AbstractContextManager[None]]
+"""Makes CUDA's context current while it lasts: `Driver.current`."""
+
+
 class LoadedEngine:
     """An engine, ready to make execution contexts. Sessions may share it: it goes with the last reference."""
 
-    library: Library
-    runtime: Any
-    engine: Any
-    name: str
+    def __init__(self, library: Library, engine: Any, runtime: Any, name: str, current: Current) -> None:
+        """Keep an engine.
+
+        Args:
+            library: The TensorRT that runs it.
+            engine: `ICudaEngine`.
+            runtime: `IRuntime`, which must outlive it.
+            name: For messages.
+            current: For its destructor, which works with CUDA.
+        """
+        self.library = library
+        self.name = name
+        self._parts = [engine, runtime]
+        weakref.finalize(self, _delete, self._parts, current).atexit = False
 
     def __repr__(self) -> str:
         return f"LoadedEngine({self.name!r}, {self.library.title})"
+
+    @property
+    def engine(self) -> Any:
+        """`ICudaEngine`."""
+        return self._parts[0]
+
+
+def _delete(parts: list[Any], current: Current) -> None:
+    """Drop references one after the other, wherever the garbage is collected."""
+    with contextlib.suppress(DeviceError), current():
+        while parts:
+            parts.pop(0)
 
 
 def supports(library: Library, target: str) -> bool:
@@ -78,6 +105,7 @@ def load_engine(
     *,
     trust_host_code: bool = False,
     dla_core: int | None = None,
+    current: Current = contextlib.nullcontext,
 ) -> LoadedEngine:
     """Deserialise an engine. It is native code: its origin must have been checked before.
 
@@ -87,6 +115,7 @@ def load_engine(
         name: For messages.
         trust_host_code: Allow an engine of a version compatible build to bring its own runtime.
         dla_core: The accelerator of a Jetson that an engine was built for; None for the GPU alone.
+        current: Makes CUDA current when the engine is deleted.
 
     Raises:
         VersionMismatch: If another version of TensorRT built it.
@@ -108,7 +137,7 @@ def load_engine(
     engine = runtime.deserialize_cuda_engine(content)
     if engine is None:
         raise refusal(library, name)
-    return LoadedEngine(library, runtime, engine, name)
+    return LoadedEngine(library, engine, runtime, name, current)
 
 
 def _make_runtime(library: Library) -> Any:
@@ -219,7 +248,7 @@ class TensorRTBinding:
     """An execution context with the shapes and addresses of one slot."""
 
     def __init__(self, loaded: LoadedEngine, context: Any, cache: RuntimeCache | None) -> None:
-        self._loaded = loaded
+        self._loaded: Any = loaded  # dropped in `close`: an error that is kept must not keep the engine
         self._context = context
         self._cache = cache
         self._compiles = True
@@ -235,7 +264,7 @@ class TensorRTBinding:
         unknown = context.infer_shapes()
         if unknown:
             raise EngineRefused(
-                f"{self._loaded.name}: the shapes of {', '.join(unknown)} do not follow from the inputs'"
+                f"{self._loaded.name}: the shapes of {', '.join(unknown)} do not follow from the inputs"
             )
         self.scratch_bytes, self._compiles = self._needed_bytes(), True
         engine = self._loaded.engine
@@ -279,7 +308,7 @@ class TensorRTBinding:
 
     def close(self) -> None:
         """Free the context."""
-        self._context = self._cache = None
+        self._context = self._cache = self._loaded = None
 
 
 def _create_context(loaded: LoadedEngine, config: Any) -> Any:
