@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import functools
 import json
+import mmap
 import os
 import shutil
 import subprocess
@@ -415,7 +416,8 @@ class TestSessionChecks:
 
     def test_a_process_that_grows(self, run: Callable[..., Any]) -> None:
         def grow(outputs: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-            KEPT.append(np.ones(1 << 18, np.uint8))
+            KEPT.append(mmap.mmap(-1, 1 << 18))  # an array may get memory that the process has already
+            KEPT[-1].write(bytes(1 << 18))
             return outputs
 
         with pytest.raises(CheckFailedError, match="this process grew by"):
