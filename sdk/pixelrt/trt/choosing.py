@@ -90,10 +90,22 @@ def choose_engine(
     )
 
 
+def brings_runtime(artifact: Artifact) -> bool:
+    """Whether an engine carries the small runtime that newer versions run it with, which is native code."""
+    built_with = artifact.options
+    return bool(built_with.get("versionCompatible")) and not built_with.get("excludeLeanRuntime")
+
+
+def accelerator_of(artifact: Artifact) -> int | None:
+    """The accelerator of a Jetson that an engine was built for; None for the GPU alone."""
+    core = artifact.options.get("useDLACore")
+    return core if isinstance(core, int) else None
+
+
 def unfit(artifact: Artifact, library: Installed, gpu: LocalGpu, dla_core: int | None = None) -> str:
     """Why an engine cannot run here; empty if it can, as far as the manifest tells."""
     built_with = artifact.options
-    core = built_with.get("useDLACore")
+    core = accelerator_of(artifact)
     if artifact.flavour != library.flavour:
         return f"it is for {FLAVOURS.get(artifact.flavour, artifact.flavour)}"  # type: ignore[call-overload]
     if artifact.version != library.version and not _version_compatible(artifact, library):
