@@ -18,7 +18,7 @@ from pixelrt.pipeline.streams import Streams
 from pixelrt.tensors import TensorSpec
 from pixelrt.trt.building import BuildOptions, build_engine
 from pixelrt.trt.cache import CachedEngine, cached_engine, find_engine, private_folder
-from pixelrt.trt.choosing import EngineChoice, Installed, choose_engine
+from pixelrt.trt.choosing import EngineChoice, Installed, accelerator_of, brings_runtime, choose_engine
 from pixelrt.trt.engine import LoadedEngine, TensorRTExecutor, load_engine, supports
 from pixelrt.trt.gpu import LocalGpu, local_gpu
 from pixelrt.trt.library import Flavour, Library, installed_flavours, load_library
@@ -222,18 +222,15 @@ def _executor(
 
 def _load(library: Library, found: _Found, driver: Driver) -> LoadedEngine:
     """Deserialise an engine as it was built."""
-    built_with = found.artifact.options
-    core = built_with.get("useDLACore")
     loaded = load_engine(
         library,
         found.content,
         found.name,
-        trust_host_code=bool(built_with.get("versionCompatible"))
-        and not built_with.get("excludeLeanRuntime"),
-        dla_core=core if isinstance(core, int) else None,
+        trust_host_code=brings_runtime(found.artifact),
+        dla_core=accelerator_of(found.artifact),
         current=driver.current,
     )
-    if built_with.get("stripWeights"):
+    if found.artifact.options.get("stripWeights"):
         refit(library, loaded.engine, found.read_model())
     return loaded
 

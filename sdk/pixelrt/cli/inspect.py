@@ -18,6 +18,7 @@ from pixelrt.manifest import Artifact, GateCheck, Manifest
 from pixelrt.onnx_file import OnnxTensor, read_onnx
 from pixelrt.terminal import heading, say, say_pairs, say_table, size_text, styled
 from pixelrt.trt import FLAVOURS, EngineFacts, EngineHeader, Flavour, examine_engine, inspect_engine
+from pixelrt.trt.choosing import accelerator_of, brings_runtime
 from pixelrt.trt.profiles import KINDS, shape_text
 
 _EPILOG = """\
@@ -341,15 +342,12 @@ def _facts(path: Path, place: _Place, flavour: Flavour, *, load: bool) -> tuple[
             None,
             "that runs code which is in it, and no bundle vouches for it; --load does it all the same",
         )
-    built_with = place.known.options if place.known else {}
-    core = built_with.get("useDLACore")
-    brings_code = bool(built_with.get("versionCompatible")) and not built_with.get("excludeLeanRuntime")
     try:
         facts = examine_engine(
             path.read_bytes() if place.content is None else place.content,
             flavour,
-            trust_host_code=not vouched or brings_code,
-            dla_core=core if isinstance(core, int) else None,
+            trust_host_code=not vouched or (place.known is not None and brings_runtime(place.known)),
+            dla_core=None if place.known is None else accelerator_of(place.known),
         )
     except PixelRTError as problem:
         return None, str(problem)
