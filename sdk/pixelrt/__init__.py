@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pixelrt.bundle import Bundle
     from pixelrt.cuda.device_array import DeviceArray
     from pixelrt.errors import PixelRTError
-    from pixelrt.isolation import IsolatedSegmenter, IsolationOptions, isolate
+    from pixelrt.isolation import IsolatedSegmenter, IsolatedTicket, IsolationOptions, isolate
     from pixelrt.pipeline.options import GpuOptions
     from pixelrt.pipeline.times import GpuTimes
     from pixelrt.segmentation import Latency, Segmentation, SegmentationTicket, Segmenter, load
@@ -26,7 +26,7 @@ _HOMES = {
     "pixelrt.bundle": ("Bundle",),
     "pixelrt.errors": ("PixelRTError",),
     "pixelrt.cuda.device_array": ("DeviceArray",),
-    "pixelrt.isolation": ("IsolatedSegmenter", "IsolationOptions", "isolate"),
+    "pixelrt.isolation": ("IsolatedSegmenter", "IsolatedTicket", "IsolationOptions", "isolate"),
     "pixelrt.pipeline.options": ("GpuOptions",),
     "pixelrt.pipeline.times": ("GpuTimes",),
     "pixelrt.segmentation": ("Latency", "Segmentation", "SegmentationTicket", "Segmenter", "load"),
@@ -41,6 +41,7 @@ __all__ = [
     "GpuOptions",
     "GpuTimes",
     "IsolatedSegmenter",
+    "IsolatedTicket",
     "IsolationOptions",
     "Latency",
     "PixelRTError",

@@ -304,6 +304,11 @@ class Segmenter(Closing):
         """Classes of the first head."""
         return self.bundle.manifest.heads[0].classes
 
+    @property
+    def slots(self) -> int:
+        """How many frames may be on their way at once; 1 on the CPU."""
+        return self.session.slots
+
     def close(self) -> None:
         """Free the session."""
         self.session.close()
@@ -330,7 +335,7 @@ class Segmenter(Closing):
         ordinary = np.zeros((*map(int, size), self.bundle.manifest.preprocess.channels), np.uint8)
         for frame in (ordinary, *buffers):
             for _ in range(_WARM_UP_RUNS):
-                for ticket in [self.submit(frame) for _ in range(self.session.slots)]:
+                for ticket in [self.submit(frame) for _ in range(self.slots)]:
                     ticket.result()
 
     def frame_buffer(self, size: tuple[int, int]) -> Bytes:
