@@ -779,6 +779,27 @@ class TestOrders:
                 expect(before.result(), noise(turn))
                 expect(segmenter(frame), frame)
 
+    def test_a_refused_run_is_waited_for(self, machine: Machine, open_on: Open) -> None:
+        """Its upload is on its way, and the next frame needs larger buffers."""
+        with open_on(machine, "10.3", slots=1) as segmenter:
+            for turn in range(1, 6):
+                machine.refuse_enqueue = 1
+                with pytest.raises(ExecutionFailed):
+                    segmenter.submit(noise(turn, (9 * turn, 20)))
+                frame = noise(turn, (9 * turn + 4, 20))
+                expect(segmenter(frame), frame)
+
+    def test_memory_that_is_refused(self, machine: Machine, open_on: Open) -> None:
+        """TensorRT returns nothing then and only logs it."""
+        with open_on(machine, "10.3", slots=2) as segmenter:
+            for turn in range(1, 4):
+                machine.refuse_memory = 1
+                frame = noise(turn, (16 * turn, 20))
+                message = r"refuses \d+ bytes of working memory: device memory was refused"
+                with pytest.raises(OutOfMemory, match=message):
+                    segmenter(frame)
+                expect(segmenter(frame), frame)
+
     def test_a_capture_that_is_refused(
         self, machine: Machine, open_on: Open, caplog: pytest.LogCaptureFixture
     ) -> None:
@@ -830,8 +851,9 @@ class TestOrders:
     ) -> None:
         machine.profile_after_first = profile_after_first
         with open_on(machine, "10.3", slots=3) as segmenter:
-            for turn in range(9):
-                expect(segmenter(noise(turn)), noise(turn))
+            tickets = [segmenter.submit(noise(turn)) for turn in range(9)]
+            for turn, ticket in enumerate(tickets):
+                expect(ticket.result(), noise(turn))
 
 
 @pytest.mark.parametrize("kind", KINDS)

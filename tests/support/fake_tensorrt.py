@@ -104,6 +104,7 @@ class Machine:
         self.lock = threading.Lock()
         self.refuse_enqueue = 0
         self.refuse_context = ""
+        self.refuse_memory = 0
         self.contexts = 0
         self.profile_after_first = 0
         self.refitted: bytes | None = None
@@ -233,7 +234,10 @@ class IExecutionContext(_Mortal):
         machine.expect_current("set_device_memory")
         self._memory = None
         needed = self._needed or int(np.prod(machine.network.highest)) * _SCRATCH_FACTOR
-        if size < needed or memory % 256:
+        if machine.refuse_memory:
+            machine.refuse_memory -= 1
+            machine.problems.append("device memory was refused")
+        elif size < needed or memory % 256:
             machine.problems.append(f"device memory has {size} bytes at {memory:#x}, {needed} are needed")
         else:
             self._memory = (memory, size)
