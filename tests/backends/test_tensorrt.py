@@ -966,7 +966,7 @@ class TestContractAtRandomOnAJetson(OnTheStandIn):
 
 class TestContractOfRTX(OnTheStandIn):
     kind = "rtx"
-    own_graphs = True
+    why_no_graphs = "by itself"
     cuda = {"order": "lazy"}  # noqa: RUF012
 
 

@@ -160,6 +160,7 @@ def load_cpu(bundle: Bundle) -> Segmenter:
 
 class OnnxRuntime(OnTheGpu):
     backend = "onnxruntime"
+    why_no_graphs = "frees memory in callbacks"
 
     @pytest.fixture(autouse=True)
     def library(self, absent: Absent) -> None:
@@ -217,7 +218,7 @@ class TestTensorRT(TensorRT):
 
 class TestTensorRTRTX(TensorRT):
     flavour = "tensorrt_rtx"
-    own_graphs = True
+    why_no_graphs = "by itself"
 
 
 def test_the_cpu_and_the_gpu_are_different_sessions() -> None:
