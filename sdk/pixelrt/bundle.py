@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from pixelrt.errors import BundleError, ManifestError
+from pixelrt.errors import BundleError, InputError, ManifestError
 from pixelrt.manifest import Artifact, Manifest
 
 MANIFEST = "manifest.json"
@@ -40,8 +40,13 @@ class Bundle:
 
         Raises:
             BundleError: If there is no bundle at `path`.
+            InputError: If `path` is no path.
             ManifestError: If its manifest cannot be understood.
         """
+        if not isinstance(path, (str, os.PathLike)) or not str(path):
+            raise InputError(
+                f"the bundle is {path!r}, expected the path of the folder that `pixelrt export` writes"
+            )
         folder = Path(path)
         file = folder / MANIFEST
         if not file.is_file():
@@ -125,7 +130,10 @@ class Bundle:
 def _instead(path: Path) -> str:
     """What is there in the place of a bundle."""
     if not path.exists():
-        return "no such folder"
+        home = (
+            "; ~ is a name here like any other, os.path.expanduser replaces it" if str(path)[0] == "~" else ""
+        )
+        return f"no such folder{home}"
     if path.is_dir():
         return f"no {MANIFEST} in it"
     return f"a file; did you mean {path.parent}?" if path.name == MANIFEST else "a file"
@@ -152,7 +160,8 @@ def write_file(path: Path, content: bytes) -> None:
     except OSError as problem:
         raise BundleError(f"{path} cannot be written ({problem.strerror}); nothing was changed") from problem
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a disk that is read only holds nothing to remove
+            temporary.unlink(missing_ok=True)
 
 
 def check_folder(path: Path) -> Path:

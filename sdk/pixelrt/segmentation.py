@@ -406,6 +406,10 @@ class Segmenter(Closing):
             InputError: If a frame cannot be used; nothing was run.
             DeviceError: If the backend fails.
         """
+        if getattr(frames, "ndim", 4) == 3 or not isinstance(frames, (Sequence, np.ndarray)):
+            raise InputError(
+                "batch takes several frames: a list of them, or uint8[N, H, W, C]; one: segmenter(frame)"
+            )
         frames = list(frames)
         for frame in frames:
             self._check(frame)
@@ -543,7 +547,7 @@ def load(
             precision=precision,
             threads=threads,
             build=build,
-            gpu=gpu or GpuOptions(),
+            gpu=GpuOptions() if gpu is None else gpu,
             progress=deferred_progress(shown),
         )
         return Segmenter(opened, open_session(opened, options), color)
@@ -587,8 +591,20 @@ def check_alpha(alpha: float) -> None:
 
 
 def _check_size(size: tuple[int, int]) -> None:
-    if not all(isinstance(side, (int, np.integer)) and side >= 1 for side in size) or len(size) != 2:
+    sides = size if isinstance(size, (tuple, list)) else ()
+    if len(sides) != 2 or not all(_is_whole(side) and side >= 1 for side in sides):
         raise InputError(f"size {size}: height and width, whole numbers of at least 1, were expected")
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
+_FRAME_HINTS = {
+    (): "; a grey frame becomes one with np.repeat(frame[..., None], 3, axis=2)",
+    (4,): "; without its alpha channel it is frame[..., :3]",
+}
+"""By what stands behind height and width."""
 
 
 def check_frame(frame: object, channels: int) -> None:
@@ -597,6 +613,8 @@ def check_frame(frame: object, channels: int) -> None:
     Raises:
         InputError: Saying what came, what was expected, and how to convert it.
     """
+    if frame is None:
+        raise InputError("the frame is None, expected a NumPy array: did the camera or the file fail?")
     if not isinstance(frame, np.ndarray):
         raise InputError(
             f"the frame is a {type(frame).__name__}, expected a NumPy array uint8[H, W, {channels}]; "
@@ -608,7 +626,9 @@ def check_frame(frame: object, channels: int) -> None:
         raise InputError(f"the frame is {found}, expected uint8[H, W, {channels}]{scale}")
     if frame.ndim != 3 or frame.shape[2] != channels:
         first = frame.ndim == 3 and frame.shape[0] == channels
-        hint = "; channels come last: frame.transpose(1, 2, 0)" if first else ""
+        hint = _FRAME_HINTS.get(frame.shape[2:], "") if channels == 3 else ""
+        if first:
+            hint = "; channels come last: frame.transpose(1, 2, 0)"
         raise InputError(f"the frame is {found}, expected uint8[H, W, {channels}]{hint}")
     if frame.size == 0:
         raise InputError(f"the frame is empty ({found}), expected at least one pixel; did the camera fail?")

@@ -79,7 +79,7 @@ class SessionOptions:
         _check_choice("build", self.build, ("auto", "never"))
         _check_choice("backend", self.backend, (None, *BACKENDS))
         _check_choice("precision", self.precision, (None, *get_args(Precision)))
-        if self.threads is not None and (not isinstance(self.threads, int) or self.threads < 1):
+        if self.threads is not None and (type(self.threads) is not int or self.threads < 1):
             raise InputError(f"threads is {self.threads!r}, expected 1 or more, or None for one per core")
         if not isinstance(self.gpu, GpuOptions):
             raise InputError(f"gpu is a {type(self.gpu).__name__}, expected pixelrt.GpuOptions(...)")

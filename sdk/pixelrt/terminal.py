@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from pixelrt.dependency import require
+from pixelrt.errors import SinkError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -28,13 +30,32 @@ def console() -> Console:
 
 
 def say(text: str = "") -> None:
-    """Write a line of the result to standard output."""
-    sys.stdout.write(f"{text}\n")
+    """Write a line of the result to standard output.
+
+    Raises:
+        SinkError: If it cannot be written.
+    """
+    with writing_output():
+        sys.stdout.write(f"{text}\n")
+
+
+@contextlib.contextmanager
+def writing_output() -> Iterator[None]:
+    """Explain why standard output cannot be written; that nobody reads it any more is another matter."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as problem:
+        raise SinkError(
+            f"standard output cannot be written ({problem.strerror}); files that were to be written are whole"
+        ) from problem
 
 
 def complain(text: str) -> None:
     """Write a line for the person in front of the screen to standard error."""
-    sys.stdout.flush()
+    with contextlib.suppress(OSError):  # told where it is written
+        sys.stdout.flush()
     sys.stderr.write(f"{text}\n")
     sys.stderr.flush()
 

@@ -179,6 +179,22 @@ class TestInterruption:
         assert (done.returncode, done.stderr) == (141, "")
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+@pytest.mark.parametrize("words", [("doctor",), ("doctor", "--json"), ("doctor", "--self-test")])
+def test_standard_output_that_is_full(words: tuple[str, ...]) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "pixelrt", *words],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=120,
+        )
+    assert done.returncode == 1
+    assert "error: standard output cannot be written (No space left on device)" in done.stderr
+    assert "Traceback" not in done.stderr and "Exception ignored" not in done.stderr
+
+
 def test_the_installed_program_is_the_module() -> None:
     program = Path(sys.executable).with_name("pixelrt")
     if not program.exists():

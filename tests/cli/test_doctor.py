@@ -118,7 +118,7 @@ class TestSelfTest:
         failed = Result("openvino-cpu", "masks", "failed", "9 of 10 values differ", 0.1, {})
         monkeypatch.setattr(doctor, "run_self_test", lambda order, listen: [failed])
         assert main(["doctor", "--self-test"]) == 1
-        assert "FAILED            masks" in capsys.readouterr().out
+        assert "FAILED             masks" in capsys.readouterr().out
 
     def test_help_with_numpy_alone(self) -> None:
         done = subprocess.run(

@@ -163,3 +163,24 @@ def test_no_bundle(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_verbose_shows_what_tensorrt_says(bundle: Bundle, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["build", str(bundle.path), "--target", "sm86", "--verbose"]) == 0
     assert "TensorRT: " in capsys.readouterr().err
+
+
+class TestImpossibleShapes:
+    """TensorRT warns of them, and gives an engine that runs nothing."""
+
+    def test_replace_no_engine(self, bundle: Bundle, capsys: pytest.CaptureFixture[str]) -> None:
+        build = ["build", str(bundle.path), "--target", "sm86"]
+        assert main(build) == 0
+        before = Bundle.open(bundle.path).manifest
+        assert main([*build, "--maxShapes=frame:99x99999x99999x3"]) == 1
+        assert "cannot build for these shapes" in capsys.readouterr().err
+        assert Bundle.open(bundle.path).manifest == before
+
+    def test_dry_run_refuses_what_a_build_refuses(
+        self, bundle: Bundle, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        dry = ["build", str(bundle.path), "--dry-run"]
+        assert main([*dry, "--builderOptimizationLevel=3"]) == 1
+        assert "has no --builderOptimizationLevel" in capsys.readouterr().err
+        assert main([*dry, "--target", "sm90"]) == 1
+        assert "cannot build for sm90" in capsys.readouterr().err

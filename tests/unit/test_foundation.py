@@ -6,6 +6,7 @@ import dataclasses
 import errno
 import inspect
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -259,6 +260,19 @@ class TestWriting:
             write_folder(bundle.path, fill)
         assert bundle.read(bundle.model) == MODEL
         assert [path.name for path in bundle.path.parent.iterdir()] == ["road"]
+
+    def test_a_disk_that_is_read_only(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """There, removing a file that is not there is refused too, and must not hide why."""
+
+        def refuse(self: Path, *arguments: object, **options: object) -> None:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+        monkeypatch.setattr(Path, "open", refuse)
+        monkeypatch.setattr(Path, "unlink", refuse)
+        with pytest.raises(
+            BundleError, match=r"cannot be written \(Read-only file system\); nothing was changed"
+        ):
+            write_file(tmp_path / "engine", b"plan")
 
     def test_a_full_disk_leaves_nothing(self, tmp_path: Path) -> None:
         def fill(inside: Path) -> None:

@@ -373,6 +373,19 @@ def test_options_reach_the_child(make_bundle: MakeBundle) -> None:
         assert result.color == "bgr" and result.coverage()["red"] == 1
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("no_such_module:load", "loader 'no_such_module:load': there is no module 'no_such_module'"),
+        ("pixelrt:nix", "loader 'pixelrt:nix': the module 'pixelrt' has no 'nix'"),
+        ("builtins:str", "loader 'builtins:str' gave a str, expected a Segmenter"),
+    ],
+)
+def test_loaders_that_are_none(bundle: Bundle, name: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        isolate(bundle, loader=name)
+
+
 def test_options_of_the_gpu_reach_the_child(bundle: Bundle, loaders: str) -> None:
     with pytest.raises(InputError, match=r"^GpuOptions\(.*slots=3,.*'build': 'never'"):
         isolate(bundle, loader=f"{loaders}:tell", gpu=GpuOptions(slots=3), build="never")

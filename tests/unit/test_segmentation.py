@@ -16,7 +16,7 @@ from torch.nn import functional
 
 import pixelrt
 from pixelrt.bundle import Bundle
-from pixelrt.errors import BundleError, InputError, SinkError
+from pixelrt.errors import BundleError, DeviceError, InputError, OutOfMemory, SinkError
 from pixelrt.manifest import ClassInfo
 from pixelrt.segmentation import Latency, Segmentation, Segmenter
 
@@ -102,11 +102,14 @@ def test_a_read_only_frame_is_fine(segmenter: Segmenter) -> None:
     ("frame", "message"),
     [
         ("picture.png", r"frame is a str, expected a NumPy array uint8\[H, W, 3\]"),
-        (None, "frame is a NoneType"),
+        (None, "the frame is None, .*did the camera or the file fail"),
         (np.zeros((4, 4, 3)), r"float64\[4, 4, 3\], expected uint8\[H, W, 3\]; from 0..1, convert"),
         (np.zeros((4, 4, 3), np.int16), r"frame is int16\[4, 4, 3\], expected uint8"),
-        (np.zeros((4, 4), np.uint8), r"frame is uint8\[4, 4\], expected uint8\[H, W, 3\]"),
-        (np.zeros((4, 4, 4), np.uint8), r"frame is uint8\[4, 4, 4\], expected uint8\[H, W, 3\]"),
+        (
+            np.zeros((4, 4), np.uint8),
+            r"frame is uint8\[4, 4\], expected uint8\[H, W, 3\]; a grey frame becomes",
+        ),
+        (np.zeros((4, 4, 4), np.uint8), r"frame is uint8\[4, 4, 4\], expected .*without its alpha channel"),
         (np.zeros((3, 4, 5), np.uint8), r"channels come last: frame.transpose\(1, 2, 0\)"),
         (np.zeros((0, 5, 3), np.uint8), "frame is empty"),
         (np.zeros((2, 5, 0, 3), np.uint8), "frame is empty"),
@@ -126,6 +129,39 @@ def test_a_batch_gives_a_result_per_frame(segmenter: Segmenter) -> None:
     stacked = segmenter(np.stack([stripes(32, 48)] * 2))  # type: ignore[call-overload]
     assert len(stacked) == 2
     assert segmenter([]) == []
+
+
+def test_one_frame_is_no_batch(segmenter: Segmenter) -> None:
+    for frames in (stripes(32, 48), None, 5):
+        with pytest.raises(InputError, match=r"batch takes several frames.*one: segmenter\(frame\)"):
+            segmenter.batch(frames)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("size", [720, None, (1,), (0, 5), (True, True), "720x1280"])
+def test_what_is_no_size_is_refused(segmenter: Segmenter, size: object) -> None:
+    for call in (segmenter.warm_up, segmenter.frame_buffer):
+        with pytest.raises(InputError, match="height and width, whole numbers of at least 1"):
+            call(size)  # type: ignore[arg-type]
+
+
+def test_a_frame_buffer_without_memory_or_session(make_bundle: MakeBundle) -> None:
+    segmenter = pixelrt.load(make_bundle(), device="cpu")
+    with segmenter, pytest.raises(OutOfMemory, match="there is no memory for an array"):
+        segmenter.frame_buffer((10**9, 10**9))
+    with pytest.raises(DeviceError, match="closed"):
+        segmenter.frame_buffer((4, 4))
+
+
+@pytest.mark.parametrize("options", [{"gpu": {}}, {"gpu": 0}, {"threads": True}])
+def test_options_of_another_kind(make_bundle: MakeBundle, options: dict[str, object]) -> None:
+    with pytest.raises(InputError):
+        pixelrt.load(make_bundle(), **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("path", [None, 3, b"bundle", ""])
+def test_what_is_no_path(path: object) -> None:
+    with pytest.raises(InputError, match="expected the path of the folder"):
+        pixelrt.load(path)  # type: ignore[arg-type]
 
 
 def test_one_bad_frame_refuses_the_batch(segmenter: Segmenter) -> None:

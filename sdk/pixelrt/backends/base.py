@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from pixelrt.bundle import Bundle
 from pixelrt.closing import Closing
-from pixelrt.errors import DeviceError, InputError
+from pixelrt.errors import DeviceError, InputError, OutOfMemory
 from pixelrt.manifest import Manifest, PrecisionType
 from pixelrt.pipeline.options import GpuOptions
 from pixelrt.pipeline.times import GpuTimes
@@ -276,7 +276,13 @@ class LocalSession(Closing):
 
     def host_array(self, dtype: np.dtype[Any], shape: Shape) -> NDArray[Any]:
         """An ordinary array; see `Session.host_array`."""
-        return np.empty(shape, dtype)
+        with self._alone():
+            try:
+                return np.empty(shape, dtype)
+            except (MemoryError, ValueError) as problem:
+                raise OutOfMemory(
+                    f"there is no memory for an array {dtype}{list(shape)} ({problem})"
+                ) from problem
 
     def close(self) -> None:
         """Free what the session holds."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ from pixelrt.machine import Installed, Load, Machine, describe, load, power
 from pixelrt.self_test import Begun, Order, Result, plain, report_lines, run_self_test, summary, titles
 from pixelrt.session import Choice, choices
 from pixelrt.terminal import complain, heading, say, say_pairs, say_table, size_text, styled
+from pixelrt.trt.cache import cache_folder
 from pixelrt.trt.engine import supports
 from pixelrt.trt.library import FLAVOURS, Flavour, load_library
 
@@ -105,8 +107,22 @@ def _show_machine(machine: Machine, now: Load) -> None:
             *_power_pairs(),
             ("CUDA", cuda_text()),
             ("TensorRT", _tensorrt_text(machine)),
+            ("Cache", _cache_text()),
         ]
     )
+
+
+def _cache_text() -> str:
+    """Where engines that are built on this machine are kept. Nothing is made there."""
+    try:
+        folder = cache_folder()
+    except PixelRTError as problem:
+        return f"not usable: {problem}"
+    nearest = next(place for place in (folder, *folder.parents) if place.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+        return f"{folder}: not usable, {nearest} cannot be written to; PIXELRT_CACHE names another"
+    engines = len(list(folder.glob("engines/*.engine")))
+    return f"{folder} (engines that were built here: {engines}; PIXELRT_CACHE names another)"
 
 
 def _show_libraries(libraries: tuple[Installed, ...]) -> None:

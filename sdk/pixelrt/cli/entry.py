@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pixelrt import __version__
 from pixelrt.cli.parser import COMMAND, USAGE, Parser
 from pixelrt.errors import PixelRTError
-from pixelrt.terminal import complain
+from pixelrt.terminal import complain, writing_output
 
 COMMANDS = ("export", "build", "run", "inspect", "doctor", "bench", "completion")
 INTERRUPTED = 130
@@ -48,17 +48,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     try:
         code = _dispatch(words)
-        sys.stdout.flush()
+        with writing_output():
+            sys.stdout.flush()
     except PixelRTError as problem:
-        return _explain(problem, words)
+        code = _explain(problem, words)
+        _drop_lost_output()
+        return code
     except KeyboardInterrupt:
         complain("interrupted")
         return INTERRUPTED
     except BrokenPipeError:
         if not _reader_is_gone():
             raise
-        # The interpreter flushes standard output when it ends, and would complain once more.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_lost_output()
         return READER_GONE
     return code
 
@@ -110,6 +112,14 @@ def _explain(problem: PixelRTError, words: Sequence[str]) -> int:
         traceback.print_exception(problem)
     complain(f"error: {problem}")
     return problem.exit_code
+
+
+def _drop_lost_output() -> None:
+    """Keep the interpreter, which flushes standard output when it ends, from complaining once more."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _reader_is_gone() -> bool:

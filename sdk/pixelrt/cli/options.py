@@ -34,7 +34,11 @@ def add_machine_options(parser: argparse.ArgumentParser) -> None:
         help="whether an engine may be built for this GPU where the bundle has none (auto)",
     )
     group.add_argument(
-        "--slots", type=count, metavar="N", default=2, help="frames on their way through the GPU at once (2)"
+        "--slots",
+        type=count,
+        metavar="N",
+        default=2,
+        help="frames on their way through the GPU at once, 1 to 16 (2)",
     )
     group.add_argument("--no-graphs", action="store_true", help="enqueue every run, without CUDA graphs")
     group.add_argument(

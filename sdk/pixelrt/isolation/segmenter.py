@@ -47,6 +47,7 @@ Bytes = NDArray[np.uint8]
 
 _LOG = logging.getLogger("pixelrt.isolation")
 _PATIENCE_S = 5.0
+_CLOSING_S = 30.0
 _FEWEST_SLOTS = 2
 """Even where one frame is computed at a time, the next one can be handed over meanwhile."""
 
@@ -285,14 +286,15 @@ class IsolatedSegmenter(Closing):
             self._replace()
 
     def close(self) -> None:
-        """Wait for what is on its way, keep its results, and end the child.
+        """Wait for what is on its way, at most half a minute a frame, keep its results, and end the child.
 
         Using this afterwards raises `DeviceError`; tickets and frame buffers can still be used.
         """
         self._check_free()
         with self._busy:
             self._closed = True
-            self._land_all()
+            while self._on_their_way:
+                self._receive(wait=True, timeout_s=self.options.timeout_s or _CLOSING_S)
             if self._child is not None:
                 self._child.end(_PATIENCE_S)
             self._child = None
@@ -305,6 +307,17 @@ class IsolatedSegmenter(Closing):
                 "memory: copy it there, or use pixelrt.load"
             )
         check_frame(frame, self.bundle.manifest.preprocess.channels)
+
+    def _other_bundle(self) -> PixelRTError:
+        if self.options.loader != LOADER:
+            return InputError(
+                f"loader {self.options.loader!r} gave a segmenter with other heads, sizes, colour order or "
+                f"outputs than {self.bundle.path} has; results would be read wrongly"
+            )
+        return BundleError(
+            f"{self.bundle.path} has changed since it was opened: its heads, sizes or colour order are "
+            "others now; open it again with pixelrt.isolate"
+        )
 
     def _check_free(self) -> None:
         """Refuse a second thread. One that slips through waits at the lock.
@@ -356,7 +369,7 @@ class IsolatedSegmenter(Closing):
         while self._on_their_way and self._receive(wait=False):
             pass
 
-    def _receive(self, *, wait: bool) -> bool:
+    def _receive(self, *, wait: bool, timeout_s: float | None = None) -> bool:
         """Take the answer to the oldest frames on their way.
 
         Returns:
@@ -365,7 +378,7 @@ class IsolatedSegmenter(Closing):
         if self._child is None:
             raise DeviceError("these frames are with no child process; submit them again")
         try:
-            return self._child.receive(self.options.timeout_s, wait=wait)
+            return self._child.receive(timeout_s or self.options.timeout_s, wait=wait)
         except ChildLostError as lost:
             self._lose(f"{lost}")
         except (ContextLost, DeviceLost) as problem:
@@ -434,10 +447,7 @@ class IsolatedSegmenter(Closing):
             raise DeviceError(f"while it loaded {self.bundle.path}, the child process {lost}") from None
         if child.ready.heads != fingerprint(self.bundle.manifest):
             child.end()
-            raise BundleError(
-                f"{self.bundle.path} has changed since it was opened: its heads, sizes or colour order are "
-                "others now; open it again with pixelrt.isolate"
-            )
+            raise self._other_bundle()
         _LOG.info("the child process %d has loaded %s in %.2f s", child.pid, order.bundle, child.start_s)
         return child
 

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import pixelrt.errors
-from pixelrt.errors import PixelRTError
+from pixelrt.errors import InputError, PixelRTError
 from pixelrt.isolation.channel import Channel, ChannelEndError
 from pixelrt.isolation.fingerprint import fingerprint
 from pixelrt.isolation.protocol import (
@@ -83,11 +83,13 @@ def _load(channel: Channel) -> Segmenter | None:
     log.addHandler(_Speaker(channel))
     log.setLevel(order.level)
     log.propagate = False
-    module, _, function = order.loader.partition(":")
-    loader: Callable[..., Segmenter] = getattr(importlib.import_module(module), function)
     gpu = {} if order.gpu is None else {"gpu": order.gpu}
     try:
-        segmenter = loader(order.bundle, **order.options, **gpu)
+        segmenter = _loader(order.loader)(order.bundle, **order.options, **gpu)
+        if not isinstance(segmenter, Segmenter):
+            raise InputError(
+                f"loader {order.loader!r} gave a {type(segmenter).__name__}, expected a Segmenter"
+            )
         for size in order.warm_up:
             segmenter.warm_up(size)
     except PixelRTError as problem:
@@ -95,6 +97,22 @@ def _load(channel: Channel) -> Segmenter | None:
         return None
     channel.send(Ready(segmenter.session.info, fingerprint(segmenter.bundle.manifest)))
     return segmenter
+
+
+def _loader(name: str) -> Callable[..., Segmenter]:
+    """What the parent wants to be called.
+
+    Raises:
+        InputError: If there is no such thing.
+    """
+    module, _, function = name.partition(":")
+    try:
+        loader: Callable[..., Segmenter] = getattr(importlib.import_module(module), function)
+    except ModuleNotFoundError as problem:
+        raise InputError(f"loader {name!r}: there is no module {problem.name!r}") from problem
+    except AttributeError as problem:
+        raise InputError(f"loader {name!r}: the module {module!r} has no {function!r}") from problem
+    return loader
 
 
 class _Server:

@@ -71,7 +71,8 @@ class FakeExecutor:
             cuda: The GPU.
             inputs: What goes in. Axes with a name vary, and are as long wherever the name stands.
             outputs: What comes out; names of axes are those of the inputs.
-            compute: From one array per input to one array per output, each of the dtype and shape promised.
+            compute: From a dict with the array of every input, by its name, to a dict with that of every
+                output, each of the dtype and shape promised.
             network: How it behaves.
 
         Raises:
@@ -156,6 +157,10 @@ class FakeExecutor:
             raise self._crashes.popleft()
         self.num_runs += 1
         results = self.compute(inputs)
+        if not isinstance(results, Mapping):
+            raise InputError(
+                f"compute gave a {type(results).__name__}, expected a dict of the arrays {sorted(outputs)}"
+            )
         if sorted(results) != sorted(outputs):
             raise InputError(f"compute gave {sorted(results)}, the outputs are {sorted(outputs)}")
         for name, target in outputs.items():

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from pixelrt.errors import BuildError
-from pixelrt.trt.library import Library
+from pixelrt.trt.library import Library, explain
 from pixelrt.trt.network import Parsed
 from pixelrt.trt.profiles import KINDS, Profile, shape_text
 from pixelrt.trt.protocol import Request
@@ -15,6 +15,10 @@ from pixelrt.trt.targets import LOCAL, compute_capabilities
 
 Report = Callable[[str, int, int], None]
 """Called with a phase, the step that it reached, and its number of steps."""
+
+
+_IMPOSSIBLE = "not self-consistent"
+"""What TensorRT says of a profile whose shapes no tensor can have."""
 
 
 def build_plan(library: Library, parsed: Parsed, config: Any, request: Request, report: Report) -> Any:
@@ -35,7 +39,13 @@ def build_plan(library: Library, parsed: Parsed, config: Any, request: Request, 
     """
     monitor = _monitor(library.trt, report)
     config.progress_monitor = monitor
+    library.take_warnings()
     plan = parsed.builder.build_serialized_network(parsed.network, config)
+    impossible = [text for text in library.take_warnings() if _IMPOSSIBLE in text]
+    if plan is not None and impossible:  # it warns, and gives an engine that runs nothing
+        raise BuildError(
+            f"{library.title} cannot build for these shapes: {explain(impossible)}; see --maxShapes"
+        )
     return library.check(plan, f"to build an engine for {', '.join(request.targets)}")
 
 

@@ -272,14 +272,16 @@ def dry_run(bundle: Bundle, options: BuildOptions, *, profile: Profile | None = 
 
     Args:
         bundle: Stays as it is.
-        options: Only the flavour matters; whether a target can compute every layer shows when it is built.
+        options: Checked as far as TensorRT tells; whether a target has every layer shows in a build.
         profile: The shapes; those of the manifest's axes if left out.
 
     Raises:
-        BuildError: If TensorRT crashes or is killed. What it refuses is in the result.
+        BuildError: If TensorRT crashes, is killed, or refuses an option. What it refuses of the model is in
+            the result.
         MissingDependency: If this TensorRT is not installed.
     """
     profile = profile_of(bundle.manifest) if profile is None else profile
+    check_flavour(options.flavour, options)
     outcome, _ = process.run(options.request("parse", profile), bundle.read(bundle.model), None)
     manifest = bundle.manifest
     wrong = () if outcome.problems else _wrong_interface(outcome, manifest.inputs, manifest.outputs)

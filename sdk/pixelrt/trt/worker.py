@@ -85,6 +85,8 @@ def _answer(request: Request, folder: Path, speaker: _Speaker) -> Outcome:
         problems=problems,
     )
     if request.action == "parse":
+        if not problems:
+            configure(library, parsed, request)  # refuses options and shapes that a build would refuse
         return outcome
     return _built(library, parsed, request, outcome, folder, speaker)
 

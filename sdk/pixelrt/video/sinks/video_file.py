@@ -123,7 +123,8 @@ class VideoSink(BaseSink):
             # what made us give up may stand in its way again, and the file goes anyway
             with contextlib.suppress(*self._failures):
                 container.close()
-        self._temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a disk that is read only holds nothing to remove
+            self._temporary.unlink(missing_ok=True)
 
     def _add_stream(self, rate: Fraction) -> Any:
         name = next((name for name in _ENCODERS if name in self._av.codecs_available), None)
