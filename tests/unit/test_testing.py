@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 import pixelrt.testing
 from pixelrt.cuda.protocol import Event, Stream
 from pixelrt.errors import ContextLost, DeviceError, DeviceLost, ExecutionFailed, InputError, OutOfMemory
+from pixelrt.pipeline.options import GpuOptions
 from pixelrt.tensors import TensorSpec
-from pixelrt.testing import DataRaceError, FakeCuda, FakeExecutor, FakeNetwork, Span
+from pixelrt.testing import DataRaceError, FakeCuda, FakeExecutor, FakeNetwork, Span, fake_segmenter
 from pixelrt.testing.gpu import CALLS
 from pixelrt.testing.simulation import Operation, Order
 
@@ -1199,3 +1200,53 @@ def test_numpy_is_enough() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == []
+
+
+# --- segmenters on a simulated GPU --------------------------------------------------------------------------
+
+
+def reddest(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return (frame[..., 0] > 127).astype(np.uint8)
+
+
+@pytest.mark.parametrize("order", ["lazy", "eager", "random"])
+def test_a_segmenter_on_a_simulated_gpu(order: Order) -> None:
+    cuda = FakeCuda(order=order)
+    frames = [np.full((10, 20, 3), value, np.uint8) for value in (0, 255, 0, 0, 255)]
+    segmenter = fake_segmenter(reddest, size=(4, 6), cuda=cuda, gpu=GpuOptions(slots=3))
+    with segmenter:
+        assert segmenter.session.info.gpu == "fake GPU"
+        assert segmenter.slots == 3
+        tickets = [segmenter.submit(frame) for frame in frames]
+        assert [int(ticket.result().mask.max()) for ticket in tickets] == [0, 1, 0, 0, 1]  # type: ignore[union-attr]
+        kept = segmenter.submit(frames[1], on_device=True).result().device_mask
+        assert kept is not None and kept.to_host().all()
+        kept.close()
+        buffer = segmenter.frame_buffer((10, 20))
+        buffer[:] = 255
+        assert segmenter(buffer).coverage() == {"road": 0.0, "car": 1.0}
+    del buffer
+    gc.collect()
+    assert not any(cuda.live.values())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"compute": np.zeros(3)}, "compute is a ndarray, expected a function"),
+        ({"classes": "road"}, r"classes is 'road', expected a list of names: \['road'\]"),
+        ({"size": (64.0, 96.0)}, "height and width of at least 1"),
+        ({"size": 64}, "height and width of at least 1"),
+        ({"color": "x"}, "color is 'x', expected 'rgb' or 'bgr'"),
+    ],
+)
+def test_arguments_of_a_fake_segmenter(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        fake_segmenter(**{"compute": reddest, **arguments})
+
+
+def test_compute_gives_a_dict(cuda: FakeCuda) -> None:
+    spec = TensorSpec("frame", np.dtype(np.uint8), ("batch",))
+    executor = FakeExecutor(cuda, (spec,), (spec,), lambda arrays: None)  # type: ignore[arg-type,return-value]
+    with pytest.raises(InputError, match="compute gave a NoneType, expected a dict"):
+        executor.run({}, {"frame": np.zeros(1, np.uint8)})

@@ -9,6 +9,11 @@ A robot's own tests say what its segmenter sees, and look at what it does:
         robot = Robot(fake_segmenter(lambda frame: wall, classes=("floor", "wall")))
         assert robot.speed(camera_frame) == 0
 
+What a robot does with several frames on their way, it does on a simulated GPU:
+
+    segmenter = fake_segmenter(see, classes=("floor", "wall"), cuda=FakeCuda(), gpu=GpuOptions(slots=3))
+    tickets = [segmenter.submit(frame) for frame in frames]
+
 `FakeCuda` is a GPU in main memory that does its work in orders that nobody expects and reports races, and
 `FakeExecutor` is a network for it that is a NumPy function: PixelRT's own pipeline is tested with them.
 """

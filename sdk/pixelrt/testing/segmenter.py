@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import colorsys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixelrt.backends.base import LocalSession, SessionInfo
+from pixelrt.backends.gpu_session import GpuSession, Origin
 from pixelrt.bundle import Bundle
+from pixelrt.cuda.protocol import Driver
 from pixelrt.errors import InputError
 from pixelrt.manifest import (
     SCHEMA,
@@ -26,7 +29,12 @@ from pixelrt.manifest import (
     Source,
     Tensor,
 )
+from pixelrt.pipeline.options import GpuOptions
+from pixelrt.pipeline.streams import Streams
 from pixelrt.segmentation import Segmenter, nearest
+from pixelrt.tensors import TensorSpec
+from pixelrt.testing.fake_cuda import FakeCuda
+from pixelrt.testing.fake_executor import FakeExecutor
 
 Bytes = NDArray[np.uint8]
 FromFrame = Callable[[Bytes], Bytes]
@@ -41,10 +49,13 @@ def fake_segmenter(
     *,
     confidence: FromFrame | None = None,
     color: ColorOrder = "rgb",
+    cuda: FakeCuda | None = None,
+    gpu: GpuOptions | None = None,
 ) -> Segmenter:
     """Make a segmenter whose network is a function.
 
-    Everything but the network is real: what a frame must be, sizes, batches, results, closing, threads.
+    Everything but the network is real: what a frame must be, sizes, batches, results, closing, threads. With
+    `cuda` it runs on a simulated GPU: slots, tickets, graphs, page-locked frames and masks that stay there.
 
     Args:
         compute: From a frame uint8[H, W, 3] of `size`, scaled by nearest neighbour, to class ids uint8[H, W].
@@ -53,44 +64,78 @@ def fake_segmenter(
         size: Height and width of the network.
         confidence: The same, to the confidence uint8[H, W]; None emits none.
         color: Colour order of the frames.
+        cuda: The simulated GPU; None for the CPU.
+        gpu: How it is used.
 
     Raises:
-        InputError: If there are no classes or more than 256, a name comes twice, or the size is no size.
+        InputError: If compute is no function, there are no classes or more than 256, a name comes twice, or
+            the size or the colour order is none.
     """
+    _check(compute, classes, size, color)
     manifest = _manifest(_class_infos(classes), size, confidence is not None, color)
-    session = FakeSession(manifest, compute, confidence)
+    network = _Network(manifest, compute, confidence)
+    session = FakeSession(manifest, network) if cuda is None else _on_gpu(manifest, network, cuda, gpu)
     return Segmenter(Bundle(Path("a-fake-for-tests"), manifest), session)
+
+
+@dataclass(frozen=True, slots=True)
+class _Network:
+    """Functions in the place of a network."""
+
+    manifest: Manifest
+    compute: FromFrame
+    confidence: FromFrame | None
+
+    def run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        height, width = self.manifest.preprocess.size
+        frames = [nearest(frame, height, width) for frame in feeds["frame"]]
+        num_classes = len(self.manifest.heads[0].classes)
+        masks = [_checked("compute", self.compute(frame), (height, width)) for frame in frames]
+        outputs = {"mask": np.stack(masks)}
+        if (highest := int(outputs["mask"].max())) >= num_classes:
+            raise InputError(f"compute gave the class id {highest}, expected 0 to {num_classes - 1}")
+        if self.confidence is not None:
+            planes = [_checked("confidence", self.confidence(frame), (height, width)) for frame in frames]
+            outputs["confidence"] = np.stack(planes)
+        return outputs
+
+
+def _on_gpu(manifest: Manifest, network: _Network, cuda: FakeCuda, gpu: GpuOptions | None) -> GpuSession:
+    info = SessionInfo(
+        backend="fake",
+        device="cuda:0",
+        precision="float32",
+        version="1",
+        why="a fake for tests",
+        gpu=cuda.device.name,
+        driver=f"{cuda.name} {cuda.version}",
+    )
+    inputs, outputs = (tuple(map(TensorSpec.of, tensors)) for tensors in (manifest.inputs, manifest.outputs))
+
+    def make(driver: Driver, streams: Streams) -> FakeExecutor:
+        return FakeExecutor(cuda, inputs, outputs, network.run)
+
+    return GpuSession(manifest, info, Origin.of(cuda, make, gpu or GpuOptions()))
 
 
 class FakeSession(LocalSession):
     """Calls functions instead of a network; see `fake_segmenter`."""
 
-    def __init__(self, manifest: Manifest, compute: FromFrame, confidence: FromFrame | None) -> None:
+    def __init__(self, manifest: Manifest, network: _Network) -> None:
         info = SessionInfo(
             backend="fake", device="cpu", precision="float32", version="1", why="a fake for tests"
         )
         super().__init__(manifest, info, None)
         self._manifest = manifest
-        self._compute = compute
-        self._confidence = confidence
+        self._network = network
 
     def clone(self) -> FakeSession:
         """Another session that calls the same functions."""
         with self._alone():
-            return FakeSession(self._manifest, self._compute, self._confidence)
+            return FakeSession(self._manifest, self._network)
 
     def _run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        height, width = self._manifest.preprocess.size
-        frames = [nearest(frame, height, width) for frame in feeds["frame"]]
-        num_classes = len(self._manifest.heads[0].classes)
-        masks = [_checked("compute", self._compute(frame), (height, width)) for frame in frames]
-        outputs = {"mask": np.stack(masks)}
-        if (highest := int(outputs["mask"].max())) >= num_classes:
-            raise InputError(f"compute gave the class id {highest}, expected 0 to {num_classes - 1}")
-        if self._confidence is not None:
-            planes = [_checked("confidence", self._confidence(frame), (height, width)) for frame in frames]
-            outputs["confidence"] = np.stack(planes)
-        return outputs
+        return self._network.run(feeds)
 
     def _free(self) -> None:
         return
@@ -101,6 +146,20 @@ def _checked(what: str, plane: Bytes, size: tuple[int, int]) -> Bytes:
         found = f"{plane.dtype}{list(plane.shape)}" if isinstance(plane, np.ndarray) else type(plane).__name__
         raise InputError(f"{what} gave {found}, expected uint8{list(size)}")
     return plane
+
+
+def _check(compute: object, classes: object, size: object, color: object) -> None:
+    if not callable(compute):
+        raise InputError(
+            f"compute is a {type(compute).__name__}, expected a function from a frame to class ids"
+        )
+    if isinstance(classes, str):
+        raise InputError(f"classes is {classes!r}, expected a list of names: [{classes!r}]")
+    sides = size if isinstance(size, (tuple, list)) else ()
+    if len(sides) != 2 or not all(isinstance(side, int) and side >= 1 for side in sides):
+        raise InputError(f"size {size}: height and width of at least 1 were expected")
+    if color not in ("rgb", "bgr"):
+        raise InputError(f"color is {color!r}, expected 'rgb' or 'bgr'")
 
 
 def _class_infos(classes: Sequence[str | ClassInfo]) -> tuple[ClassInfo, ...]:
@@ -123,8 +182,6 @@ def _manifest(
     classes: tuple[ClassInfo, ...], size: tuple[int, int], with_confidence: bool, color: ColorOrder
 ) -> Manifest:
     height, width = size
-    if min(size) < 1:
-        raise InputError(f"size {size}: height and width of at least 1 were expected")
     emitted = ("mask", "confidence") if with_confidence else ("mask",)
     side = Axis(min=1, opt=max(size), max=max(_LARGEST_SIDE, *size))
     return Manifest(
