@@ -89,9 +89,7 @@ class Bundle:
         try:
             content = file.read_bytes()
         except OSError as problem:
-            raise BundleError(
-                f"{file} cannot be read ({problem.strerror}); export or copy the bundle again"
-            ) from problem
+            raise BundleError(f"{file} cannot be read ({problem.strerror}); {_remedy(artifact)}") from problem
         if len(content) != artifact.size_bytes:
             raise BundleError(
                 f"{file} has {len(content)} bytes, the manifest says {artifact.size_bytes}: "
@@ -125,6 +123,10 @@ class Bundle:
             write_file(self.path / entry.file, content)
             write_file(self.path / MANIFEST, manifest.to_json().encode())
         return Bundle(self.path, manifest)
+
+
+def _remedy(artifact: Artifact) -> str:
+    return "build or copy it again" if artifact.kind == "engine" else "export or copy the bundle again"
 
 
 def _instead(path: Path) -> str:

@@ -73,6 +73,16 @@ class TestBundle:
             assert "DAMAGED" in shown
             assert "was changed or damaged" in shown
 
+    def test_a_missing_file_is_not_called_damaged(
+        self, bundle: Bundle, tmp_path: Path, capsys: Capture
+    ) -> None:
+        copy = tmp_path / "copy"
+        shutil.copytree(bundle.path, copy)
+        (copy / MODEL).unlink()
+        assert main(["inspect", str(copy)]) == 1
+        shown = capsys.readouterr().out
+        assert "MISSING" in shown and "DAMAGED" not in shown
+
 
 class TestOnnx:
     def test_for_people(self, bundle: Bundle, capsys: Capture) -> None:

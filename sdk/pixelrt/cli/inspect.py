@@ -152,7 +152,7 @@ def _show_bundle(bundle: Bundle, problems: dict[str, str]) -> None:
     _show_heads(manifest)
     _show_islands(manifest)
     _show_gate(manifest)
-    _show_artifacts(manifest, problems)
+    _show_artifacts(bundle, problems)
 
 
 def _frame_text(manifest: Manifest) -> str:
@@ -251,7 +251,13 @@ def _or_dash(value: float | None, form: str) -> str:
     return "-" if value is None else format(value, form)
 
 
-def _show_artifacts(manifest: Manifest, problems: dict[str, str]) -> None:
+def _state(file: Path, problem: str) -> str:
+    if not problem:
+        return "intact"
+    return "DAMAGED" if file.exists() else "MISSING"
+
+
+def _show_artifacts(bundle: Bundle, problems: dict[str, str]) -> None:
     heading("Files")
     rows = [
         (
@@ -259,9 +265,9 @@ def _show_artifacts(manifest: Manifest, problems: dict[str, str]) -> None:
             " ".join(part for part in (artifact.kind, artifact.flavour, artifact.version) if part),
             " ".join(artifact.targets) or "-",
             size_text(artifact.size_bytes),
-            "DAMAGED" if problems[artifact.file] else "intact",
+            _state(bundle.path / artifact.file, problems[artifact.file]),
         )
-        for artifact in manifest.artifacts
+        for artifact in bundle.manifest.artifacts
     ]
     say_table(("file", "kind", "targets", ">size", "sha256"), rows)
     for problem in filter(None, problems.values()):

@@ -298,11 +298,16 @@ class Child:
             return f"hung up without ending and was killed{self._output.last_words()}"
         if code == -signal.SIGKILL:
             how = "was killed (SIGKILL: by somebody, or because the machine ran out of memory; see: dmesg)"
+        elif -code in _ASKED_TO_END:
+            how = f"was ended from outside ({signal.Signals(-code).name})"
         elif code < 0:
             how = f"crashed ({signal.Signals(-code).name})"
         else:
             how = f"ended with status {code}"
         return how + self._output.last_words()
+
+
+_ASKED_TO_END = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def _popen(inherited: tuple[int, ...], output: int) -> subprocess.Popen[bytes]:
