@@ -26,7 +26,7 @@ def files_section(manifest: Manifest) -> Html:
             one.layers_text or "\u2013",
             size_text(one.size_bytes),
             f"{one.build_seconds:.1f} s" if one.build_seconds else "\u2013",
-            element("code", one.sha256[:16]),
+            element("code", one.sha256[:12]),
         ]
         for one in manifest.artifacts
     ]
