@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 import pixelrt
 from pixelrt.bundle import Bundle
 from pixelrt.machine import processor
-from pixelrt.manifest import Manifest
+from pixelrt.manifest import SegmentationManifest
 from pixelrt.terminal import complain, say, say_table
 
 RECIPE = harness.ROOT / "engines" / "road-unet" / "recipe.toml"
@@ -50,7 +50,7 @@ Step = Callable[[Frame], Any]
 class Setting:
     """What a contender gets."""
 
-    manifest: Manifest
+    manifest: SegmentationManifest
     bundle: Path
     folder: Path
     """Holds the bare network, `bare.onnx` and `bare.xml`."""
@@ -273,7 +273,7 @@ def _contend(arguments: argparse.Namespace) -> dict[str, Any]:
 
     frames = harness.drive(8)
     setting = Setting(
-        manifest=Bundle.open(arguments.bundle).manifest,
+        manifest=Bundle.open(arguments.bundle).segmentation,
         bundle=arguments.bundle,
         folder=arguments.folder,
         precision=arguments.precision,

@@ -15,13 +15,13 @@ from pixelrt.manifest import (
     SCHEMA,
     Artifact,
     ClassInfo,
-    Gate,
-    GateCheck,
     Head,
-    Manifest,
     Precision,
     PrecisionType,
     Preprocess,
+    SegmentationCheck,
+    SegmentationGate,
+    SegmentationManifest,
     Source,
 )
 from pixelrt_export.fuse import FuseSpec, HeadSpec, fuse
@@ -75,7 +75,7 @@ def make_bundle(tmp_path_factory: pytest.TempPathFactory) -> MakeBundle:
             "lane": (ClassInfo(name="none", color=(0, 0, 0)), ClassInfo(name="lane", color=(255, 0, 0))),
         }
         names = iter(outputs)
-        manifest = Manifest(
+        manifest = SegmentationManifest(
             schema=SCHEMA,
             name="colors",
             task="segmentation",
@@ -113,10 +113,10 @@ def make_bundle(tmp_path_factory: pytest.TempPathFactory) -> MakeBundle:
     return make
 
 
-def gate(passed: dict[tuple[str, str], bool] | None) -> Gate:
+def gate(passed: dict[tuple[str, str], bool] | None) -> SegmentationGate:
     """A gate with the given verdicts per (backend, precision); None for one that was skipped."""
     checks = tuple(
-        GateCheck(
+        SegmentationCheck(
             backend=backend,
             device="cpu",
             precision=precision,
@@ -129,7 +129,7 @@ def gate(passed: dict[tuple[str, str], bool] | None) -> Gate:
         )
         for (backend, precision), verdict in (passed or {}).items()
     )
-    return Gate(
+    return SegmentationGate(
         skipped=passed is None,
         agreement=0.999,
         miou_drop=0.002,

@@ -53,7 +53,7 @@ class Prepared:
     @property
     def form(self) -> Preprocess:
         """What a frame goes through before the network."""
-        return self.bundle.manifest.preprocess
+        return self.bundle.segmentation.preprocess
 
 
 def road_unet() -> nn.Module:
@@ -110,9 +110,9 @@ def prepare(model: Model, size: tuple[int, int], folder: Path) -> Prepared:
         home.mkdir(parents=True, exist_ok=True)
         _export(model, size, home, bare)
     bundle = Bundle.open(home / "bundle")
-    if bundle.manifest.preprocess.size != size:
+    if bundle.segmentation.preprocess.size != size:
         raise InputError(
-            f"{bundle.path} is for {list(bundle.manifest.preprocess.size)}, expected {list(size)}; "
+            f"{bundle.path} is for {list(bundle.segmentation.preprocess.size)}, expected {list(size)}; "
             "remove it, or name another folder"
         )
     return Prepared(model, bundle, bare)
@@ -141,7 +141,7 @@ def _export(model: Model, size: tuple[int, int], home: Path, bare: dict[str, Pat
     )
     spec = NetworkSpec(size=size, channels=3, heads=(HeadOutput(name="scene"),))
     plain = from_module(module).to_onnx(spec)
-    tensors = [to_tensor(image, bundle.manifest.preprocess) for image in images]
+    tensors = [to_tensor(image, bundle.segmentation.preprocess) for image in images]
     typed, _ = to_precision(plain, tensors, "fp16")
     for precision, network in zip(PRECISIONS, (plain, typed), strict=True):
         write_file(bare[precision], network.SerializeToString())

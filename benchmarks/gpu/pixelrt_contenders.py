@@ -176,7 +176,7 @@ class BatchInPlace(Base):
     def __init__(self, setting: Setting, key: Key) -> None:
         super().__init__(setting, key)
         self._input = self.segmenter.session.inputs[0].name
-        self._output = self.segmenter.bundle.manifest.heads[0].outputs["mask"]
+        self._output = self.segmenter.bundle.segmentation.heads[0].outputs["mask"]
         self._arrays: list[Bytes] = []
 
     def turn(self, frames: Sequence[Bytes], count: int) -> Turn:

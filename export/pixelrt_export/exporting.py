@@ -23,11 +23,11 @@ from pixelrt.manifest import (
     Axis,
     ColorOrder,
     Emit,
-    Gate,
     Head,
-    Manifest,
     PrecisionType,
     Preprocess,
+    SegmentationGate,
+    SegmentationManifest,
     Source,
 )
 from pixelrt.strict import SurpriseError, decode, suggestion
@@ -327,10 +327,10 @@ def convert(
     return conversion, precision
 
 
-def _manifest(recipe: Recipe, network: Network, precision: PrecisionReport) -> Manifest:
+def _manifest(recipe: Recipe, network: Network, precision: PrecisionReport) -> SegmentationManifest:
     """All of the manifest but tensors, artifacts and the gate's checks."""
     form, gate = recipe.input, recipe.gate
-    return Manifest(
+    return SegmentationManifest(
         schema=SCHEMA,
         name=recipe.name,
         task="segmentation",
@@ -349,7 +349,7 @@ def _manifest(recipe: Recipe, network: Network, precision: PrecisionReport) -> M
         heads=tuple(_head(head, recipe) for head in recipe.head),
         precision=precision.to_manifest(),
         artifacts=(),
-        gate=Gate(
+        gate=SegmentationGate(
             skipped=gate.skip,
             agreement=gate.agreement,
             miou_drop=gate.miou_drop,

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from pixelrt.bundle_report import files_section
-from pixelrt.manifest import GateCheck, Head, Manifest, Preprocess
+from pixelrt.manifest import Head, Preprocess, SegmentationCheck, SegmentationManifest
 from pixelrt.markup import Html, element, join, table
 from pixelrt.metrics import ConfusionMatrix
 from pixelrt.terminal import size_text
@@ -34,7 +34,7 @@ _SMALLEST_POWER, _LARGEST_POWER = -14, 16
 class Report:
     """Everything that a report is made of."""
 
-    manifest: Manifest
+    manifest: SegmentationManifest
     precision: PrecisionReport
     verification: Verification | None
     """None where the gate was skipped."""
@@ -108,11 +108,11 @@ def _backend(name: str) -> str:
     return _BACKENDS.get(name, name)
 
 
-def _runs_as(ran: GateCheck | Contender) -> str:
+def _runs_as(ran: SegmentationCheck | Contender) -> str:
     return f"{_backend(ran.backend)}, {ran.precision}{' on the GPU' if ran.device == 'cuda' else ''}"
 
 
-def _original(manifest: Manifest) -> str:
+def _original(manifest: SegmentationManifest) -> str:
     """What the contenders were compared with."""
     return "original ONNX" if manifest.source.model.endswith(".onnx") else "PyTorch"
 
@@ -259,7 +259,7 @@ def _gate(report: Report) -> Html | None:
     rows = [_gate_row(one, verification, several=several, labelled=labelled) for one in verification.figures]
     return element(
         "section",
-        element("h2", "Gate"),
+        element("h2", "SegmentationGate"),
         element(
             "p",
             f"{original} in FP32 and the deployed graph got the same bytes: "
@@ -542,7 +542,7 @@ def _bar(value: float) -> Html:
 # --- what was made --------------------------------------------------------------------------------
 
 
-def _deployed(manifest: Manifest) -> Html:
+def _deployed(manifest: SegmentationManifest) -> Html:
     prepared = manifest.preprocess
     axes = ", ".join(
         f"{name} {axis.min} to {axis.max} (tuned for {axis.opt})" for name, axis in manifest.axes.items()

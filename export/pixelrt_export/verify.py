@@ -20,7 +20,7 @@ from onnx import ModelProto
 
 from pixelrt.backends import BACKENDS, TYPED_AS, Device
 from pixelrt.errors import BuildError, DeviceError, EngineMismatch, ExportError, GateFailed
-from pixelrt.manifest import Emit, Gate, GateCheck, Head, Manifest
+from pixelrt.manifest import Emit, Head, SegmentationCheck, SegmentationGate, SegmentationManifest
 from pixelrt.metrics import UNLABELLED, ConfusionMatrix, foreign_ids
 from pixelrt.segmentation import nearest
 from pixelrt.session import Precision, Session, open_model
@@ -73,7 +73,7 @@ class Conversion:
     fused: ModelProto
     """The deployed graph."""
     spec: FuseSpec
-    manifest: Manifest
+    manifest: SegmentationManifest
     """As it will be written, but for gate and artifacts."""
 
 
@@ -107,7 +107,7 @@ class Figures:
     """By index of the image: the images for the report."""
     max_logit_difference: float | None = None
     num_logit_images: int = 0
-    check: GateCheck | None = None
+    check: SegmentationCheck | None = None
 
     @property
     def share_equal(self) -> float:
@@ -135,14 +135,16 @@ class Reference:
 class Verification:
     """The verdict and what it rests on."""
 
-    gate: Gate
+    gate: SegmentationGate
     reference: Reference
     figures: tuple[Figures, ...]
     notes: tuple[str, ...]
     """What could not be measured, and why; what failed without failing the export."""
 
 
-def verify(conversion: Conversion, samples: Sequence[Sample], gate: Gate, track: Track) -> Verification:
+def verify(
+    conversion: Conversion, samples: Sequence[Sample], gate: SegmentationGate, track: Track
+) -> Verification:
     """Measure every contender against the original.
 
     Contenders: OpenVINO in float32, which must pass; OpenVINO in bfloat16 where this CPU has it, which the
@@ -190,7 +192,7 @@ def verify(conversion: Conversion, samples: Sequence[Sample], gate: Gate, track:
     return Verification(judged, reference, tuple(figures), tuple(notes))
 
 
-def contenders(manifest: Manifest) -> tuple[Contender, ...]:
+def contenders(manifest: SegmentationManifest) -> tuple[Contender, ...]:
     """What the gate runs on this machine, for the precision of this bundle."""
     openvino = [
         Contender("openvino", precision, required=precision == "float32")
@@ -323,7 +325,7 @@ def _check_activation(head: HeadSpec, found: _Range) -> None:
     )
 
 
-def _num_classes(manifest: Manifest) -> dict[str, int]:
+def _num_classes(manifest: SegmentationManifest) -> dict[str, int]:
     return {head.name: len(head.classes) for head in manifest.heads}
 
 
@@ -410,7 +412,7 @@ def _measure_logits(
                     _add_logits(one, reference.logits[one.head][index], found)
 
 
-def _opened(model: ModelProto, manifest: Manifest, contender: Contender) -> Session:
+def _opened(model: ModelProto, manifest: SegmentationManifest, contender: Contender) -> Session:
     precision = contender.precision
     if (contender.backend, contender.device) == ("onnxruntime", "cpu"):
         model, _ = round_explicitly(model)
@@ -424,7 +426,7 @@ def _opened(model: ModelProto, manifest: Manifest, contender: Contender) -> Sess
     )
 
 
-def with_logits(conversion: Conversion) -> tuple[ModelProto, Manifest]:
+def with_logits(conversion: Conversion) -> tuple[ModelProto, SegmentationManifest]:
     """The deployed graph with the logits of every head as its outputs, and a manifest that describes it."""
     emit: tuple[Emit, ...] = ("logits",)
     heads = tuple(dataclasses.replace(head, emit=emit) for head in conversion.spec.heads)
@@ -465,13 +467,13 @@ def _add_logits(one: Figures, expected: Floats, found: Floats) -> None:
 # --- the verdict ----------------------------------------------------------------------------------
 
 
-def _judge(one: Figures, reference: Reference, gate: Gate) -> GateCheck:
+def _judge(one: Figures, reference: Reference, gate: SegmentationGate) -> SegmentationCheck:
     truth = reference.truth.get(one.head)
     miou = one.truth.miou() if one.truth is not None else None
     drop = truth.miou() - miou if truth is not None and miou is not None else None
     difference = one.max_logit_difference
     finite = difference is None or math.isfinite(difference)
-    check = GateCheck(
+    check = SegmentationCheck(
         backend=one.contender.backend,
         device=one.contender.device,
         precision=one.contender.precision,
@@ -485,7 +487,7 @@ def _judge(one: Figures, reference: Reference, gate: Gate) -> GateCheck:
     return dataclasses.replace(check, passed=finite and not _misses(check, gate))
 
 
-def _misses(check: GateCheck, gate: Gate) -> list[str]:
+def _misses(check: SegmentationCheck, gate: SegmentationGate) -> list[str]:
     """The limits that were missed, in words."""
     misses = []
     if check.agreement < gate.agreement:
@@ -513,7 +515,7 @@ def _percent(share: float, limit: float | None = None) -> str:
 
 
 def _demand(
-    conversion: Conversion, samples: Sequence[Sample], required: Sequence[Figures], gate: Gate
+    conversion: Conversion, samples: Sequence[Sample], required: Sequence[Figures], gate: SegmentationGate
 ) -> None:
     failed = [(one, one.check) for one in required if one.check is not None and not one.check.passed]
     if not failed:

@@ -12,7 +12,7 @@ from onnx import ModelProto
 from pixelrt import __version__
 from pixelrt.bundle import MANIFEST, MODEL, Bundle, sha256, write_folder
 from pixelrt.bundle_report import REPORT
-from pixelrt.manifest import Artifact, Manifest
+from pixelrt.manifest import Artifact
 from pixelrt_export import report as reports
 
 REPORT_JSON = "report.json"
@@ -45,7 +45,7 @@ def write_bundle(out: Path, model: ModelProto, report: reports.Report) -> Bundle
     """
     content = model.SerializeToString()
     artifact = Artifact(file=MODEL, kind="onnx", sha256=sha256(content), size_bytes=len(content))
-    manifest: Manifest = dataclasses.replace(report.manifest, artifacts=(artifact,))
+    manifest = dataclasses.replace(report.manifest, artifacts=(artifact,))
     report = dataclasses.replace(report, manifest=manifest)
 
     def fill(folder: Path) -> None:

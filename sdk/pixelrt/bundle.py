@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from pixelrt.errors import BundleError, InputError, ManifestError
-from pixelrt.manifest import Artifact, Manifest
+from pixelrt.manifest import Artifact, GenerationManifest, Manifest, SegmentationManifest
 
 MANIFEST = "manifest.json"
 MODEL = "model.onnx"
@@ -27,12 +27,40 @@ class Bundle:
         manifest: What it says about itself.
     """
 
-    def __init__(self, path: Path, manifest: Manifest) -> None:
+    def __init__(self, path: Path, manifest: SegmentationManifest | GenerationManifest) -> None:
         self.path = path
         self.manifest = manifest
 
     def __repr__(self) -> str:
         return f"Bundle({str(self.path)!r}, name={self.manifest.name!r}, task={self.manifest.task!r})"
+
+    @property
+    def segmentation(self) -> SegmentationManifest:
+        """The manifest of a bundle that reads frames into masks.
+
+        Raises:
+            InputError: If it does something else.
+        """
+        if isinstance(self.manifest, SegmentationManifest):
+            return self.manifest
+        raise InputError(
+            f"{self.path} is a bundle for {self.manifest.task}, expected segmentation; generators are for "
+            "pixelrt.load(...).sample and pixelrt generate"
+        )
+
+    @property
+    def generation(self) -> GenerationManifest:
+        """The manifest of a bundle that writes images.
+
+        Raises:
+            InputError: If it does something else.
+        """
+        if isinstance(self.manifest, GenerationManifest):
+            return self.manifest
+        raise InputError(
+            f"{self.path} is a bundle for {self.manifest.task}, expected generation; for frames into masks "
+            "see pixelrt.load(...)(frame) and pixelrt run"
+        )
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Bundle:

@@ -18,6 +18,10 @@ Emit = Literal["mask", "confidence", "grid", "logits"]
 Activation = Literal["softmax", "sigmoid", "none"]
 PrecisionType = Literal["fp32", "fp16", "bf16"]
 ColorOrder = Literal["rgb", "bgr"]
+Distribution = Literal["normal", "uniform"]
+NoiseDistribution = Literal["normal", "unit"]
+ValueRange = Literal["tanh", "sigmoid", "none"]
+OutputActivation = Literal["none", "tanh", "sigmoid"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,8 +140,8 @@ class Artifact:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GateCheck:
-    """One contender measured against PyTorch in FP32 on the gate's images."""
+class Check:
+    """One contender measured against PyTorch in FP32."""
 
     backend: str
     """openvino, onnxruntime, tensorrt, ..."""
@@ -145,6 +149,12 @@ class GateCheck:
     precision: str
     """How the backend computed: float32, bfloat16, float16."""
     passed: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentationCheck(Check):
+    """A contender on the gate's images, at one head."""
+
     head: str
     agreement: float
     """Share of pixels with the same class, 0..1."""
@@ -156,27 +166,139 @@ class GateCheck:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GenerationCheck(Check):
+    """A contender's images against PyTorch's, from the same inputs."""
+
+    psnr: float | None
+    """Of the worst image, dB, over bytes 0..255; None where every byte of every image is the same."""
+    mean_psnr: float | None
+    """Of all images together; None likewise."""
+    ssim: float
+    """Of the worst image, at most 1."""
+    max_difference: int
+    """Largest difference of a byte, 0..255."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Gate:
     """What was demanded of the export and what was measured."""
 
     skipped: bool
     """True after `--no-gate`: nothing below was demanded."""
-    agreement: float
-    """Least share of pixels with the same class."""
-    miou_drop: float
-    """Largest loss of mIoU."""
     images: str
-    """Where the images came from."""
+    """Where the images came from; empty for a generator that needs none."""
     num_images: int
-    checks: tuple[GateCheck, ...] = ()
+    checks: tuple[Check, ...] = ()
 
     def passed(self, backend: str, precision: str, device: str = "cpu") -> bool | None:
-        """Whether every head passed on this backend and device in this precision; None if not measured."""
+        """Whether everything passed on this backend and device in this precision; None if not measured."""
         asked = (backend, precision, device)
         verdicts = [
             check.passed for check in self.checks if (check.backend, check.precision, check.device) == asked
         ]
         return all(verdicts) if verdicts else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentationGate(Gate):
+    """Limits for masks."""
+
+    agreement: float
+    """Least share of pixels with the same class."""
+    miou_drop: float
+    """Largest loss of mIoU."""
+    checks: tuple[SegmentationCheck, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerationGate(Gate):
+    """Limits for generated images. Each holds for the worst image."""
+
+    psnr: float
+    """Least peak signal-to-noise ratio, dB."""
+    ssim: float
+    """Least structural similarity."""
+    max_difference: int
+    """Largest difference of a byte."""
+    seed: int
+    """Of the latents and the noise that the images were made from."""
+    checks: tuple[GenerationCheck, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LatentInfo:
+    """The latent that a generator takes: the graph's input `latent`, float32[batch, *size]."""
+
+    size: tuple[int, ...]
+    """One number for a vector, or channels, height and width."""
+    distribution: Distribution
+    """`normal`: mean 0, variance 1; `uniform`: from -1 to 1."""
+
+    def __post_init__(self) -> None:
+        _check_sides("size", self.size)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoiseInfo:
+    """Randomness inside a network, made an input of the graph: `noise_0`, ... float32[batch, *size]."""
+
+    name: str
+    size: tuple[int, ...]
+    distribution: NoiseDistribution
+    """`normal`: mean 0, variance 1; `unit`: uniform from 0 (included) to 1 (excluded)."""
+    what: str = ""
+    """What it was in the network: `dropout (p = 0.5)`, `randn_like`, ..."""
+
+    def __post_init__(self) -> None:
+        _check_sides("size", self.size)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelInfo:
+    """The classes of a conditional generator: the graph's input `label`, int32[batch]."""
+
+    names: tuple[str, ...]
+    """The id is the position."""
+
+    def __post_init__(self) -> None:
+        if not self.names or len(set(self.names)) < len(self.names):
+            raise ValueError(f"names are {list(self.names)}; one or more different names were expected")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MaskInfo:
+    """The mask that a generator paints: the graph's input `mask`, uint8[batch, mask_height, mask_width]."""
+
+    size: tuple[int, int]
+    """Height and width at which the network takes it."""
+    classes: tuple[ClassInfo, ...]
+    """Ids that are none of them are painted as nothing: unlabelled."""
+
+    def __post_init__(self) -> None:
+        _check_sides("size", self.size)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputInfo:
+    """What a generator gives: the graph's output `generated`, uint8[batch, H, W, C]."""
+
+    size: tuple[int, int]
+    """Height and width."""
+    channels: Literal[1, 3]
+    range: ValueRange
+    """Of the network's values: `tanh` -1..1, `sigmoid` 0..1, `none` 0..255."""
+    activation: OutputActivation = "none"
+    """What the graph applies to the network's output first."""
+    color: ColorOrder = "rgb"
+    """Order of three channels as they leave the graph."""
+
+    def __post_init__(self) -> None:
+        _check_sides("size", self.size)
+
+
+def _check_sides(what: str, sides: tuple[int, ...]) -> None:
+    if not sides or min(sides) < 1:
+        raise ValueError(f"{what} is {list(sides)}; whole numbers of at least 1 were expected")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,7 +314,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """Everything that a runtime needs to know about a bundle."""
+    """What a runtime needs to know about any bundle; what a bundle is read as depends on its task."""
 
     schema: int
     name: str
@@ -204,15 +326,18 @@ class Manifest:
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     axes: dict[str, Axis]
-    preprocess: Preprocess
-    heads: tuple[Head, ...]
     precision: Precision
     artifacts: tuple[Artifact, ...]
     gate: Gate
     source: Source
 
-    @classmethod
-    def from_json(cls, text: str) -> Manifest:
+    @property
+    def network_sizes(self) -> dict[str, int]:
+        """The size of each spatial axis at which the network itself works: inputs of it are not resized."""
+        return {}
+
+    @staticmethod
+    def from_json(text: str) -> SegmentationManifest | GenerationManifest:
         """Read a manifest.
 
         Raises:
@@ -225,17 +350,67 @@ class Manifest:
             raise ManifestError(
                 f"manifest.json is not JSON ({problem}); export the bundle again"
             ) from problem
-        found = data.get("schema") if isinstance(data, dict) else None
-        if found != SCHEMA:
+        data = data if isinstance(data, dict) else {}
+        if (found := data.get("schema")) != SCHEMA:
             raise ManifestError(
                 f"manifest.json has schema {found!r}, this PixelRT reads schema {SCHEMA}; "
                 "export the bundle again, or use the PixelRT that wrote it"
             )
         try:
-            return decode(cls, data)
+            kind = decode(_Kind, {"task": data["task"]} if "task" in data else {})
+            if kind.task == "generation":
+                return decode(GenerationManifest, data)
+            return decode(SegmentationManifest, data)
         except SurpriseError as problem:
             raise ManifestError(f"manifest.json: {problem}; export the bundle again") from problem
 
     def to_json(self) -> str:
         """The text of manifest.json."""
         return json.dumps(dataclasses.asdict(self), indent=2, allow_nan=False) + "\n"
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """What decides how the rest of a manifest is read."""
+
+    task: Task
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentationManifest(Manifest):
+    """A bundle that reads frames into masks."""
+
+    task: Literal["segmentation"] = "segmentation"
+    preprocess: Preprocess
+    heads: tuple[Head, ...]
+    gate: SegmentationGate
+
+    @property
+    def network_sizes(self) -> dict[str, int]:
+        """See `Manifest.network_sizes`."""
+        height, width = self.preprocess.size
+        return {"height": height, "width": width}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerationManifest(Manifest):
+    """A bundle that writes images, from any combination of these inputs, each at most once."""
+
+    task: Literal["generation"] = "generation"
+    output: OutputInfo
+    gate: GenerationGate
+    latent: LatentInfo | None = None
+    label: LabelInfo | None = None
+    mask: MaskInfo | None = None
+    image: Preprocess | None = None
+    noise: tuple[NoiseInfo, ...] = ()
+
+    @property
+    def network_sizes(self) -> dict[str, int]:
+        """See `Manifest.network_sizes`."""
+        sizes: dict[str, int] = {}
+        if self.mask is not None:
+            sizes["mask_height"], sizes["mask_width"] = self.mask.size
+        if self.image is not None:
+            sizes["height"], sizes["width"] = self.image.size
+        return sizes

@@ -292,9 +292,10 @@ class Segmenter(Closing):
             raise InputError(f"color is {color!r}, expected 'rgb', 'bgr', or None for the bundle's own")
         self.bundle = bundle
         self.session = session
-        form = bundle.manifest.preprocess
+        form = bundle.segmentation.preprocess
         self._color: ColorOrder = color or form.color
         self._swap_color = form.channels >= 3 and color not in (None, form.color)
+        self._network_size = session.inputs[0].fixed_size
 
     def __repr__(self) -> str:
         return f"Segmenter({self.bundle.manifest.name!r}, {self.session!r})"
@@ -302,7 +303,7 @@ class Segmenter(Closing):
     @property
     def classes(self) -> tuple[ClassInfo, ...]:
         """Classes of the first head."""
-        return self.bundle.manifest.heads[0].classes
+        return self.bundle.segmentation.heads[0].classes
 
     @property
     def slots(self) -> int:
@@ -332,7 +333,7 @@ class Segmenter(Closing):
             DeviceError: If the backend fails.
         """
         _check_size(size)
-        ordinary = np.zeros((*map(int, size), self.bundle.manifest.preprocess.channels), np.uint8)
+        ordinary = np.zeros((*map(int, size), self.bundle.segmentation.preprocess.channels), np.uint8)
         for frame in (ordinary, *buffers):
             for _ in range(_WARM_UP_RUNS):
                 for ticket in [self.submit(frame) for _ in range(self.slots)]:
@@ -354,7 +355,7 @@ class Segmenter(Closing):
             OutOfMemory: If the host has no more memory to lock.
         """
         _check_size(size)
-        shape = (*map(int, size), self.bundle.manifest.preprocess.channels)
+        shape = (*map(int, size), self.bundle.segmentation.preprocess.channels)
         return self.session.host_array(np.dtype(np.uint8), shape)
 
     @overload
@@ -419,7 +420,7 @@ class Segmenter(Closing):
 
     def _check(self, frame: Any) -> None:
         if not is_on_device(frame):
-            check_frame(frame, self.bundle.manifest.preprocess.channels)
+            check_frame(frame, self.bundle.segmentation.preprocess.channels)
         elif len(getattr(frame, "shape", ())) != 3:
             shape = tuple(getattr(frame, "shape", ()))
             raise InputError(
@@ -433,7 +434,8 @@ class Segmenter(Closing):
         elif self._swap_color:
             raise InputError(
                 f"the frame is on the GPU in {self._color}, the bundle takes "
-                f"{self.bundle.manifest.preprocess.color}; reorder its channels there, and load without color"
+                f"{self.bundle.segmentation.preprocess.color}; reorder its channels there, and load without "
+                "color"
             )
 
     def _submit(self, frames: Sequence[Any], *, on_device: bool = False) -> _Work:
@@ -443,7 +445,7 @@ class Segmenter(Closing):
         prepared = [self._prepare(frame) for frame in frames]
         ready = time.perf_counter()
         (spec,) = self.session.inputs
-        masks = [head.outputs["mask"] for head in self.bundle.manifest.heads if "mask" in head.outputs]
+        masks = [head.outputs["mask"] for head in self.bundle.segmentation.heads if "mask" in head.outputs]
         outputs = masks if on_device else None
         tickets = [
             self.session.submit({spec.name: self._batched(group)}, outputs=outputs, on_device=on_device)
@@ -480,7 +482,7 @@ class Segmenter(Closing):
     def _prepare(self, frame: Any) -> Any:
         if is_on_device(frame):
             return frame
-        size = self.session.frame_size
+        size = self._network_size
         if size is not None and frame.shape[:2] != size:
             cv2 = require("cv2", "cpu", "resizing frames")
             frame = cv2.resize(frame, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
@@ -492,7 +494,7 @@ class Segmenter(Closing):
     ) -> Segmentation:
         first, *others = (
             _head_result(head, outputs, frame_size, latency, self._color)
-            for head in self.bundle.manifest.heads
+            for head in self.bundle.segmentation.heads
         )
         if not others:
             return first

@@ -29,12 +29,16 @@ class TensorSpec:
         """The specification of a tensor in a manifest."""
         return cls(tensor.name, np.dtype(tensor.dtype), tensor.shape)
 
-    def at_size(self, size: tuple[int, int] | None) -> TensorSpec:
-        """The same with its height and width fixed; as it is for None."""
-        if size is None:
-            return self
-        fixed: dict[int | str, int | str] = {"height": size[0], "width": size[1]}
-        return TensorSpec(self.name, self.dtype, tuple(fixed.get(dim, dim) for dim in self.shape))
+    def at_sizes(self, sizes: Mapping[str, int]) -> TensorSpec:
+        """The same with the named axes that are among `sizes` fixed."""
+        shape = tuple(sizes.get(dim, dim) if isinstance(dim, str) else dim for dim in self.shape)
+        return TensorSpec(self.name, self.dtype, shape)
+
+    @property
+    def fixed_size(self) -> tuple[int, int] | None:
+        """Height and width of an image or mask [batch, H, W, ...]; None where they may vary."""
+        height, width = self.shape[1:3]
+        return (height, width) if isinstance(height, int) and isinstance(width, int) else None
 
     def check(self, value: NDArray[Any]) -> None:
         """Refuse an array of another type or shape.

@@ -133,7 +133,7 @@ class TestForeignNetworks:
         assert all(check.passed and check.agreement >= UNTRAINED for check in required)
         assert bundle.manifest.precision.layers["fp16"] > 0
         with pixelrt.load(bundle) as segmenter:
-            channels = bundle.manifest.preprocess.channels
+            channels = bundle.segmentation.preprocess.channels
             result = segmenter(frames(1, (50, 70), channels)[0])
         assert result.mask is not None
         assert result.mask.shape == SIZE
@@ -194,7 +194,7 @@ class TestForeignNetworks:
             },
         )
         self.check(bundle, heads=2)
-        assert [head.outputs for head in bundle.manifest.heads][1] == {"mask": "lanes.mask"}
+        assert [head.outputs for head in bundle.segmentation.heads][1] == {"mask": "lanes.mask"}
         result = pixelrt.load(bundle)(frames(1)[0])["lanes"]
         assert result.mask is not None
         assert set(np.unique(result.mask)) <= {0, 1}

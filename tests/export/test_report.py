@@ -166,7 +166,7 @@ class TestPage:
         row = page.row("road")
         assert len(row) == 3 + num_runs  # name, share, PyTorch, and each contender
         assert all(0 <= float(cell) <= 100 for cell in row[1:])
-        for info in bundle.manifest.heads[0].classes:
+        for info in bundle.segmentation.heads[0].classes:
             assert f"background:rgb({info.color[0]},{info.color[1]},{info.color[2]})" in text
 
     def test_every_layer_is_there_with_its_reason(self, bundle: Bundle, page: Page) -> None:

@@ -22,7 +22,7 @@ from pixelrt.backends import BACKENDS, OpenOptions, SessionInfo
 from pixelrt.backends.gpu_session import GpuSession, Origin
 from pixelrt.backends.onnxruntime_cuda import ONNXRuntimeExecutor, Provider
 from pixelrt.errors import ExportError, GateFailed
-from pixelrt.manifest import Emit, Gate, Manifest
+from pixelrt.manifest import Emit, SegmentationGate, SegmentationManifest
 from pixelrt.pipeline.options import GpuOptions
 from pixelrt.segmentation import Latency, Segmentation
 from pixelrt.testing import FakeCuda
@@ -105,8 +105,10 @@ def conversion(net: nn.Module, given: list[Sample] | None = None, **changes: Any
     return convert(recipe(**changes), from_module(net), given or samples(), Steps(quiet=True))[0]
 
 
-def gate(agreement: float = 0.99, miou_drop: float = 0.01) -> Gate:
-    return Gate(skipped=False, agreement=agreement, miou_drop=miou_drop, images="somewhere", num_images=0)
+def gate(agreement: float = 0.99, miou_drop: float = 0.01) -> SegmentationGate:
+    return SegmentationGate(
+        skipped=False, agreement=agreement, miou_drop=miou_drop, images="somewhere", num_images=0
+    )
 
 
 @pytest.fixture(scope="module")
@@ -439,7 +441,7 @@ class TestOnTheGpu:
         cpu = Provider("CPUExecutionProvider", {}, "cpu", 0)
 
         def open_cuda(
-            read_model: Callable[[], bytes], manifest: Manifest, options: OpenOptions
+            read_model: Callable[[], bytes], manifest: SegmentationManifest, options: OpenOptions
         ) -> GpuSession:
             info = SessionInfo(
                 backend="onnxruntime", device="cuda:0", precision=options.precision, version="1"

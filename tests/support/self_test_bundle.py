@@ -25,11 +25,11 @@ from pixelrt.manifest import (
     Artifact,
     Axis,
     ClassInfo,
-    Gate,
     Head,
-    Manifest,
     Precision,
     Preprocess,
+    SegmentationGate,
+    SegmentationManifest,
     Source,
 )
 from pixelrt_export.fuse import FuseSpec, HeadSpec, fuse
@@ -131,7 +131,7 @@ def golden(parts: Weights, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return masks
 
 
-def deployed(parts: Weights) -> tuple[bytes, Manifest]:
+def deployed(parts: Weights) -> tuple[bytes, SegmentationManifest]:
     """The ONNX of the bundle, and its manifest."""
     calibration = [(frames()[:1] // STEP).transpose(0, 3, 1, 2).astype(np.float32)]
     typed, report = to_precision(network(parts), calibration, "fp16")
@@ -146,7 +146,7 @@ def deployed(parts: Weights) -> tuple[bytes, Manifest]:
     model, inputs, outputs, axes = fuse(typed, spec)
     content = model.SerializeToString()
     classes = tuple(ClassInfo(name=name, color=color) for name, color in COLORS.items())
-    manifest = Manifest(
+    manifest = SegmentationManifest(
         schema=SCHEMA,
         name="self-test",
         task="segmentation",
@@ -161,7 +161,7 @@ def deployed(parts: Weights) -> tuple[bytes, Manifest]:
         ),
         precision=Precision(requested="fp16", layers=dict(report.counts)),
         artifacts=(Artifact(file=MODEL, kind="onnx", sha256=sha256(content), size_bytes=len(content)),),
-        gate=Gate(skipped=True, agreement=0.999, miou_drop=0.002, images="", num_images=0),
+        gate=SegmentationGate(skipped=True, agreement=0.999, miou_drop=0.002, images="", num_images=0),
         source=Source(model="tests/support/self_test_bundle.py"),
     )
     return content, manifest

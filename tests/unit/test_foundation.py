@@ -25,13 +25,14 @@ from pixelrt.manifest import (
     Artifact,
     Axis,
     ClassInfo,
-    Gate,
-    GateCheck,
     Head,
     Island,
     Manifest,
     Precision,
     Preprocess,
+    SegmentationCheck,
+    SegmentationGate,
+    SegmentationManifest,
     Source,
     Tensor,
 )
@@ -40,7 +41,7 @@ MODEL = b"the portable graph"
 
 
 def manifest(**changes: object) -> Manifest:
-    whole = Manifest(
+    whole = SegmentationManifest(
         schema=SCHEMA,
         name="road",
         task="segmentation",
@@ -65,7 +66,7 @@ def manifest(**changes: object) -> Manifest:
             islands=(Island(layer="Conv_3", max_abs=7e4, reason="overflow"),),
         ),
         artifacts=(Artifact(file="model.onnx", kind="onnx", sha256=sha256(MODEL), size_bytes=len(MODEL)),),
-        gate=Gate(skipped=False, agreement=0.999, miou_drop=0.002, images="val", num_images=3),
+        gate=SegmentationGate(skipped=False, agreement=0.999, miou_drop=0.002, images="val", num_images=3),
         source=Source(model="UNet"),
     )
     return dataclasses.replace(whole, **changes)  # type: ignore[arg-type]
@@ -169,8 +170,8 @@ class TestManifest:
             Manifest.from_json(text)
 
     def test_the_gate_answers_per_backend_and_precision(self) -> None:
-        def check(head: str, passed: bool) -> GateCheck:
-            return GateCheck(
+        def check(head: str, passed: bool) -> SegmentationCheck:
+            return SegmentationCheck(
                 backend="openvino",
                 device="cpu",
                 precision="bfloat16",

@@ -81,10 +81,9 @@ class Session(Protocol):
     """
 
     inputs: tuple[TensorSpec, ...]
+    """Heights and widths are numbers where it wants an input at that size, names where the graph resizes."""
     outputs: tuple[TensorSpec, ...]
     info: SessionInfo
-    frame_size: tuple[int, int] | None
-    """Height and width at which it wants frames; None where the graph resizes by itself."""
 
     def run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Run the network once.
@@ -229,11 +228,10 @@ class DoneTicket:
 class LocalSession(Closing):
     """What all sessions share: their description, checks of inputs, closing, one thread at a time."""
 
-    def __init__(self, manifest: Manifest, info: SessionInfo, frame_size: tuple[int, int] | None) -> None:
-        self.inputs = tuple(TensorSpec.of(tensor).at_size(frame_size) for tensor in manifest.inputs)
+    def __init__(self, manifest: Manifest, info: SessionInfo, sizes: Mapping[str, int]) -> None:
+        self.inputs = tuple(TensorSpec.of(tensor).at_sizes(sizes) for tensor in manifest.inputs)
         self.outputs = tuple(map(TensorSpec.of, manifest.outputs))
         self.info = info
-        self.frame_size = frame_size
         self._busy = threading.Lock()
         self._closed = False
 

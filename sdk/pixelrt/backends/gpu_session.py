@@ -94,7 +94,7 @@ class GpuSession(LocalSession):
             OutOfMemory: If there is not enough memory; what was taken is freed.
             DeviceError, EngineMismatch: If the network cannot be loaded.
         """
-        super().__init__(manifest, info, None)
+        super().__init__(manifest, info, {})
         self._manifest = manifest
         self._slots = origin.options.slots
         self._origin: Origin | None = origin

@@ -88,7 +88,7 @@ class ONNXRuntimeSession(LocalSession):
 
     def __init__(self, manifest: Manifest, info: SessionInfo, loaded: Any) -> None:
         # Frames at the network's size: converting a whole 720p frame to float in the graph takes longer.
-        super().__init__(manifest, info, manifest.preprocess.size)
+        super().__init__(manifest, info, manifest.network_sizes)
         self._manifest = manifest
         self._session: Any = loaded
         self._names = [spec.name for spec in self.outputs]

@@ -69,7 +69,7 @@ class OpenVINOSession(LocalSession):
     """
 
     def __init__(self, manifest: Manifest, info: SessionInfo, compiled: Any) -> None:
-        super().__init__(manifest, info, manifest.preprocess.size)
+        super().__init__(manifest, info, manifest.network_sizes)
         self._manifest = manifest
         self._compiled = compiled
         self._request: Any = compiled.create_infer_request()
@@ -124,7 +124,7 @@ def _compile(model: bytes, manifest: Manifest, options: OpenOptions) -> Any:
 
 def _one_frame(manifest: Manifest) -> dict[str, list[int]]:
     """The shapes of the inputs for one frame at the network's size."""
-    specs = (TensorSpec.of(tensor).at_size(manifest.preprocess.size) for tensor in manifest.inputs)
+    specs = (TensorSpec.of(tensor).at_sizes(manifest.network_sizes) for tensor in manifest.inputs)
     return {spec.name: [1 if isinstance(dim, str) else dim for dim in spec.shape] for spec in specs}
 
 

@@ -19,7 +19,7 @@ from pixelrt.bundle import Bundle
 from pixelrt.cli.options import add_machine_options, count, machine_options, size
 from pixelrt.cli.wording import say_times, verdict
 from pixelrt.machine import Load, describe, load, peak_memory_bytes
-from pixelrt.manifest import GateCheck
+from pixelrt.manifest import SegmentationCheck
 from pixelrt.segmentation import Segmenter
 from pixelrt.segmentation import load as load_segmenter
 from pixelrt.session import GpuTimes
@@ -96,7 +96,7 @@ def run(arguments: argparse.Namespace) -> int:
         info = segmenter.session.info
         checks = [
             check
-            for check in bundle.manifest.gate.checks
+            for check in bundle.segmentation.gate.checks
             if (check.backend, check.precision) == (info.backend, info.precision)
             and info.device.startswith(check.device)
         ]
@@ -124,7 +124,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _measure(
     bundle: Bundle, arguments: argparse.Namespace, options: dict[str, Any]
 ) -> tuple[Segmenter, Measurement]:
-    frames = _frames(arguments.size, bundle.manifest.preprocess.channels)
+    frames = _frames(arguments.size, bundle.segmentation.preprocess.channels)
     began = time.perf_counter()
     segmenter = load_segmenter(bundle, **options)
     loaded = time.perf_counter()
@@ -165,7 +165,7 @@ def _frames(size: tuple[int, int], channels: int) -> list[NDArray[np.uint8]]:
     return [random.integers(0, 256, (*size, channels), np.uint8) for _ in range(_DISTINCT_FRAMES)]
 
 
-def _show(segmenter: Segmenter, measured: Measurement, checks: list[GateCheck], before: Load) -> None:
+def _show(segmenter: Segmenter, measured: Measurement, checks: list[SegmentationCheck], before: Load) -> None:
     info = segmenter.session.info
     height, width = measured.frame_size
     peak = measured.peak_memory_bytes

@@ -10,7 +10,7 @@ from typing import Any
 from pixelrt.bundle import Bundle
 from pixelrt.cli.wording import verdict
 from pixelrt.dependency import require
-from pixelrt.manifest import GateCheck
+from pixelrt.manifest import SegmentationCheck, SegmentationGate
 from pixelrt.terminal import complain, console, say
 
 _EPILOG = """\
@@ -79,7 +79,7 @@ def _show(bundle: Bundle) -> None:
     gate = bundle.manifest.gate
     if gate.skipped:
         complain("the gate was skipped: nobody has checked that this bundle does what the original does")
-    else:
+    elif isinstance(gate, SegmentationGate):
         console().print(_table(gate.checks, gate.agreement, gate.miou_drop))
     engines = [artifact for artifact in bundle.manifest.artifacts if artifact.kind == "engine"]
     if engines:
@@ -87,7 +87,7 @@ def _show(bundle: Bundle) -> None:
     complain(f"report: {bundle.path / 'report.html'}")
 
 
-def _table(checks: tuple[GateCheck, ...], agreement: float, miou_drop: float) -> Any:
+def _table(checks: tuple[SegmentationCheck, ...], agreement: float, miou_drop: float) -> Any:
     box = require("rich.box", "cli", "showing tables").SIMPLE_HEAD
     table = require("rich.table", "cli", "showing tables").Table(box=box)
     labelled = any(check.miou is not None for check in checks)
@@ -106,7 +106,7 @@ def _table(checks: tuple[GateCheck, ...], agreement: float, miou_drop: float) ->
     return table
 
 
-def _row(check: GateCheck, *, several: bool, labelled: bool) -> list[str]:
+def _row(check: SegmentationCheck, *, several: bool, labelled: bool) -> list[str]:
     on_gpu = " on the GPU" if check.device == "cuda" else ""
     row = [f"{check.backend} {check.precision}{on_gpu}", *([check.head] if several else [])]
     row.append(f"{100 * check.agreement:.4f} %")

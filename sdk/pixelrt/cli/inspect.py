@@ -14,7 +14,7 @@ from pixelrt.bundle import MANIFEST, Bundle
 from pixelrt.cli.wording import verdict
 from pixelrt.errors import BundleError, InputError, PixelRTError
 from pixelrt.file_kind import FileKind, kind_of
-from pixelrt.manifest import Artifact, GateCheck, Manifest
+from pixelrt.manifest import Artifact, Manifest, SegmentationCheck, SegmentationManifest
 from pixelrt.onnx_file import OnnxTensor, read_onnx
 from pixelrt.terminal import heading, say, say_pairs, say_table, size_text, styled
 from pixelrt.trt import FLAVOURS, EngineFacts, EngineHeader, Flavour, examine_engine, inspect_engine
@@ -130,7 +130,7 @@ def _problem(bundle: Bundle, artifact: Artifact) -> str:
 
 
 def _show_bundle(bundle: Bundle, problems: dict[str, str]) -> None:
-    manifest = bundle.manifest
+    manifest = bundle.segmentation
     say(styled(f"Bundle {bundle.path}", "bold"))
     say_pairs(
         [
@@ -155,7 +155,7 @@ def _show_bundle(bundle: Bundle, problems: dict[str, str]) -> None:
     _show_artifacts(bundle, problems)
 
 
-def _frame_text(manifest: Manifest) -> str:
+def _frame_text(manifest: SegmentationManifest) -> str:
     given = manifest.preprocess
     height, width = given.size
     mean = ", ".join(f"{value:g}" for value in given.mean)
@@ -186,7 +186,7 @@ def _show_axes(manifest: Manifest) -> None:
     say_table(("axis", ">min", ">opt", ">max"), rows)
 
 
-def _show_heads(manifest: Manifest) -> None:
+def _show_heads(manifest: SegmentationManifest) -> None:
     for head in manifest.heads:
         heading(f"Head {head.name}")
         emitted = ", ".join(f"{kind} as {output}" for kind, output in head.outputs.items())
@@ -208,7 +208,7 @@ def _show_islands(manifest: Manifest) -> None:
     say_table(("layer", ">max |x|", "why"), rows)
 
 
-def _show_gate(manifest: Manifest) -> None:
+def _show_gate(manifest: SegmentationManifest) -> None:
     gate = manifest.gate
     heading("Gate")
     if gate.skipped:
@@ -233,7 +233,7 @@ def _show_gate(manifest: Manifest) -> None:
         )
 
 
-def _check_row(check: GateCheck) -> tuple[str, ...]:
+def _check_row(check: SegmentationCheck) -> tuple[str, ...]:
     return (
         check.backend,
         check.device,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pixelrt.manifest import GateCheck
+from pixelrt.manifest import Check
 from pixelrt.terminal import say_table
 from pixelrt.video.statistics import StageStatistics
 
 
-def verdict(check: GateCheck) -> str:
+def verdict(check: Check) -> str:
     """`passed`, or `not used`.
 
     A bundle exists only if everything that the gate demands was passed: what failed beside it is a way to

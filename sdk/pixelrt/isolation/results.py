@@ -32,7 +32,7 @@ def fetch(answer: Answer, memory: SharedMemory, bundle: Bundle, began_s: float) 
 
 
 def _frame_result(memory: SharedMemory, bundle: Bundle, result: FrameResult) -> Segmentation:
-    classes = {head.name: head.classes for head in bundle.manifest.heads}
+    classes = {head.name: head.classes for head in bundle.segmentation.heads}
     first, *others = (_head_result(memory, head, classes[head.name], result.latency) for head in result.heads)
     return dataclasses.replace(first, others={other.name: other for other in others}) if others else first
 

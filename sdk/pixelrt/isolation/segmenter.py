@@ -118,7 +118,7 @@ class IsolatedSegmenter(Closing):
     @property
     def classes(self) -> tuple[ClassInfo, ...]:
         """Classes of the first head."""
-        return self.bundle.manifest.heads[0].classes
+        return self.bundle.segmentation.heads[0].classes
 
     @property
     def session_info(self) -> SessionInfo:
@@ -248,7 +248,7 @@ class IsolatedSegmenter(Closing):
         """
         height, width = checked_size("size", size)
         self._check_open()
-        return self._buffers.make((height, width, self.bundle.manifest.preprocess.channels))
+        return self._buffers.make((height, width, self.bundle.segmentation.preprocess.channels))
 
     def collect(self, flight: Flight) -> list[Segmentation]:
         """Wait for what `submit` started; its ticket calls this."""
@@ -306,7 +306,7 @@ class IsolatedSegmenter(Closing):
                 f"the frame is a {type(frame).__name__} on the GPU, and a child process takes frames in host "
                 "memory: copy it there, or use pixelrt.load"
             )
-        check_frame(frame, self.bundle.manifest.preprocess.channels)
+        check_frame(frame, self.bundle.segmentation.preprocess.channels)
 
     def _other_bundle(self) -> PixelRTError:
         if self.options.loader != LOADER:
@@ -445,7 +445,7 @@ class IsolatedSegmenter(Closing):
             child = Child(order, ground, self.options.start_timeout_s)
         except ChildLostError as lost:
             raise DeviceError(f"while it loaded {self.bundle.path}, the child process {lost}") from None
-        if child.ready.heads != fingerprint(self.bundle.manifest):
+        if child.ready.heads != fingerprint(self.bundle.segmentation):
             child.end()
             raise self._other_bundle()
         _LOG.info("the child process %d has loaded %s in %.2f s", child.pid, order.bundle, child.start_s)

@@ -95,7 +95,7 @@ def _load(channel: Channel) -> Segmenter | None:
     except PixelRTError as problem:
         channel.send(_failed(problem))
         return None
-    channel.send(Ready(segmenter.session.info, fingerprint(segmenter.bundle.manifest)))
+    channel.send(Ready(segmenter.session.info, fingerprint(segmenter.bundle.segmentation)))
     return segmenter
 
 

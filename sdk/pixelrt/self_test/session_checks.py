@@ -103,7 +103,7 @@ def loads(ground: SessionGround) -> Figures:
 
 
 def _any_frame(segmenter: Segmenter) -> Bytes:
-    form = segmenter.bundle.manifest.preprocess
+    form = segmenter.bundle.segmentation.preprocess
     frame: Bytes = smooth_frames(1, 0, form.size, form.channels)[0]
     return frame
 
@@ -228,14 +228,14 @@ def _run_frames(segmenter: Segmenter, count: int) -> None:
 def agreement(ground: SessionGround) -> Figures:
     """On frames that nobody has seen, the masks are those of the backends of the CPU."""
     frames = block_frames(_AGREEMENT_FRAMES, seed=1)
-    return _agreement(ground, frames, ground.bundle.manifest.gate.agreement)
+    return _agreement(ground, frames, ground.bundle.segmentation.gate.agreement)
 
 
 def bundle_agreement(ground: SessionGround) -> Figures:
     """The masks of the user's bundle are those of the backends of the CPU, as its gate demands."""
-    form = ground.bundle.manifest.preprocess
+    form = ground.bundle.segmentation.preprocess
     frames = smooth_frames(_AGREEMENT_FRAMES, 1, form.size, form.channels)
-    return _agreement(ground, frames, ground.bundle.manifest.gate.agreement)
+    return _agreement(ground, frames, ground.bundle.segmentation.gate.agreement)
 
 
 def _agreement(ground: SessionGround, frames: Bytes, least: float) -> Figures:
@@ -285,7 +285,7 @@ def speed(ground: SessionGround) -> Figures:
 
 def bundle_speed(ground: SessionGround) -> Figures:
     """The same for the user's bundle, at the size of frames that it is tuned for."""
-    manifest = ground.bundle.manifest
+    manifest = ground.bundle.segmentation
     size = manifest.axes["height"].opt, manifest.axes["width"].opt
     frames = smooth_frames(4, 2, size, manifest.preprocess.channels)
     figures = _speed(ground.segmenter(), frames, _BUNDLE_FRAMES)

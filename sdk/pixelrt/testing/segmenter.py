@@ -21,11 +21,11 @@ from pixelrt.manifest import (
     Axis,
     ClassInfo,
     ColorOrder,
-    Gate,
     Head,
-    Manifest,
     Precision,
     Preprocess,
+    SegmentationGate,
+    SegmentationManifest,
     Source,
     Tensor,
 )
@@ -82,7 +82,7 @@ def fake_segmenter(
 class _Network:
     """Functions in the place of a network."""
 
-    manifest: Manifest
+    manifest: SegmentationManifest
     compute: FromFrame
     confidence: FromFrame | None
 
@@ -100,7 +100,9 @@ class _Network:
         return outputs
 
 
-def _on_gpu(manifest: Manifest, network: _Network, cuda: FakeCuda, gpu: GpuOptions | None) -> GpuSession:
+def _on_gpu(
+    manifest: SegmentationManifest, network: _Network, cuda: FakeCuda, gpu: GpuOptions | None
+) -> GpuSession:
     info = SessionInfo(
         backend="fake",
         device="cuda:0",
@@ -121,11 +123,11 @@ def _on_gpu(manifest: Manifest, network: _Network, cuda: FakeCuda, gpu: GpuOptio
 class FakeSession(LocalSession):
     """Calls functions instead of a network; see `fake_segmenter`."""
 
-    def __init__(self, manifest: Manifest, network: _Network) -> None:
+    def __init__(self, manifest: SegmentationManifest, network: _Network) -> None:
         info = SessionInfo(
             backend="fake", device="cpu", precision="float32", version="1", why="a fake for tests"
         )
-        super().__init__(manifest, info, None)
+        super().__init__(manifest, info, {})
         self._manifest = manifest
         self._network = network
 
@@ -180,11 +182,11 @@ def _color(index: int, count: int) -> tuple[int, int, int]:
 
 def _manifest(
     classes: tuple[ClassInfo, ...], size: tuple[int, int], with_confidence: bool, color: ColorOrder
-) -> Manifest:
+) -> SegmentationManifest:
     height, width = size
     emitted = ("mask", "confidence") if with_confidence else ("mask",)
     side = Axis(min=1, opt=max(size), max=max(_LARGEST_SIDE, *size))
-    return Manifest(
+    return SegmentationManifest(
         schema=SCHEMA,
         name="fake",
         task="segmentation",
@@ -204,6 +206,6 @@ def _manifest(
         ),
         precision=Precision(requested="fp32", layers={}),
         artifacts=(),
-        gate=Gate(skipped=True, agreement=0.999, miou_drop=0.002, images="none", num_images=0),
+        gate=SegmentationGate(skipped=True, agreement=0.999, miou_drop=0.002, images="none", num_images=0),
         source=Source(model="a function, for tests"),
     )

@@ -306,7 +306,7 @@ def check_channels(bundle: Bundle) -> None:
     Raises:
         InputError: If it does not take 3 channels.
     """
-    channels = bundle.manifest.preprocess.channels
+    channels = bundle.segmentation.preprocess.channels
     if channels != 3:
         raise InputError(
             f"{bundle.path} takes frames of {channels} channel{'s' if channels != 1 else ''}, and videos, "
@@ -321,7 +321,7 @@ def pick_head(segmenter: Segmenter, asked: str | None) -> Head:
     Raises:
         InputError: If there is none of that name, or it emits no mask.
     """
-    heads = {head.name: head for head in segmenter.bundle.manifest.heads}
+    heads = {head.name: head for head in segmenter.bundle.segmentation.heads}
     name = next(iter(heads)) if asked is None else asked
     if name not in heads:
         raise InputError(
