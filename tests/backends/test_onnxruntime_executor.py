@@ -143,7 +143,7 @@ class TestSession:
             bundle.read(bundle.model), bundle.manifest, backend="onnxruntime", precision="float32"
         )
         with open_session(bundle, cuda, slots=3) as session:
-            assert session.frame_size is None
+            assert session.inputs[0].fixed_size is None
             for seed, size in enumerate([(32, 48), (64, 96), (32, 48), (50, 70), (64, 96)]):
                 frame = noise(size, seed)
                 found = session.run({"frame": frame})
