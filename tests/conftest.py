@@ -64,7 +64,7 @@ def make_bundle(tmp_path_factory: pytest.TempPathFactory) -> MakeBundle:
             HeadSpec(name=name, activation=activations[name], emit=emit, grid=(2, 3))  # type: ignore[arg-type]
             for name in heads
         )
-        calibration = [np.ones((1, 3, *SIZE), np.float32)]
+        calibration = [{"image": np.ones((1, 3, *SIZE), np.float32)}]
         typed, _ = to_precision(color_network(), calibration, precision)
         model, inputs, outputs, axes = fuse(
             typed, FuseSpec(heads=specs, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))

@@ -141,8 +141,8 @@ def _export(model: Model, size: tuple[int, int], home: Path, bare: dict[str, Pat
     )
     spec = NetworkSpec(size=size, channels=3, heads=(HeadOutput(name="scene"),))
     plain = from_module(module).to_onnx(spec)
-    tensors = [to_tensor(image, bundle.segmentation.preprocess) for image in images]
-    typed, _ = to_precision(plain, tensors, "fp16")
+    feeds = [{"image": to_tensor(image, bundle.segmentation.preprocess)} for image in images]
+    typed, _ = to_precision(plain, feeds, "fp16")
     for precision, network in zip(PRECISIONS, (plain, typed), strict=True):
         write_file(bare[precision], network.SerializeToString())
 

@@ -12,6 +12,7 @@ from onnx import ModelProto, NodeProto, TensorProto
 from pixelrt.dependency import require
 from pixelrt.manifest import PrecisionType
 from pixelrt_export.graph import checked, constants_to_initializers, copy_of, value_types
+from pixelrt_export.precision import Feeds
 from pixelrt_export.rounding import round_explicitly
 
 LARGE_DIFFERENCE: dict[PrecisionType, float] = {"fp32": 1e-4, "fp16": 0.02, "bf16": 0.16}
@@ -47,27 +48,27 @@ def explain(
     original: Mapping[str, NDArray[np.float32]],
     plain: ModelProto,
     typed: ModelProto,
-    image: NDArray[np.float32],
+    feeds: Feeds,
     requested: PrecisionType,
 ) -> str:
     """Say where the difference comes from, in one sentence.
 
     Args:
-        original: What the original network makes of `image`: head name to raw output.
+        original: What the original network makes of `feeds`: head name to raw output.
         plain: The FP32 ONNX of the network.
         typed: The network in its precision.
-        image: float32[1, C, H, W], normalised.
+        feeds: Of the bare network, by the name of the input; batch first.
         requested: The precision of `typed`.
     """
     for head, expected in original.items():
-        (found,) = _run(plain, [f"head_{head}"], image).values()
+        (found,) = _run(plain, [f"head_{head}"], feeds).values()
         relative = relative_difference(expected, found)
         if relative > EXPORT_DIFFERENCE:
             return (
                 f"the FP32 ONNX itself differs from the original at the output of head {head!r} "
                 f"(relative difference {relative:.2g}): the conversion to ONNX is wrong, not the precision"
             )
-    difference = first_difference(plain, typed, image, requested)
+    difference = first_difference(plain, typed, feeds, requested)
     if difference is None:
         return "no layer of the network differs: the difference arises in the backend or around the network"
     where = f"{difference.layer!r} ({difference.op}), relative difference {difference.relative:.2g}"
@@ -77,7 +78,7 @@ def explain(
 
 
 def first_difference(
-    plain: ModelProto, typed: ModelProto, image: NDArray[np.float32], requested: PrecisionType
+    plain: ModelProto, typed: ModelProto, feeds: Feeds, requested: PrecisionType
 ) -> Difference | None:
     """Compare the activations of both networks, layer by layer, in ONNX Runtime.
 
@@ -87,7 +88,7 @@ def first_difference(
     plain, _ = constants_to_initializers(plain)
     rounded, _ = round_explicitly(typed)
     most: Difference | None = None
-    for node, expected, found in _pairs(plain, rounded, image):
+    for node, expected, found in _pairs(plain, rounded, feeds):
         relative = relative_difference(expected, found)
         large = relative > LARGE_DIFFERENCE[requested]
         if relative > (most.relative if most else 0.0):
@@ -98,7 +99,7 @@ def first_difference(
 
 
 def _pairs(
-    plain: ModelProto, typed: ModelProto, image: NDArray[np.float32]
+    plain: ModelProto, typed: ModelProto, feeds: Feeds
 ) -> Iterator[tuple[NodeProto, NDArray[np.float32], NDArray[np.float32]]]:
     """Layers in their order, with the values that both networks give them."""
     floats = [
@@ -115,14 +116,12 @@ def _pairs(
     for start in range(0, len(shared), _TENSORS_PER_RUN):
         part = shared[start : start + _TENSORS_PER_RUN]
         names = [name for _, name in part]
-        expected, found = _run(plain, names, image), _run(typed, names, image)
+        expected, found = _run(plain, names, feeds), _run(typed, names, feeds)
         for node, name in part:
             yield node, expected[name], found[name]
 
 
-def _run(
-    model: ModelProto, tensors: Sequence[str], image: NDArray[np.float32]
-) -> dict[str, NDArray[np.float32]]:
+def _run(model: ModelProto, tensors: Sequence[str], feeds: Feeds) -> dict[str, NDArray[np.float32]]:
     """Values of any tensors of a network, unoptimised, so that each is what its layer gave."""
     runtime = require("onnxruntime", "export", "comparing layers")
     probe = copy_of(model)
@@ -133,5 +132,5 @@ def _run(
     options.log_severity_level = 3
     options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = runtime.InferenceSession(probe.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    values = session.run(list(tensors), {session.get_inputs()[0].name: image})
+    values = session.run(list(tensors), dict(feeds))
     return {name: np.asarray(value, np.float32) for name, value in zip(tensors, values, strict=True)}

@@ -31,7 +31,7 @@ from pixelrt.manifest import (
     Source,
 )
 from pixelrt.strict import SurpriseError, decode, suggestion
-from pixelrt_export.fuse import DEFAULT_AXES, FuseSpec, HeadSpec, fuse, output_name
+from pixelrt_export.fuse import DEFAULT_AXES, IMAGE, FuseSpec, HeadSpec, fuse, output_name
 from pixelrt_export.graph import checked, value_types
 from pixelrt_export.network import HeadOutput, Network, NetworkSpec, from_module, open_network
 from pixelrt_export.palettes import ClassEntry, class_infos
@@ -311,10 +311,12 @@ def convert(
         plain = network.to_onnx(_network_spec(recipe))
         _check_classes(plain, recipe)
     if samples or recipe.precision.type != "fp32":
-        images = (normalised(sample.pixels, spec) for sample in steps.track(samples, "activation ranges"))
-        typed, precision = to_precision(plain, images, recipe.precision.type)
+        tracked = steps.track(samples, "activation ranges")
+        feeds = ({IMAGE: normalised(sample.pixels, spec)} for sample in tracked)
+        typed, precision = to_precision(plain, feeds, recipe.precision.type)
     else:
-        typed, precision = to_precision(plain, [np.zeros((1, form.channels, *form.size), np.float32)], "fp32")
+        nothing = np.zeros((1, form.channels, *form.size), np.float32)
+        typed, precision = to_precision(plain, [{IMAGE: nothing}], "fp32")
         precision = dataclasses.replace(precision, layers=())
     with steps.step("frames in, masks out"):
         fused, inputs, outputs, axes = fuse(typed, spec)

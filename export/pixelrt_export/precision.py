@@ -1,7 +1,7 @@
 """Types a network FP16 or BF16, and keeps FP32 where ranges or the kind of layer demand it.
 
 The result is strongly typed: weights and activations carry their type, Cast nodes stand where it changes, and
-TensorRT has nothing left to choose. The network's own input and outputs stay float32.
+TensorRT has nothing left to choose. The network's own inputs and outputs keep their types.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import onnx
@@ -35,7 +36,7 @@ from pixelrt_export.graph import (
 FP16_MAX = 65504.0
 FP16_SMALLEST_NORMAL = 2.0**-14
 ACTIVATION_LIMIT = FP16_MAX / 4
-"""Largest |x| on the calibration images that FP16 may carry: another scene may reach four times as far."""
+"""Largest |x| on the calibration samples that FP16 may carry: another scene may reach four times as far."""
 ROUNDING_LIMIT = 1e-3
 """Share of an initializer's magnitude that FP16 may round away: twice what it takes from ordinary numbers."""
 LARGE_EXTENT = 256
@@ -60,6 +61,8 @@ _REDUCTIONS = frozenset(
     {"ReduceMean", "ReduceSum", "ReduceSumSquare", "ReduceL1", "ReduceL2", "ReduceLogSumExp"}
 )
 _GLOBAL_POOLS = frozenset({"GlobalAveragePool", "GlobalLpPool"})
+Feeds = Mapping[str, NDArray[Any]]
+"""Arrays by the name of a network's input, batch first."""
 _CHEAP = frozenset(
     {
         *("Relu", "LeakyRelu", "Clip", "Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten"),
@@ -86,7 +89,7 @@ class LayerPrecision:
     layer: str
     op: str
     max_abs: float
-    """Largest |x| of its inputs, outputs and constants on the calibration images."""
+    """Largest |x| of its inputs, outputs and constants on the calibration samples."""
     type: PrecisionType
     why: str
 
@@ -121,7 +124,7 @@ class _Ranges:
 
 
 def to_precision(
-    model: ModelProto, calibration: Iterable[NDArray[np.float32]], requested: PrecisionType
+    model: ModelProto, calibration: Iterable[Feeds], requested: PrecisionType
 ) -> tuple[ModelProto, PrecisionReport]:
     """Type a network FP16 or BF16, with FP32 islands where they are needed.
 
@@ -133,16 +136,18 @@ def to_precision(
     the first in which a convolution may be BF16.
 
     Args:
-        model: FP32 network: one input `float32[batch, C, h, w]`, any number of outputs.
-        calibration: Network inputs `float32[1, C, h, w]`, normalised as in use; the ranges come from them.
+        model: FP32 network with any number of inputs, float32 or int64, and of outputs.
+        calibration: Feeds of the network by the name of the input, as in use (images normalised, masks
+            one-hot, ...), batch first; the ranges come from them.
         requested: `fp32` measures and reports, and changes no type.
 
     Returns:
-        The network, whose input and outputs are float32 as before, and what was decided for each layer.
+        The network, whose inputs and outputs have the types that they had, and what was decided for each
+        layer.
 
     Raises:
-        ExportError: If the network is malformed, has control flow or gives NaN in FP32, if there is no
-            calibration image, or if one does not fit the input.
+        ExportError: If the network is malformed, has control flow or gives NaN in FP32, if there are no
+            feeds, or if some do not fit the inputs.
     """
     refuse_control_flow(model)
     plain, _ = constants_to_initializers(model)
@@ -203,6 +208,10 @@ class _Network:
     def is_float(self, tensor: str) -> bool:
         return tensor in self.types and self.types[tensor].elem_type == TensorProto.FLOAT
 
+    def inputs(self) -> list[str]:
+        """Names of the inputs, in their order."""
+        return [value.name for value in self.model.graph.input if value.name not in self.constants]
+
     def activations(self) -> list[str]:
         return [name for name in self.types if self.is_float(name) and name not in self.constants]
 
@@ -229,30 +238,30 @@ def _schema(node: NodeProto, opset: int) -> onnx.defs.OpSchema | None:
 # --- measuring ------------------------------------------------------------------------------------
 
 
-def _measure(model: ModelProto, network: _Network, calibration: Iterable[NDArray[np.float32]]) -> _Ranges:
-    """Run the calibration images through the FP32 network and keep the largest |x| of everything."""
+def _measure(model: ModelProto, network: _Network, calibration: Iterable[Feeds]) -> _Ranges:
+    """Run the calibration feeds through the FP32 network and keep the largest |x| of everything."""
     runtime = require("onnxruntime", "export", "measuring activation ranges")
     probe, probes = _with_probes(model, network)
     options = runtime.SessionOptions()
     options.log_severity_level = 3
     options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     session = runtime.InferenceSession(probe.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    wanted = session.get_inputs()[0]
     largest = dict.fromkeys(probes, 0.0)
-    images = 0
-    for image in calibration:
-        _check_image(image, wanted.name, wanted.shape)
-        for name, value in zip(probes, session.run(list(probes), {wanted.name: image}), strict=True):
+    count = 0
+    for feeds in calibration:
+        _check_feeds(feeds, network)
+        for name, value in zip(probes, session.run(list(probes), dict(feeds)), strict=True):
             if math.isnan(float(value)):
                 raise ExportError(
-                    f"{probes[name]!r} is NaN in FP32 on calibration image {images}, numbers were "
-                    "expected; check the network's weights and the image"
+                    f"{probes[name]!r} is NaN in FP32 on calibration sample {count}, numbers were "
+                    "expected; check the network's weights and the sample"
                 )
             largest[name] = max(largest[name], float(value))
-        images += 1
-    if not images:
+        count += 1
+    if not count:
         raise ExportError(
-            "no calibration image was given, at least one was expected: name a folder of images"
+            "no calibration sample was given, at least one was expected: name a folder of images, or let "
+            "the samples be drawn"
         )
     tensors = {probes[name]: value for name, value in largest.items() if name.startswith("max/")}
     tensors.update(
@@ -262,15 +271,25 @@ def _measure(model: ModelProto, network: _Network, calibration: Iterable[NDArray
     return _Ranges(tensors, sums)
 
 
-def _check_image(image: NDArray[np.float32], name: str, shape: list[int | str | None]) -> None:
-    fixed = tuple(
-        dim if isinstance(dim, int) else size for dim, size in zip(shape, image.shape, strict=False)
-    )
-    if image.dtype != np.float32 or image.shape != fixed or image.ndim != len(shape):
+def _check_feeds(feeds: Feeds, network: _Network) -> None:
+    names = network.inputs()
+    if set(feeds) != set(names):
         raise ExportError(
-            f"a calibration image is {image.dtype}{list(image.shape)}, the network's input {name!r} is "
-            f"float32{shape}; resize and normalise the images as the network expects them"
+            f"a calibration sample feeds {sorted(feeds)}, the network has the inputs {names}; feed each of "
+            "them and nothing else"
         )
+    for name in names:
+        kind, value = network.types[name], feeds[name]
+        dtype = helper.tensor_dtype_to_np_dtype(kind.elem_type)
+        dims = kind.dims or ()
+        fits = len(dims) == value.ndim and all(
+            not isinstance(dim, int) or dim == size for dim, size in zip(dims, value.shape, strict=True)
+        )
+        if value.dtype != dtype or not fits:
+            raise ExportError(
+                f"a calibration sample is {value.dtype}{list(value.shape)}, the network's input {name!r} is "
+                f"{dtype}[{', '.join(map(str, dims))}]; prepare the samples as the network expects them"
+            )
 
 
 def _with_probes(model: ModelProto, network: _Network) -> tuple[ModelProto, dict[str, str]]:

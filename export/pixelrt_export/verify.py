@@ -25,7 +25,7 @@ from pixelrt.metrics import UNLABELLED, ConfusionMatrix, foreign_ids
 from pixelrt.segmentation import nearest
 from pixelrt.session import Precision, Session, open_model
 from pixelrt_export.diagnose import explain
-from pixelrt_export.fuse import FRAME, MAX_CLASSES, FuseSpec, HeadSpec, fuse
+from pixelrt_export.fuse import FRAME, IMAGE, MAX_CLASSES, FuseSpec, HeadSpec, fuse
 from pixelrt_export.network import Network
 from pixelrt_export.rounding import round_explicitly
 
@@ -530,7 +530,7 @@ def _demand(
         conversion.network.reference(image),
         conversion.plain,
         conversion.typed,
-        image,
+        {IMAGE: image},
         conversion.manifest.precision.requested,
     )
     raise GateFailed(

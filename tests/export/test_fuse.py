@@ -182,7 +182,7 @@ def test_colour_order_is_folded_into_the_first_convolution(channels: int, frame_
     frame = frames(1, (45, 80), channels)
     assert_scene(run(fused, frame), golden_logits(net, frame, swap=True)[0])
     assert "frame/swap_color" not in {node.name for node in fused.graph.node}
-    half, _ = to_precision(model, [np.ones((1, channels, *SIZE), np.float32)], "fp16")
+    half, _ = to_precision(model, [{"image": np.ones((1, channels, *SIZE), np.float32)}], "fp16")
     fused, _, _, _ = fuse(half, swapped)
     assert "frame/swap_color" not in {node.name for node in fused.graph.node}
     mask = golden_logits(net, frame, swap=True)[0].argmax(1).numpy()
@@ -312,7 +312,7 @@ def test_specifications_that_do_not_fit(network: ModelProto, change: dict[str, o
 def test_tensorrt_parses_the_fused_half_graph(network: ModelProto) -> None:
     import tensorrt_rtx as trt
 
-    half, _ = to_precision(network, [np.ones((1, 3, *SIZE), np.float32)], "fp16")
+    half, _ = to_precision(network, [{"image": np.ones((1, 3, *SIZE), np.float32)}], "fp16")
     fused, _, outputs, _ = fuse(half, spec(SCENE, LANE))
     builder = trt.Builder(trt.Logger(trt.Logger.ERROR))
     parsed = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))

@@ -125,7 +125,7 @@ def test_foreign_networks_become_deployed_graphs(
     network = from_module(make())
     model = converted(network, heads, channels)
     assert "BatchNormalization" not in Counter(node.op_type for node in model.graph.node)
-    calibration = [images(1, channels)]
+    calibration = [{"image": images(1, channels)}]
     typed, report = to_precision(model, calibration, "fp16")
     assert report.counts["fp16"] > report.counts.get("fp32", 0)
     frames = np.random.default_rng(2).integers(0, 256, (2, *SIZE, channels), dtype=np.uint8)

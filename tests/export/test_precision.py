@@ -64,6 +64,10 @@ def images(count: int = 3, seed: int = 1) -> list[NDArray[np.float32]]:
     return [rng.normal(size=(1, 3, *SIZE)).astype(np.float32) for _ in range(count)]
 
 
+def feeds(count: int = 3) -> list[dict[str, NDArray[np.float32]]]:
+    return [{"image": image} for image in images(count)]
+
+
 def run(model: ModelProto, image: NDArray[np.float32]) -> NDArray[np.float32]:
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     return session.run(None, {"image": image})[0]
@@ -91,7 +95,7 @@ def plain() -> ModelProto:
 
 @pytest.mark.parametrize("batch", [1, 3])
 def test_fp16_is_close_to_pytorch_for_any_batch(plain: ModelProto, batch: int) -> None:
-    typed, report = to_precision(plain, images(), "fp16")
+    typed, report = to_precision(plain, feeds(), "fp16")
     image = np.concatenate(images(batch, seed=9))
     expected = reference(Net(), image)
     got = run(typed, image)
@@ -102,7 +106,7 @@ def test_fp16_is_close_to_pytorch_for_any_batch(plain: ModelProto, batch: int) -
 
 
 def test_fp16_network_has_one_cast_in_and_one_cast_out(plain: ModelProto) -> None:
-    typed, report = to_precision(plain, images(), "fp16")
+    typed, report = to_precision(plain, feeds(), "fp16")
     assert [node.output[0] for node in casts(typed)] == ["image/fp16", "head_scene"]
     assert report.num_casts == 2
     types = value_types(typed)
@@ -113,7 +117,7 @@ def test_fp16_network_has_one_cast_in_and_one_cast_out(plain: ModelProto) -> Non
 
 
 def test_fp32_changes_no_type_and_still_measures(plain: ModelProto) -> None:
-    typed, report = to_precision(plain, images(), "fp32")
+    typed, report = to_precision(plain, feeds(), "fp32")
     assert casts(typed) == []
     assert report.counts == {"fp32": len(report.layers)}
     np.testing.assert_allclose(run(typed, images()[0]), reference(Net(), images()[0]), atol=1e-5)
@@ -122,7 +126,7 @@ def test_fp32_changes_no_type_and_still_measures(plain: ModelProto) -> None:
 
 
 def test_measured_ranges_are_those_of_pytorch(plain: ModelProto) -> None:
-    _, report = to_precision(plain, images(), "fp16")
+    _, report = to_precision(plain, feeds(), "fp16")
     net = Net()
     seen: list[float] = []
     net.head.register_forward_hook(
@@ -139,7 +143,7 @@ def test_activations_beyond_65504_come_out_right() -> None:
     net = Net(boost=3e5)
     expected = reference(net, images()[0])
     broken = plain_half(net, images()[0])
-    typed, report = to_precision(to_onnx(net), images(), "fp16")
+    typed, report = to_precision(to_onnx(net), feeds(), "fp16")
     got = run(typed, images()[0])
     assert np.isfinite(got).all()
     assert np.abs(got - expected).max() < 5e-3 * np.abs(expected).max()
@@ -155,7 +159,7 @@ def test_activations_beyond_65504_come_out_right() -> None:
 def test_limit_leaves_headroom_below_65504() -> None:
     assert ACTIVATION_LIMIT == 65504 / 4
     net = Net(boost=3e4)
-    _, report = to_precision(to_onnx(net), images(), "fp16")
+    _, report = to_precision(to_onnx(net), feeds(), "fp16")
     found = [layer for layer in report.layers if ACTIVATION_LIMIT < layer.max_abs < 65504]
     assert found
     assert {layer.type for layer in found} == {"fp32"}
@@ -163,7 +167,7 @@ def test_limit_leaves_headroom_below_65504() -> None:
 
 def test_statistics_stay_fp32_with_minimal_casts() -> None:
     net = Net(norm=True)
-    typed, report = to_precision(to_onnx(net), images(), "fp16")
+    typed, report = to_precision(to_onnx(net), feeds(), "fp16")
     islands = [layer for layer in report.layers if layer.type == "fp32"]
     assert "InstanceNormalization" in {layer.op for layer in islands}
     assert any("statistics need FP32" in layer.why for layer in islands)
@@ -198,7 +202,7 @@ def test_constants_that_fp16_cannot_hold(value: float, reason: str) -> None:
         helper.make_node("Sigmoid", ["c"], ["head_scene"], name="last"),
     ]
     model = model_of(nodes, {"factor": np.array(value, np.float32)})
-    typed, report = to_precision(model, images(), "fp16")
+    typed, report = to_precision(model, feeds(), "fp16")
     assert [layer.type for layer in report.layers] == ["fp16", "fp32", "fp32", "fp16"]
     assert reason in report.layers[1].why
     np.testing.assert_allclose(run(typed, images()[0]), run(model, images()[0]), atol=1e-3)
@@ -212,7 +216,7 @@ def test_sums_that_may_overflow_stay_fp32() -> None:
         helper.make_node("Softsign", ["b"], ["head_scene"], name="last"),
     ]
     _, report = to_precision(
-        model_of(nodes, {"weight": weight}), [np.full((1, 3, *SIZE), 5, np.float32)], "fp16"
+        model_of(nodes, {"weight": weight}), [{"image": np.full((1, 3, *SIZE), 5, np.float32)}], "fp16"
     )
     assert report.layers[1].type == "fp32"
     assert report.layers[1].why == "adds up products of 84431 in total, above 65504"
@@ -224,7 +228,7 @@ def test_cheap_layers_between_islands_cause_no_casts() -> None:
         helper.make_node("Neg", ["a"], ["b"], name="between"),
         helper.make_node("Softmax", ["b"], ["head_scene"], name="two", axis=1),
     ]
-    typed, report = to_precision(model_of(nodes, {}), images(), "fp16")
+    typed, report = to_precision(model_of(nodes, {}), feeds(), "fp16")
     assert casts(typed) == []
     assert "between FP32 layers" in report.layers[1].why
     assert report.counts == {"fp32": 3}
@@ -238,14 +242,14 @@ def test_large_reductions_are_accumulated_in_fp32() -> None:
         ),
         helper.make_node("Sub", ["near", "mean"], ["head_scene"], name="difference"),
     ]
-    _, report = to_precision(model_of(nodes, {}), images(), "fp16")
+    _, report = to_precision(model_of(nodes, {}), feeds(), "fp16")
     assert report.layers[0].why == "GlobalAveragePool over 1536 values: accumulated in FP32"
     assert report.layers[1].type == "fp16"
 
 
 def test_bf16_is_typed_throughout(plain: ModelProto) -> None:
     """ONNX Runtime's CPU has no BF16 convolution: the structure is checked, and the weights' rounding."""
-    typed, report = to_precision(plain, images(), "bf16")
+    typed, report = to_precision(plain, feeds(), "bf16")
     onnx.checker.check_model(typed, full_check=True)
     assert report.counts == {"bf16": len(report.layers)}
     assert len(casts(typed)) == 2
@@ -257,12 +261,12 @@ def test_bf16_is_typed_throughout(plain: ModelProto) -> None:
 
 def test_the_argument_is_not_changed(plain: ModelProto) -> None:
     before = plain.SerializeToString(deterministic=True)
-    to_precision(plain, images(1), "fp16")
+    to_precision(plain, feeds(1), "fp16")
     assert plain.SerializeToString(deterministic=True) == before
 
 
 def test_no_calibration_image(plain: ModelProto) -> None:
-    with pytest.raises(ExportError, match="no calibration image was given"):
+    with pytest.raises(ExportError, match="no calibration sample was given"):
         to_precision(plain, [], "fp16")
 
 
@@ -271,14 +275,16 @@ def test_no_calibration_image(plain: ModelProto) -> None:
     [np.zeros((1, 3, 8, 8), np.float32), np.zeros((1, 3, *SIZE), np.uint8), np.zeros(SIZE, np.float32)],
 )
 def test_calibration_image_of_another_kind(plain: ModelProto, image: NDArray[np.float32]) -> None:
-    with pytest.raises(ExportError, match=r"a calibration image is .*the network's input 'image' is float32"):
-        to_precision(plain, [image], "fp16")
+    with pytest.raises(
+        ExportError, match=r"sample is .*the network's input 'image' is float32"
+    ):
+        to_precision(plain, [{"image": image}], "fp16")
 
 
 def test_nan_in_fp32_is_the_networks_fault() -> None:
     nodes = [helper.make_node("Log", ["image"], ["head_scene"], name="log")]
     with pytest.raises(ExportError, match="NaN in FP32"):
-        to_precision(model_of(nodes, {}), images(1), "fp16")
+        to_precision(model_of(nodes, {}), feeds(1), "fp16")
 
 
 def test_control_flow_is_refused() -> None:
@@ -292,4 +298,4 @@ def test_control_flow_is_refused() -> None:
         helper.make_node("If", ["flag"], ["head_scene"], name="if", then_branch=branch, else_branch=branch)
     ]
     with pytest.raises(ExportError, match=r"'if' \(If\) holds a graph of its own"):
-        to_precision(model_of(nodes, {"flag": np.array(True)}), images(1), "fp16")
+        to_precision(model_of(nodes, {"flag": np.array(True)}), feeds(1), "fp16")

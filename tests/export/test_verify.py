@@ -193,7 +193,7 @@ class TestRounding:
     def typed(self, requested: str) -> tuple[ModelProto, NDArray[np.float32]]:
         plain = conversion(Colors(), precision="fp32").plain
         image = normalised(pixels(1), FuseSpec(heads=(), mean=(0.5,) * 3, std=(0.25,) * 3))
-        return to_precision(plain, [image], requested)[0], image  # type: ignore[arg-type]
+        return to_precision(plain, [{"image": image}], requested)[0], image  # type: ignore[arg-type]
 
     @pytest.mark.parametrize(("requested", "dtype"), [("fp16", torch.float16), ("bf16", torch.bfloat16)])
     def test_every_result_is_rounded_as_pytorch_rounds_it(self, requested: str, dtype: torch.dtype) -> None:

@@ -133,7 +133,7 @@ def golden(parts: Weights, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def deployed(parts: Weights) -> tuple[bytes, SegmentationManifest]:
     """The ONNX of the bundle, and its manifest."""
-    calibration = [(frames()[:1] // STEP).transpose(0, 3, 1, 2).astype(np.float32)]
+    calibration = [{"image": (frames()[:1] // STEP).transpose(0, 3, 1, 2).astype(np.float32)}]
     typed, report = to_precision(network(parts), calibration, "fp16")
     emit = ("mask", "confidence")
     head = HeadSpec(name="scene", activation="softmax", emit=emit)

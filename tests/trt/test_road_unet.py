@@ -30,7 +30,7 @@ def onnx() -> bytes:
         dynamic_shapes=({0: torch.export.Dim("batch")},),
     )
     image = np.random.default_rng(0).normal(size=(1, 3, *SIZE)).astype(np.float32)
-    half, _ = to_precision(program.model_proto, [image], "fp16")
+    half, _ = to_precision(program.model_proto, [{"image": image}], "fp16")
     head = HeadSpec(name="scene", emit=("mask", "confidence", "grid"), grid=(3, 4))
     fused, _, _, _ = fuse(half, FuseSpec(heads=(head,), mean=(0.5,) * 3, std=(0.25,) * 3))
     content: bytes = fused.SerializeToString()
