@@ -17,21 +17,12 @@ from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import ModelProto, TensorProto, helper
 
 from pixelrt.errors import ExportError
 from pixelrt.manifest import Activation, Axis, ColorOrder, Emit, Tensor
-from pixelrt_export.graph import (
-    Nodes,
-    attribute_of,
-    checked,
-    copy_of,
-    drop_unused,
-    opset_of,
-    rename_tensors,
-    replace_nodes,
-    value_types,
-)
+from pixelrt_export.graph import Nodes, checked, copy_of, drop_unused, opset_of, replace_nodes, value_types
+from pixelrt_export.pixels import PixelSpec, fixed_dims, fold_color_swap, prepare, resize, without_clashes
 
 FRAME = "frame"
 IMAGE = "image"
@@ -106,12 +97,12 @@ def fuse(
     """
     network = _Shape.of(model, spec)
     plan = {head.name: _names(head, spec) for head in spec.heads}
-    inner = _without_clashes(model, {FRAME, *(name for names in plan.values() for name in names.values())})
-    swap = spec.network_color != spec.frame_color
-    inner, folded = fold_color_swap(inner) if swap else (inner, False)
+    inner = without_clashes(model, {FRAME, *(name for names in plan.values() for name in names.values())})
+    pixels = network.pixels(spec)
+    inner, folded = fold_color_swap(inner, IMAGE) if pixels.swapped else (inner, False)
 
     before = Nodes(opset_of(model))
-    _prepare(before, network, spec, swap=swap, folded=folded)
+    prepare(before, FRAME, IMAGE, pixels, folded=folded)
     after = Nodes(opset_of(model))
     outputs: list[Tensor] = []
     for head in spec.heads:
@@ -140,7 +131,7 @@ class _Shape:
             raise ExportError(
                 f"the network has the inputs {inputs}, ['{IMAGE}'] was expected; export it with that name"
             )
-        channels, *size = _fixed(types[IMAGE].dims, IMAGE)
+        channels, *size = fixed_dims(types[IMAGE].dims, IMAGE)
         found = {value.name for value in model.graph.output}
         heads: dict[str, tuple[int, int, int]] = {}
         for head in spec.heads:
@@ -149,39 +140,27 @@ class _Shape:
                     f"head {head.name!r} needs the network output 'head_{head.name}', "
                     f"the network has {sorted(found)}"
                 )
-            heads[head.name] = _fixed(types[f"head_{head.name}"].dims, f"head_{head.name}")
+            heads[head.name] = fixed_dims(types[f"head_{head.name}"].dims, f"head_{head.name}")
         shape = cls(channels, (size[0], size[1]), heads)
-        _check_input(shape, spec)
+        shape.pixels(spec).check()
+        _check_names(spec)
         for head in spec.heads:
             _check_head(shape, head)
         return shape
 
-
-def _fixed(dims: tuple[int | str | None, ...] | None, name: str) -> tuple[int, int, int]:
-    if dims is not None and len(dims) == 4:
-        channels, height, width = dims[1:]
-        if isinstance(channels, int) and isinstance(height, int) and isinstance(width, int):
-            return channels, height, width
-    raise ExportError(
-        f"{name!r} has the shape {dims}, [batch, channels, height, width] with only batch dynamic was "
-        "expected; export the network at a fixed height and width"
-    )
-
-
-def _check_input(shape: _Shape, spec: FuseSpec) -> None:
-    if len(spec.mean) != shape.channels or len(spec.std) != shape.channels:
-        raise ExportError(
-            f"mean has {len(spec.mean)} values and std {len(spec.std)}, the network's input has "
-            f"{shape.channels} channels; give one value per channel"
+    def pixels(self, spec: FuseSpec) -> PixelSpec:
+        """What the network wants for an image."""
+        return PixelSpec(
+            channels=self.channels,
+            size=self.size,
+            mean=spec.mean,
+            std=spec.std,
+            network_color=spec.network_color,
+            frame_color=spec.frame_color,
         )
-    if not all(math.isfinite(mean) for mean in spec.mean) or not all(0 < std < math.inf for std in spec.std):
-        raise ExportError(
-            f"mean {spec.mean} and std {spec.std}: finite numbers with std above 0 were expected"
-        )
-    if spec.network_color != spec.frame_color and shape.channels < 3:
-        raise ExportError(
-            f"{shape.channels} channels have no colour order to change; use one colour order for both"
-        )
+
+
+def _check_names(spec: FuseSpec) -> None:
     if set(spec.axes) != {"batch", "height", "width"}:
         raise ExportError(f"axes {sorted(spec.axes)}: ranges for batch, height and width were expected")
     names = [head.name for head in spec.heads]
@@ -235,87 +214,6 @@ def _names(head: HeadSpec, spec: FuseSpec) -> dict[Emit, str]:
     return {kind: output_name(head.name, kind, num_heads=len(spec.heads)) for kind in head.emit}
 
 
-def _without_clashes(model: ModelProto, taken: set[str]) -> ModelProto:
-    """Give another name to tensors of the network that are called like an input or output of the whole."""
-    ours = {name for node in model.graph.node for name in (*node.input, *node.output)}
-    renamed, _ = rename_tensors(model, {name: f"network/{name}" for name in taken & ours})
-    return renamed
-
-
-# --- before the network ------------------------------------------------------------------------------
-
-
-def fold_color_swap(model: ModelProto) -> tuple[ModelProto, bool]:
-    """Make a network read its first and third channel exchanged, by exchanging weights of its first layers.
-
-    Nothing changes if anything but an ordinary convolution with constant weights reads the image.
-    """
-    nodes = list(model.graph.node)
-    aliases = {IMAGE} | {
-        node.output[0] for node in nodes if node.op_type == "Cast" and node.input[0] == IMAGE
-    }
-    readers = [node for node in nodes if aliases & set(node.input) and node.output[0] not in aliases]
-    weights = {tensor.name: tensor for tensor in model.graph.initializer}
-    if not readers or not all(_is_plain_conv(node, weights) for node in readers):
-        return model, False
-    swapped = copy_of(model)
-    for index, node in enumerate(nodes):
-        if node in readers:
-            name = f"{node.input[1]}/swapped"
-            swapped.graph.node[index].input[1] = name
-            if name not in {tensor.name for tensor in swapped.graph.initializer}:
-                swapped.graph.initializer.append(_swap_inputs(weights[node.input[1]], name))
-    pruned, _ = drop_unused(swapped)
-    return pruned, True
-
-
-def _is_plain_conv(node: NodeProto, weights: dict[str, TensorProto]) -> bool:
-    return node.op_type == "Conv" and attribute_of(node, "group", 1) == 1 and node.input[1] in weights
-
-
-def _swap_inputs(tensor: TensorProto, name: str) -> TensorProto:
-    weight = numpy_helper.to_array(tensor)
-    order = np.arange(weight.shape[1])
-    order[[0, 2]] = 2, 0
-    return numpy_helper.from_array(np.ascontiguousarray(weight[:, order]), name)
-
-
-def _prepare(build: Nodes, network: _Shape, spec: FuseSpec, *, swap: bool, folded: bool) -> None:
-    """From `frame` to `image`: cast, layout, resize, normalise."""
-    pixels = build.cast(FRAME, TensorProto.FLOAT, "frame/to_float")
-    pixels = build.add("Transpose", [pixels], "frame/to_nchw", perm=[0, 3, 1, 2])
-    pixels = _resize(build, pixels, (network.channels, *network.size), "frame/resize")
-    if swap and not folded:
-        order = np.arange(network.channels, dtype=np.int64)
-        order[[0, 2]] = 2, 0
-        pixels = build.add(
-            "Gather", [pixels, build.constant("frame/order", order)], "frame/swap_color", axis=1
-        )
-    mean, std = np.array(spec.mean, dtype=np.float64), np.array(spec.std, dtype=np.float64)
-    if folded:
-        mean[[0, 2]], std[[0, 2]] = mean[[2, 0]], std[[2, 0]]
-    scale = build.constant("frame/scale", _per_channel(1 / (255 * std)))
-    shift = build.constant("frame/shift", _per_channel(-mean / std))
-    pixels = build.add("Mul", [pixels, scale], "frame/times_scale")
-    build.add("Add", [pixels, shift], "frame/plus_shift", IMAGE)
-
-
-def _per_channel(values: NDArray[np.float64]) -> NDArray[np.float32]:
-    return values.astype(np.float32).reshape(1, -1, 1, 1)
-
-
-def _resize(build: Nodes, tensor: str, shape: tuple[int, int, int], name: str) -> str:
-    """Bilinear, half-pixel centres, no antialiasing: what PyTorch calls `bilinear`, `align_corners=False`."""
-    frame_shape = build.add("Shape", [FRAME], f"{name}/frame_shape")
-    first = build.constant("index_0", np.array([0], dtype=np.int64))
-    batch = build.add("Gather", [frame_shape, first], f"{name}/batch", axis=0)
-    sizes = build.constant(f"{name}/chw", np.array(shape, dtype=np.int64))
-    sizes = build.add("Concat", [batch, sizes], f"{name}/sizes", axis=0)
-    return build.add(
-        "Resize", [tensor, "", "", sizes], name, mode="linear", coordinate_transformation_mode="half_pixel"
-    )
-
-
 # --- after the network -------------------------------------------------------------------------------
 
 
@@ -342,7 +240,8 @@ class _Head:
         channels, *size = self.network.heads[self.spec.name]
         logits = f"head_{self.spec.name}"
         if tuple(size) != self.network.size:
-            logits = _resize(self.build_on, logits, (channels, *self.network.size), self._name("upsample"))
+            shape = (channels, *self.network.size)
+            logits = resize(self.build_on, logits, shape, self._name("upsample"), batch_of=FRAME)
         if channels == 1:
             self._binary(logits)
         else:
