@@ -107,10 +107,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _run(arguments: argparse.Namespace, stop: _Stop) -> int:
+    from pixelrt.encoding import temporary_for
     from pixelrt.segmentation import load
     from pixelrt.video.run import Run, RunOptions, check_channels
     from pixelrt.video.sinks import check_places
-    from pixelrt.video.sinks.base import temporary_for
     from pixelrt.video.sources import DEFAULT_FPS, open_source
 
     options = RunOptions(
@@ -219,7 +219,7 @@ def _announce(segmenter: Segmenter, source: Source) -> None:
 
 
 def _show(report: RunReport, json_file: str | None) -> None:
-    from pixelrt.video.sinks.base import write_whole
+    from pixelrt.encoding import write_whole
 
     if json_file == "-":
         sys.stdout.write(report.to_json())

@@ -8,15 +8,15 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from pixelrt.encoding import FORMATS, IMAGES
 from pixelrt.errors import SinkError
 from pixelrt.strict import suggestion
 from pixelrt.video.sinks.base import Sink
 from pixelrt.video.sinks.null import NullSink
 from pixelrt.video.sinks.pictures import MaskFolder, PictureSink
-from pixelrt.video.sinks.video_file import FORMATS, VideoSink
+from pixelrt.video.sinks.video_file import VideoSink
 from pixelrt.video.sources import Source
 
-IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 _KNOWN = "a video (.mp4, .mov, .mkv), a folder of masks (masks/), an image (.png, .jpg, ...) or null:"
 
 

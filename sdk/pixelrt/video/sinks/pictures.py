@@ -4,16 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pixelrt.encoding import encode_image, encode_png, explained, temporary_for, write_whole
 from pixelrt.errors import SinkError
 from pixelrt.segmentation import Segmentation
-from pixelrt.video.sinks.base import (
-    BaseSink,
-    Bytes,
-    encode_image,
-    explained,
-    temporary_for,
-    write_whole,
-)
+from pixelrt.video.sinks.base import BaseSink, Bytes
 from pixelrt.video.sources import Frame
 
 
@@ -48,7 +42,7 @@ class PictureSink(BaseSink):
                 f"{self.path} holds one image, and a second frame came ({frame.name}); "
                 "write a video (.mp4) or a folder of masks (masks/), or stop with --limit 1"
             )
-        self._content = encode_image(self.path, overlay)
+        self._content = encode_image(overlay, self.path.suffix)
 
     def close(self) -> tuple[Path, ...]:
         """Write the file."""
@@ -95,7 +89,7 @@ class MaskFolder(BaseSink):
             raise SinkError(f"{file} was written already in this run: two frames are called {frame.name!r}")
         self._names.add(frame.name)
         height, width, _ = frame.image.shape
-        write_whole(file, encode_image(file, result.mask_at((height, width))))
+        write_whole(file, encode_png(result.mask_at((height, width))))
 
     def close(self) -> tuple[Path, ...]:
         """Nothing is left to do."""

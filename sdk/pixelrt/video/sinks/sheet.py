@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from pixelrt.dependency import require
+from pixelrt.encoding import encode_image, temporary_for, write_whole
 from pixelrt.errors import SinkError
 from pixelrt.manifest import ClassInfo
 from pixelrt.segmentation import Segmentation
 from pixelrt.video.drawing import Colour, write_text
 from pixelrt.video.legend import Legend
-from pixelrt.video.sinks.base import BaseSink, Bytes, encode_image, temporary_for, write_whole
+from pixelrt.video.sinks.base import BaseSink, Bytes
 from pixelrt.video.sources import Frame
 
 _PAPER: Colour = (22, 24, 28)
@@ -79,7 +80,7 @@ class ContactSheet(BaseSink):
         if not self._tiles:
             return ()
         if not self._closed:
-            write_whole(self.path, encode_image(self.path, self._draw()))
+            write_whole(self.path, encode_image(self._draw(), self.path.suffix))
             self._closed = True
         return (self.path,)
 

@@ -10,12 +10,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from pixelrt.encoding import FASTEST_FPS, SLOWEST_FPS
 from pixelrt.errors import SourceError
 
 Bytes = NDArray[np.uint8]
-
-SLOWEST_FPS, FASTEST_FPS = 0.01, 1000.0
-"""What a container can hold as a rate: one frame in 100 s to one in a millisecond."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
