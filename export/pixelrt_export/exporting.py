@@ -43,7 +43,7 @@ from pixelrt_export.recipe import (
     InputSection,
     ModelSection,
     PrecisionSection,
-    Recipe,
+    SegmentationRecipe,
 )
 from pixelrt_export.report import Report
 from pixelrt_export.samples import ARRAYS, Images, read_samples, samples_of
@@ -138,7 +138,7 @@ def export(
         return _Export(recipe, from_module(model), _arrays(images), steps).to(Path(out))
 
 
-def carry_out(recipe: Recipe, out: Path, steps: Steps) -> Bundle:
+def carry_out(recipe: SegmentationRecipe, out: Path, steps: Steps) -> Bundle:
     """Open the network that a recipe names, and write the bundle; `export_recipe` says the rest."""
     with steps.step("opening the network"):
         network = open_network(recipe.model)
@@ -148,7 +148,7 @@ def carry_out(recipe: Recipe, out: Path, steps: Steps) -> Bundle:
 # --- a recipe from arguments ----------------------------------------------------------------------
 
 
-def _recipe_of(model: nn.Module, out: Path, given: dict[str, Any]) -> Recipe:
+def _recipe_of(model: nn.Module, out: Path, given: dict[str, Any]) -> SegmentationRecipe:
     """The recipe that the arguments of `export` amount to."""
     images = given["images"]
     gate = {name: given[name] for name in _OF_GATE if name in given}
@@ -158,7 +158,7 @@ def _recipe_of(model: nn.Module, out: Path, given: dict[str, Any]) -> Recipe:
         gate["images"] = os.fspath(images) if _arrays(images) is None else ARRAYS
     network_input = {name: given[name] for name in _OF_INPUT if name in given}
     kind = type(model)
-    return Recipe(
+    return SegmentationRecipe(
         model=ModelSection(entry=f"{kind.__module__}:{kind.__qualname__}"),
         input=_section(InputSection, {**network_input, "size": given["size"]}),
         head=tuple(_heads_of(given)),
@@ -249,7 +249,7 @@ def _spelled(images: Images | None) -> str:
 class _Export:
     """One export, whatever it started from."""
 
-    recipe: Recipe
+    recipe: SegmentationRecipe
     network: Network
     arrays: Sequence[NDArray[np.uint8]] | None
     steps: Steps
@@ -292,7 +292,7 @@ class _Export:
 
 
 def convert(
-    recipe: Recipe, network: Network, samples: Sequence[Sample], steps: Steps
+    recipe: SegmentationRecipe, network: Network, samples: Sequence[Sample], steps: Steps
 ) -> tuple[Conversion, PrecisionReport]:
     """From a network to the deployed graph: FP32 ONNX, precision, and what goes around it.
 
@@ -329,7 +329,9 @@ def convert(
     return conversion, precision
 
 
-def _manifest(recipe: Recipe, network: Network, precision: PrecisionReport) -> SegmentationManifest:
+def _manifest(
+    recipe: SegmentationRecipe, network: Network, precision: PrecisionReport
+) -> SegmentationManifest:
     """All of the manifest but tensors, artifacts and the gate's checks."""
     form, gate = recipe.input, recipe.gate
     return SegmentationManifest(
@@ -366,17 +368,12 @@ def _manifest(recipe: Recipe, network: Network, precision: PrecisionReport) -> S
     )
 
 
-def _network_spec(recipe: Recipe) -> NetworkSpec:
+def _network_spec(recipe: SegmentationRecipe) -> NetworkSpec:
     heads = tuple(HeadOutput(name=head.name, output=head.output) for head in recipe.head)
-    return NetworkSpec(
-        size=recipe.input.size,
-        channels=recipe.input.channels,
-        heads=heads,
-        max_batch=recipe.input.batch,
-    )
+    return NetworkSpec.of_image(recipe.input.size, recipe.input.channels, heads, recipe.input.batch)
 
 
-def _fuse_spec(recipe: Recipe) -> FuseSpec:
+def _fuse_spec(recipe: SegmentationRecipe) -> FuseSpec:
     axes = {**DEFAULT_AXES, "batch": Axis(min=1, opt=1, max=recipe.input.batch)}
     return FuseSpec(
         heads=tuple(
@@ -397,7 +394,7 @@ def _fuse_spec(recipe: Recipe) -> FuseSpec:
     )
 
 
-def _head(head: HeadSection, recipe: Recipe) -> Head:
+def _head(head: HeadSection, recipe: SegmentationRecipe) -> Head:
     return Head(
         name=head.name,
         classes=class_infos(head.classes),
@@ -408,14 +405,14 @@ def _head(head: HeadSection, recipe: Recipe) -> Head:
     )
 
 
-def _grid(head: HeadSection, recipe: Recipe) -> tuple[int, int] | None:
+def _grid(head: HeadSection, recipe: SegmentationRecipe) -> tuple[int, int] | None:
     if "grid" not in head.emit:
         return None
     height, width = recipe.input.size
     return head.grid or (max(1, round(height / GRID_CELL)), max(1, round(width / GRID_CELL)))
 
 
-def _check_classes(model: ModelProto, recipe: Recipe) -> None:
+def _check_classes(model: ModelProto, recipe: SegmentationRecipe) -> None:
     """The classes of each head must be those that its mask can hold.
 
     Raises:

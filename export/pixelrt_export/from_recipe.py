@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from pixelrt.bundle import Bundle, check_folder
 from pixelrt_export import load_libraries
 from pixelrt_export.engines import check_flavours, with_engines
 from pixelrt_export.progress import Steps
-from pixelrt_export.recipe import read_recipe
+from pixelrt_export.recipe import read_recipe, without_gate
 
 
 def export_recipe(
@@ -46,7 +45,7 @@ def export_recipe(
     targets = recipe.target if engines else ()
     check_flavours(targets)
     if not gate:
-        recipe = dataclasses.replace(recipe, gate=dataclasses.replace(recipe.gate, skip=True))
+        recipe = without_gate(recipe)
     folder = Path(path).parent / "bundle" if out is None else Path(out)
     check_folder(folder)
     with Steps(quiet) as steps:

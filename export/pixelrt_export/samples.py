@@ -14,7 +14,7 @@ from pixelrt.video.sources import Frame, Source, open_source
 from pixelrt_export.images import evenly_spread, find_images, labels_beside, read_frame, read_label, resized
 from pixelrt_export.palettes import class_infos
 from pixelrt_export.progress import Steps
-from pixelrt_export.recipe import Recipe
+from pixelrt_export.recipe import SegmentationRecipe
 from pixelrt_export.verify import Sample
 
 Bytes = NDArray[np.uint8]
@@ -27,7 +27,7 @@ _STEP = "reading images"
 _ASPECT_TOLERANCE = 0.02
 
 
-def read_samples(recipe: Recipe, steps: Steps) -> list[Sample]:
+def read_samples(recipe: SegmentationRecipe, steps: Steps) -> list[Sample]:
     """Read the images and labels that a recipe names, at most as many as it wants, spread over the whole.
 
     A folder may hold images of any number of channels. With several heads, the folder of labels holds a
@@ -43,7 +43,7 @@ def read_samples(recipe: Recipe, steps: Steps) -> list[Sample]:
     return _from_folder(Path(images), recipe, steps)
 
 
-def samples_of(frames: Sequence[Bytes], recipe: Recipe) -> list[Sample]:
+def samples_of(frames: Sequence[Bytes], recipe: SegmentationRecipe) -> list[Sample]:
     """Samples from frames uint8[H, W, C] in the order of `frame_color`, evenly spread over them.
 
     Raises:
@@ -70,7 +70,7 @@ def samples_of(frames: Sequence[Bytes], recipe: Recipe) -> list[Sample]:
     return samples
 
 
-def _from_folder(folder: Path, recipe: Recipe, steps: Steps) -> list[Sample]:
+def _from_folder(folder: Path, recipe: SegmentationRecipe, steps: Steps) -> list[Sample]:
     form, limit = recipe.input, recipe.gate.max_images
     labels = {
         head: find_images(folder, labels=place, max_images=limit).labels or ()
@@ -86,7 +86,7 @@ def _from_folder(folder: Path, recipe: Recipe, steps: Steps) -> list[Sample]:
     return samples
 
 
-def _label_folders(images: Path, recipe: Recipe) -> dict[str, Path]:
+def _label_folders(images: Path, recipe: SegmentationRecipe) -> dict[str, Path]:
     """Head name to its folder of labels: those that the recipe names, or else those beside the images."""
     folder = Path(recipe.gate.labels) if recipe.gate.labels is not None else labels_beside(images)
     if folder is None:
@@ -105,7 +105,7 @@ def _check_aspect(label: tuple[int, ...], frame: tuple[int, ...], what: str) -> 
         )
 
 
-def _from_source(address: str, recipe: Recipe, steps: Steps) -> list[Sample]:
+def _from_source(address: str, recipe: SegmentationRecipe, steps: Steps) -> list[Sample]:
     form = recipe.input
     if form.channels != 3:
         raise SourceError(
@@ -133,7 +133,7 @@ def _from_source(address: str, recipe: Recipe, steps: Steps) -> list[Sample]:
     return samples
 
 
-def _heads_with_truth(source: Source, recipe: Recipe) -> list[str]:
+def _heads_with_truth(source: Source, recipe: SegmentationRecipe) -> list[str]:
     """The heads that the ground truth of a source is meant for: those with its classes, or else the first."""
     if source.truth_classes is None:
         return [recipe.head[0].name]

@@ -8,7 +8,7 @@ import pytest
 
 from pixelrt.errors import RecipeError
 from pixelrt_export.palettes import ClassEntry
-from pixelrt_export.recipe import Recipe, read_recipe
+from pixelrt_export.recipe import SegmentationRecipe, read_recipe
 
 ROOT = Path(__file__).parents[2]
 MINIMAL = """
@@ -59,11 +59,13 @@ sm = [75, 80]
 """
 
 
-def recipe(folder: Path, text: str, name: str = "net.toml") -> Recipe:
+def recipe(folder: Path, text: str, name: str = "net.toml") -> SegmentationRecipe:
     path = folder / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
-    return read_recipe(path)
+    read = read_recipe(path)
+    assert isinstance(read, SegmentationRecipe)
+    return read
 
 
 def test_defaults(tmp_path: Path) -> None:

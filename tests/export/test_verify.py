@@ -38,7 +38,7 @@ from pixelrt_export.recipe import (
     InputSection,
     ModelSection,
     PrecisionSection,
-    Recipe,
+    SegmentationRecipe,
 )
 from pixelrt_export.rounding import round_explicitly
 from pixelrt_export.verify import (
@@ -88,8 +88,10 @@ class Colors(nn.Module):
         return lowered
 
 
-def recipe(*, precision: str = "fp16", emit: tuple[Emit, ...] = ("mask",), **changes: Any) -> Recipe:
-    whole = Recipe(
+def recipe(
+    *, precision: str = "fp16", emit: tuple[Emit, ...] = ("mask",), **changes: Any
+) -> SegmentationRecipe:
+    whole = SegmentationRecipe(
         model=ModelSection(entry="tests:Colors"),
         input=InputSection(size=SIZE),
         head=(HeadSection(classes=("a", "b", "c"), emit=emit),),
@@ -138,7 +140,7 @@ class TestParts:
         assert class_ids(values, HeadSpec(name="x"))[0, 0] == 299
 
     def test_upsampling_is_that_of_the_graph(self, colors: Conversion) -> None:
-        raw = colors.network.reference(normalised(pixels(3), colors.spec))["scene"]
+        raw = colors.network.reference({"image": normalised(pixels(3), colors.spec)})["scene"]
         assert raw.shape[2:] == (16, 24)
         emit = dataclasses.replace(colors.spec.heads[0], emit=("logits",))
         fused, *_ = fuse(colors.plain, dataclasses.replace(colors.spec, heads=(emit,)))
@@ -264,7 +266,7 @@ class TestPassing:
         check = found.gate.checks[0]
         union, hits = np.zeros(3), np.zeros(3)
         for sample in given:
-            raw = colors.network.reference(normalised(sample.pixels, colors.spec))["scene"]
+            raw = colors.network.reference({"image": normalised(sample.pixels, colors.spec)})["scene"]
             mask = cv2.resize(
                 upsampled(raw, SIZE).argmax(0).astype(np.uint8),
                 (96, 64),
@@ -305,7 +307,7 @@ class TestFailing:
 
     def test_a_loss_of_miou(self) -> None:
         lost = conversion(Colors(offset=4000.0))
-        raw = lost.network.reference(normalised(pixels(0), lost.spec))["scene"]
+        raw = lost.network.reference({"image": normalised(pixels(0), lost.spec)})["scene"]
         truth = upsampled(raw, SIZE).argmax(0).astype(np.uint8)
         given = [Sample(name="0.png", pixels=pixels(0), labels={"scene": truth})]
         with pytest.raises(GateFailed, match=r"loses 0\.\d+ of mIoU, the gate allows miou_drop = 0.01"):
