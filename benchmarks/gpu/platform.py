@@ -78,7 +78,7 @@ class CudaPlatform:
 
     def segmenter(self, bundle: Bundle, backend: str, options: GpuOptions) -> Segmenter:
         """See `Platform.segmenter`."""
-        return pixelrt.load(bundle, device="cuda", backend=backend, gpu=options)
+        return pixelrt.load(bundle, task="segmentation", device="cuda", backend=backend, gpu=options)
 
     def torch_timer(self) -> Timer:
         """CUDA events around the work, in PyTorch's stream; see `Platform.torch_timer`."""

@@ -14,10 +14,23 @@ if TYPE_CHECKING:
     from pixelrt.bundle import Bundle
     from pixelrt.cuda.device_array import DeviceArray
     from pixelrt.errors import PixelRTError
+    from pixelrt.frames import Latency
+    from pixelrt.generation import (
+        Conditional,
+        Generated,
+        GenerationTicket,
+        Generator,
+        Grid,
+        Interpolate,
+        Labels,
+        Latents,
+        Random,
+    )
     from pixelrt.isolation import IsolatedSegmenter, IsolatedTicket, IsolationOptions, isolate
+    from pixelrt.loading import load
     from pixelrt.pipeline.options import GpuOptions
     from pixelrt.pipeline.times import GpuTimes
-    from pixelrt.segmentation import Latency, Segmentation, SegmentationTicket, Segmenter, load
+    from pixelrt.segmentation import Segmentation, SegmentationTicket, Segmenter
     from pixelrt.session import Choice, Session, SessionInfo, SessionOptions, choices, open_session
 
 __version__ = "0.1.0.dev0"
@@ -26,10 +39,23 @@ _HOMES = {
     "pixelrt.bundle": ("Bundle",),
     "pixelrt.errors": ("PixelRTError",),
     "pixelrt.cuda.device_array": ("DeviceArray",),
+    "pixelrt.frames": ("Latency",),
+    "pixelrt.generation": (
+        "Conditional",
+        "Generated",
+        "GenerationTicket",
+        "Generator",
+        "Grid",
+        "Interpolate",
+        "Labels",
+        "Latents",
+        "Random",
+    ),
     "pixelrt.isolation": ("IsolatedSegmenter", "IsolatedTicket", "IsolationOptions", "isolate"),
+    "pixelrt.loading": ("load",),
     "pixelrt.pipeline.options": ("GpuOptions",),
     "pixelrt.pipeline.times": ("GpuTimes",),
-    "pixelrt.segmentation": ("Latency", "Segmentation", "SegmentationTicket", "Segmenter", "load"),
+    "pixelrt.segmentation": ("Segmentation", "SegmentationTicket", "Segmenter"),
     "pixelrt.session": ("Choice", "Session", "SessionInfo", "SessionOptions", "choices", "open_session"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
@@ -37,14 +63,23 @@ _HOME = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = [
     "Bundle",
     "Choice",
+    "Conditional",
     "DeviceArray",
+    "Generated",
+    "GenerationTicket",
+    "Generator",
     "GpuOptions",
     "GpuTimes",
+    "Grid",
+    "Interpolate",
     "IsolatedSegmenter",
     "IsolatedTicket",
     "IsolationOptions",
+    "Labels",
     "Latency",
+    "Latents",
     "PixelRTError",
+    "Random",
     "Segmentation",
     "SegmentationTicket",
     "Segmenter",

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import functools
-import importlib.util
 import io
 import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar, overload
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,38 +20,34 @@ from pixelrt.cuda.device_array import DeviceArray
 from pixelrt.cuda.interop import is_on_device
 from pixelrt.dependency import require
 from pixelrt.errors import BundleError, InputError, SinkError
-from pixelrt.manifest import ClassInfo, ColorOrder, Head
-from pixelrt.progress import deferred_progress
-from pixelrt.session import (
-    GpuOptions,
-    GpuTimes,
-    Precision,
-    Session,
-    SessionOptions,
-    Ticket,
-    open_session,
+from pixelrt.frames import (
+    WARM_UP_RUNS,
+    Bytes,
+    Floats,
+    Latency,
+    check_frame,
+    check_size,
+    chunks,
+    fitted,
+    frame_size,
+    nearest,
+    same_size,
+    swapped,
+    unbatched,
 )
+from pixelrt.manifest import ClassInfo, ColorOrder, Head
+from pixelrt.session import Session, Ticket
 
-_WARM_UP_RUNS = 3
-"""Per slot: the first sets up, the second captures a graph, the third launches it."""
-
-T = TypeVar("T")
-Bytes = NDArray[np.uint8]
-Floats = NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True)
-class Latency:
-    """Where the time of one call went. In a batch, each frame's share of it."""
-
-    prepare_ms: float
-    """Checking and resizing the frame, and changing its colour order."""
-    network_ms: float
-    """The session: network, mask, confidence and grid."""
-    total_ms: float
-    """From the call to its result; after `submit` until the result was asked for and there."""
-    gpu: GpuTimes | None = None
-    """What the GPU did in that time, in a batch for the whole batch; None on the CPU."""
+__all__ = [
+    "Latency",
+    "Segmentation",
+    "SegmentationTicket",
+    "Segmenter",
+    "check_alpha",
+    "check_frame",
+    "chunks",
+    "nearest",
+]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -118,7 +111,7 @@ class Segmentation:
             InputError: If a side is no whole number of at least 1.
         """
         size = size or self.frame_size
-        _check_size(size)
+        check_size(size)
         height, width = size
         return dataclasses.replace(
             self,
@@ -134,7 +127,7 @@ class Segmentation:
         Raises:
             InputError: If a side is below 1, or the bundle emits no mask.
         """
-        _check_size(size)
+        check_size(size)
         return nearest(self._mask(), *size)
 
     def colorize(self, color: ColorOrder | None = None) -> Bytes:
@@ -306,6 +299,16 @@ class Segmenter(Closing):
         return self.bundle.segmentation.heads[0].classes
 
     @property
+    def color(self) -> ColorOrder:
+        """Colour order of the frames, where they have three channels or more."""
+        return self._color
+
+    @property
+    def swaps_color(self) -> bool:
+        """Whether frames come in another colour order than the network takes; only the host can change it."""
+        return self._swap_color
+
+    @property
     def slots(self) -> int:
         """How many frames may be on their way at once; 1 on the CPU."""
         return self.session.slots
@@ -332,10 +335,10 @@ class Segmenter(Closing):
             InputError: If the bundle does not take frames of this size.
             DeviceError: If the backend fails.
         """
-        _check_size(size)
+        check_size(size)
         ordinary = np.zeros((*map(int, size), self.bundle.segmentation.preprocess.channels), np.uint8)
         for frame in (ordinary, *buffers):
-            for _ in range(_WARM_UP_RUNS):
+            for _ in range(WARM_UP_RUNS):
                 for ticket in [self.submit(frame) for _ in range(self.slots)]:
                     ticket.result()
 
@@ -354,7 +357,7 @@ class Segmenter(Closing):
         Raises:
             OutOfMemory: If the host has no more memory to lock.
         """
-        _check_size(size)
+        check_size(size)
         shape = (*map(int, size), self.bundle.segmentation.preprocess.channels)
         return self.session.host_array(np.dtype(np.uint8), shape)
 
@@ -449,9 +452,9 @@ class Segmenter(Closing):
         outputs = masks if on_device else None
         tickets = [
             self.session.submit({spec.name: self._batched(group)}, outputs=outputs, on_device=on_device)
-            for group in _same_size(prepared)
+            for group in same_size(prepared)
         ]
-        return _Work([_frame_size(frame) for frame in frames], tickets, on_device, began, ready)
+        return _Work([frame_size(frame) for frame in frames], tickets, on_device, began, ready)
 
     def collect(self, work: _Work) -> list[Segmentation]:
         """Wait for what `submit` started; its ticket calls this."""
@@ -482,12 +485,8 @@ class Segmenter(Closing):
     def _prepare(self, frame: Any) -> Any:
         if is_on_device(frame):
             return frame
-        size = self._network_size
-        if size is not None and frame.shape[:2] != size:
-            cv2 = require("cv2", "cpu", "resizing frames")
-            frame = cv2.resize(frame, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
-            frame = frame.reshape(*size, -1)
-        return _swapped(frame) if self._swap_color else frame
+        frame = fitted(frame, self._network_size)
+        return swapped(frame) if self._swap_color else frame
 
     def _result(
         self, outputs: Mapping[str, NDArray[Any]], frame_size: tuple[int, int], latency: Latency
@@ -499,60 +498,6 @@ class Segmenter(Closing):
         if not others:
             return first
         return dataclasses.replace(first, others={other.name: other for other in others})
-
-
-def load(
-    bundle: str | os.PathLike[str] | Bundle,
-    *,
-    device: str = "auto",
-    backend: str | None = None,
-    precision: Precision | None = None,
-    threads: int | None = None,
-    color: ColorOrder | None = None,
-    build: Literal["auto", "never"] = "auto",
-    gpu: GpuOptions | None = None,
-) -> Segmenter:
-    """Open a bundle on this machine, ready to segment frames.
-
-    On a GPU with TensorRT for which the bundle has no engine, one is built: once, which takes from seconds to
-    many minutes, with its progress on standard error. It is kept in the user's cache
-    (`pixelrt.trt.cache.cache_folder`).
-
-    Args:
-        bundle: The folder that `pixelrt export` wrote, or an opened bundle.
-        device: `cuda` or `cpu` forbid to use the other; `cuda:1` names a GPU; `auto` takes the best.
-        backend: `tensorrt`, `onnxruntime` or `openvino`; None for the best.
-        precision: `float32`, `bfloat16` or `float16`; None for the fastest whose gate passed at the export.
-        threads: CPU threads; None for one per core.
-        color: Colour order of the frames to come, `rgb` or `bgr` (OpenCV's); None for the bundle's own.
-        build: `never` refuses to build an engine; what else is here is taken then, if `device` allows.
-        gpu: How a GPU is used: slots, CUDA graphs, the library that talks to CUDA.
-
-    Raises:
-        BundleError: If there is no bundle there, or it is damaged.
-        BuildError: If an engine must be built and cannot be.
-        DeviceError: If nothing here may run it; the message gives the reasons.
-        EngineMismatch: If TensorRT refuses the engine.
-        InputError: If an option is unknown.
-        OutOfMemory: If the GPU has not enough memory; what was taken is freed.
-    """
-    opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
-    if opened.manifest.task != "segmentation":
-        raise InputError(
-            f"{opened.path} is a bundle for {opened.manifest.task}, expected segmentation: "
-            "this version of PixelRT runs no other task"
-        )
-    with contextlib.ExitStack() as shown:
-        options = SessionOptions(
-            device=device,
-            backend=backend,
-            precision=precision,
-            threads=threads,
-            build=build,
-            gpu=GpuOptions() if gpu is None else gpu,
-            progress=deferred_progress(shown),
-        )
-        return Segmenter(opened, open_session(opened, options), color)
 
 
 def _head_result(
@@ -570,16 +515,8 @@ def _head_result(
         color=color,
     )
     if any(isinstance(value, DeviceArray) for value in outputs.values()):
-        return dataclasses.replace(result, device_mask=_frame_of(outputs.get(head.outputs.get("mask", ""))))
+        return dataclasses.replace(result, device_mask=unbatched(outputs.get(head.outputs.get("mask", ""))))
     return dataclasses.replace(result, **{kind: outputs[name] for kind, name in head.outputs.items()})
-
-
-def _frame_of(batch: DeviceArray | None) -> DeviceArray | None:
-    """A batch of one as the frame in it, which alone keeps the memory."""
-    if batch is None:
-        return None
-    with batch:
-        return batch.reshaped(batch.shape[1:])
 
 
 def check_alpha(alpha: float) -> None:
@@ -592,106 +529,5 @@ def check_alpha(alpha: float) -> None:
         raise InputError(f"alpha is {alpha}, expected 0 (the frame alone) to 1 (the colours alone)")
 
 
-def _check_size(size: tuple[int, int]) -> None:
-    sides = size if isinstance(size, (tuple, list)) else ()
-    if len(sides) != 2 or not all(_is_whole(side) and side >= 1 for side in sides):
-        raise InputError(f"size {size}: height and width, whole numbers of at least 1, were expected")
-
-
-def _is_whole(value: object) -> bool:
-    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-
-
-_FRAME_HINTS = {
-    (): "; a grey frame becomes one with np.repeat(frame[..., None], 3, axis=2)",
-    (4,): "; without its alpha channel it is frame[..., :3]",
-}
-"""By what stands behind height and width."""
-
-
-def check_frame(frame: object, channels: int) -> None:
-    """Refuse what is no frame on the host.
-
-    Raises:
-        InputError: Saying what came, what was expected, and how to convert it.
-    """
-    if frame is None:
-        raise InputError("the frame is None, expected a NumPy array: did the camera or the file fail?")
-    if not isinstance(frame, np.ndarray):
-        raise InputError(
-            f"the frame is a {type(frame).__name__}, expected a NumPy array uint8[H, W, {channels}]; "
-            "np.asarray converts most image types"
-        )
-    found = f"{frame.dtype}{list(frame.shape)}"
-    if frame.dtype != np.uint8:
-        scale = "; from 0..1, convert with (frame * 255).astype(np.uint8)" if frame.dtype.kind == "f" else ""
-        raise InputError(f"the frame is {found}, expected uint8[H, W, {channels}]{scale}")
-    if frame.ndim != 3 or frame.shape[2] != channels:
-        first = frame.ndim == 3 and frame.shape[0] == channels
-        hint = _FRAME_HINTS.get(frame.shape[2:], "") if channels == 3 else ""
-        if first:
-            hint = "; channels come last: frame.transpose(1, 2, 0)"
-        raise InputError(f"the frame is {found}, expected uint8[H, W, {channels}]{hint}")
-    if frame.size == 0:
-        raise InputError(f"the frame is empty ({found}), expected at least one pixel; did the camera fail?")
-
-
-def chunks(frames: Sequence[T], largest: int) -> list[Sequence[T]]:
-    """Frames in parts of at most so many, in order."""
-    return [frames[start : start + largest] for start in range(0, len(frames), largest)]
-
-
-def _frame_size(frame: Any) -> tuple[int, int]:
-    height, width = frame.shape[:2]
-    return int(height), int(width)
-
-
-def _same_size(frames: list[Any]) -> list[list[Any]]:
-    """Neighbours of equal shape on the host, together; frames on the GPU each on their own."""
-    groups: list[list[Any]] = []
-    for frame in frames:
-        if groups and _stackable(groups[-1][0], frame):
-            groups[-1].append(frame)
-        else:
-            groups.append([frame])
-    return groups
-
-
-def _swapped(frame: Bytes) -> Bytes:
-    """A frame with its first and third channel exchanged; by OpenCV where it is: ten times faster."""
-    if frame.shape[2] == 3 and _has_opencv():
-        cv2 = require("cv2", "video", "changing the colour order of frames")
-        converted: Bytes = cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
-        return converted
-    swapped = np.array(frame)
-    swapped[..., 0], swapped[..., 2] = frame[..., 2], frame[..., 0]
-    return swapped
-
-
-@functools.cache
-def _has_opencv() -> bool:
-    return importlib.util.find_spec("cv2") is not None
-
-
-def _stackable(first: Any, frame: Any) -> bool:
-    return isinstance(first, np.ndarray) and isinstance(frame, np.ndarray) and first.shape == frame.shape
-
-
 def _indices(outputs: Mapping[str, NDArray[Any]]) -> range:
     return range(len(next(iter(outputs.values()))))
-
-
-@overload
-def nearest(plane: Bytes, height: int, width: int) -> Bytes: ...
-@overload
-def nearest(plane: None, height: int, width: int) -> None: ...
-@overload
-def nearest(plane: Bytes | None, height: int, width: int) -> Bytes | None: ...
-def nearest(plane: Bytes | None, height: int, width: int) -> Bytes | None:
-    """A mask at another size, by nearest neighbour with half-pixel centres, as the network counts pixels."""
-    if plane is None or plane.shape == (height, width):
-        return plane
-    rows = ((np.arange(height) + 0.5) * (plane.shape[0] / height)).astype(np.intp)
-    columns = ((np.arange(width) + 0.5) * (plane.shape[1] / width)).astype(np.intp)
-    resized: Bytes = plane.take(columns, axis=1).take(rows, axis=0)
-    return resized

@@ -47,9 +47,10 @@ from pixelrt.errors import (
     OutOfMemory,
     VersionMismatch,
 )
+from pixelrt.loading import load
 from pixelrt.manifest import Artifact, Axis, Manifest, Tensor
 from pixelrt.pipeline.options import GpuOptions
-from pixelrt.segmentation import Segmenter, load
+from pixelrt.segmentation import Segmenter
 from pixelrt.self_test.tiny import tiny_bundle
 from pixelrt.session import SessionOptions, choices
 from pixelrt.testing import FakeCuda, fake_segmenter

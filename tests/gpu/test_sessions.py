@@ -16,7 +16,8 @@ from session_contract import FRAMES, MASKS, SessionContract, cpu, expect_mask
 
 from pixelrt.bundle import Bundle
 from pixelrt.cuda.opening import DriverName, choose, installed
-from pixelrt.segmentation import Segmenter, load
+from pixelrt.loading import load
+from pixelrt.segmentation import Segmenter
 from pixelrt.self_test.checks import ImpossibleError
 from pixelrt.self_test.groups import TensorRTGround, supported
 from pixelrt.self_test.protocol import Order
@@ -34,7 +35,7 @@ NO_MEMORY = """
 import sys
 from pixelrt.cuda.opening import open_driver
 from pixelrt.errors import OutOfMemory
-from pixelrt.segmentation import load
+from pixelrt.loading import load
 from pixelrt.self_test.groups import TensorRTGround
 from pixelrt.self_test.protocol import Order
 from pixelrt.self_test.tiny import golden, tiny_bundle

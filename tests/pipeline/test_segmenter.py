@@ -212,7 +212,7 @@ class TestFreeing:
 class TestColourOrder:
     @pytest.mark.parametrize("opencv", [True, False])
     def test_is_changed_for_three_channels(self, opencv: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("pixelrt.segmentation._has_opencv", lambda: opencv)
+        monkeypatch.setattr("pixelrt.frames._has_opencv", lambda: opencv)
         segmenter, _ = make_segmenter(FakeCuda())
         swapped = Segmenter(segmenter.bundle, segmenter.session, "bgr")
         for strided in (frame_of(0), np.repeat(frame_of(0), 2, axis=1)[:, ::2]):

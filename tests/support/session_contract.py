@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from pixelrt.cuda.device_array import DeviceArray, DeviceMemoryPool
 from pixelrt.errors import DeviceError, InputError
+from pixelrt.loading import load
 from pixelrt.machine import resident_memory_bytes
-from pixelrt.segmentation import Segmenter, load
+from pixelrt.segmentation import Segmenter
 from pixelrt.self_test.checks import ImpossibleError
 from pixelrt.self_test.session_checks import GPU_CHECKS, SessionGround, driver_of
 from pixelrt.self_test.tiny import block_frames, golden, tiny_bundle

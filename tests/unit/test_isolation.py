@@ -395,7 +395,7 @@ def test_options_of_the_gpu_reach_the_child(bundle: Bundle, loaders: str) -> Non
 
 def test_the_options_of_load_are_those_of_load() -> None:
     names = list(inspect.signature(pixelrt.load).parameters)
-    assert sorted(LoadOptions.__annotations__) == sorted(set(names) - {"bundle"})
+    assert sorted(LoadOptions.__annotations__) == sorted(set(names) - {"bundle", "task"})
 
 
 # --- several frames on their way ----------------------------------------------------------------------------

@@ -27,10 +27,11 @@ from pixelrt.backends.base import SessionInfo
 from pixelrt.backends.gpu_session import GpuSession, Origin
 from pixelrt.cuda.protocol import Driver
 from pixelrt.errors import DeviceError, OutOfMemory
+from pixelrt.loading import load
 from pixelrt.pipeline.executor import Executor
 from pixelrt.pipeline.options import GpuOptions
 from pixelrt.pipeline.streams import Streams
-from pixelrt.segmentation import Segmenter, load
+from pixelrt.segmentation import Segmenter
 from pixelrt.self_test import Order, Result, groups, plain, report_lines, run_self_test, summary
 from pixelrt.self_test import cuda_checks as cuda
 from pixelrt.self_test import session_checks as session

@@ -19,10 +19,10 @@ from pixelrt.bundle import Bundle
 from pixelrt.cli.options import add_machine_options, count, machine_options, size
 from pixelrt.cli.wording import say_times, verdict
 from pixelrt.encoding import temporary_for, write_whole
+from pixelrt.loading import load as load_segmenter
 from pixelrt.machine import Load, describe, load, peak_memory_bytes
 from pixelrt.manifest import SegmentationCheck
 from pixelrt.segmentation import Segmenter
-from pixelrt.segmentation import load as load_segmenter
 from pixelrt.session import GpuTimes
 from pixelrt.terminal import complain, heading, say, say_pairs, size_text, styled
 from pixelrt.video.statistics import StageStatistics, StageTimes

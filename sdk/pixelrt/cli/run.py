@@ -108,7 +108,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _run(arguments: argparse.Namespace, stop: _Stop) -> int:
     from pixelrt.encoding import temporary_for
-    from pixelrt.segmentation import load
+    from pixelrt.loading import load
     from pixelrt.video.run import Run, RunOptions, check_channels
     from pixelrt.video.sinks import check_places
     from pixelrt.video.sources import DEFAULT_FPS, open_source

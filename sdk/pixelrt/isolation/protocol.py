@@ -7,8 +7,8 @@ import json
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
+from pixelrt.frames import Latency
 from pixelrt.manifest import ColorOrder
-from pixelrt.segmentation import Latency
 from pixelrt.session import GpuOptions, SessionInfo
 from pixelrt.strict import decode
 

@@ -7,10 +7,11 @@ import time
 from typing import Any
 
 from pixelrt.bundle import Bundle
+from pixelrt.frames import Latency
 from pixelrt.isolation.protocol import Answer, FrameResult, HeadResult
 from pixelrt.isolation.shared import SharedMemory
 from pixelrt.manifest import ClassInfo
-from pixelrt.segmentation import Latency, Segmentation
+from pixelrt.segmentation import Segmentation
 
 
 def fetch(answer: Answer, memory: SharedMemory, bundle: Bundle, began_s: float) -> list[Segmentation]:

@@ -28,6 +28,7 @@ from pixelrt.errors import (
     InputError,
     PixelRTError,
 )
+from pixelrt.frames import check_frame, chunks
 from pixelrt.isolation.buffers import FrameBuffers
 from pixelrt.isolation.fingerprint import fingerprint
 from pixelrt.isolation.flight import Flight
@@ -36,7 +37,7 @@ from pixelrt.isolation.process import Child, ChildLostError, Ground
 from pixelrt.isolation.protocol import Load
 from pixelrt.isolation.ticket import IsolatedTicket
 from pixelrt.manifest import ClassInfo
-from pixelrt.segmentation import Segmentation, check_frame, chunks
+from pixelrt.segmentation import Segmentation
 from pixelrt.session import GpuOptions, SessionInfo, SessionOptions
 from pixelrt.strict import suggestion
 
@@ -534,6 +535,11 @@ def isolate(
         warm_up=sizes(warm_up),
     )
     opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
+    if opened.manifest.task != "segmentation":
+        raise InputError(
+            f"{opened.path} is a bundle for {opened.manifest.task}, pixelrt.isolate runs bundles for "
+            "segmentation; run it in this process: pixelrt.load"
+        )
     return IsolatedSegmenter(opened, options, loading)
 
 

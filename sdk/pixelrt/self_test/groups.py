@@ -12,8 +12,9 @@ from pixelrt.bundle import Bundle, sha256, write_file
 from pixelrt.cuda.opening import DriverName, count_devices, installed, open_driver
 from pixelrt.cuda.protocol import Driver
 from pixelrt.errors import DeviceError
+from pixelrt.loading import load
 from pixelrt.manifest import Artifact
-from pixelrt.segmentation import Segmenter, load
+from pixelrt.segmentation import Segmenter
 from pixelrt.self_test.checks import Check, CheckFailedError, Group, ImpossibleError, expect
 from pixelrt.self_test.cuda_checks import CUDA_CHECKS
 from pixelrt.self_test.protocol import Figures, Order
@@ -97,7 +98,9 @@ def _references(bundle: Bundle, but: str = "") -> list[tuple[str, Callable[[], S
     return [
         (
             f"{name} float32",
-            functools.partial(load, bundle, device="cpu", backend=name, precision="float32"),
+            functools.partial(
+                load, bundle, task="segmentation", device="cpu", backend=name, precision="float32"
+            ),
         )
         for name in _CPU
         if name != but and not BACKENDS[name].unusable("cpu")
@@ -119,7 +122,7 @@ def _open_cpu(name: str, order: Order) -> SessionGround:
     bundle = tiny_bundle()
 
     def opened(options: GpuOptions) -> Segmenter:
-        return load(bundle, device="cpu", backend=name)
+        return load(bundle, task="segmentation", device="cpu", backend=name)
 
     return SessionGround(bundle, opened, _references(bundle, but=name))
 
@@ -132,7 +135,7 @@ def _open_onnxruntime(order: Order) -> SessionGround:
     bundle = tiny_bundle()
 
     def opened(options: GpuOptions) -> Segmenter:
-        return load(bundle, device=device, backend="onnxruntime", gpu=options)
+        return load(bundle, task="segmentation", device=device, backend="onnxruntime", gpu=options)
 
     return SessionGround(bundle, opened, _references(bundle))
 
@@ -141,7 +144,7 @@ def _open_bundle(order: Order) -> SessionGround:
     bundle = Bundle.open(order.bundle)
 
     def opened(options: GpuOptions) -> Segmenter:
-        return load(bundle, gpu=options)
+        return load(bundle, task="segmentation", gpu=options)
 
     return SessionGround(bundle, opened, _references(bundle))
 
@@ -189,6 +192,7 @@ class TensorRTGround(SessionGround):
         bundle = with_engine(self.tiny, self.engine())
         return load(
             bundle,
+            task="segmentation",
             device=f"cuda:{self.index}",
             backend="tensorrt",
             build="never",

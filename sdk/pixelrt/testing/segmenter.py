@@ -16,6 +16,7 @@ from pixelrt.backends.gpu_session import GpuSession, Origin
 from pixelrt.bundle import Bundle
 from pixelrt.cuda.protocol import Driver
 from pixelrt.errors import InputError
+from pixelrt.frames import nearest
 from pixelrt.manifest import (
     SCHEMA,
     Axis,
@@ -31,7 +32,7 @@ from pixelrt.manifest import (
 )
 from pixelrt.pipeline.options import GpuOptions
 from pixelrt.pipeline.streams import Streams
-from pixelrt.segmentation import Segmenter, nearest
+from pixelrt.segmentation import Segmenter
 from pixelrt.tensors import TensorSpec
 from pixelrt.testing.fake_cuda import FakeCuda
 from pixelrt.testing.fake_executor import FakeExecutor

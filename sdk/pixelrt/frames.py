@@ -1,0 +1,171 @@
+"""What segmentation and generation share: what a frame is, its size and its colours, and where time went."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pixelrt.cuda.device_array import DeviceArray
+from pixelrt.dependency import require
+from pixelrt.errors import InputError
+from pixelrt.session import GpuTimes
+
+WARM_UP_RUNS = 3
+"""Per slot: the first sets up, the second captures a graph, the third launches it."""
+
+T = TypeVar("T")
+Bytes = NDArray[np.uint8]
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """Where the time of one call went. In a batch, each frame's share of it."""
+
+    prepare_ms: float
+    """Checking and resizing the frame, and changing its colour order."""
+    network_ms: float
+    """The session: network, mask, confidence and grid."""
+    total_ms: float
+    """From the call to its result; after `submit` until the result was asked for and there."""
+    gpu: GpuTimes | None = None
+    """What the GPU did in that time, in a batch for the whole batch; None on the CPU."""
+
+
+def unbatched(batch: DeviceArray | None) -> DeviceArray | None:
+    """A batch of one as the frame in it, which alone keeps the memory."""
+    if batch is None:
+        return None
+    with batch:
+        return batch.reshaped(batch.shape[1:])
+
+
+def fitted(frame: Bytes, size: tuple[int, int] | None) -> Bytes:
+    """A frame uint8[H, W, C] at the size that a session wants, as the graph would resize it.
+
+    Args:
+        frame: Checked.
+        size: Height and width; None where the graph resizes.
+
+    Raises:
+        MissingDependency: If it must be resized and OpenCV is not installed.
+    """
+    if size is None or frame.shape[:2] == size:
+        return frame
+    cv2 = require("cv2", "cpu", "resizing frames")
+    resized: Bytes = cv2.resize(frame, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
+    return resized.reshape(*size, -1)
+
+
+def check_size(size: tuple[int, int]) -> None:
+    """Refuse what is no height and width.
+
+    Raises:
+        InputError: Saying what was expected.
+    """
+    sides = size if isinstance(size, (tuple, list)) else ()
+    if len(sides) != 2 or not all(is_whole(side) and side >= 1 for side in sides):
+        raise InputError(f"size {size}: height and width, whole numbers of at least 1, were expected")
+
+
+def is_whole(value: object) -> bool:
+    """Whether a value is a whole number; True and False are none."""
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
+_FRAME_HINTS = {
+    (): "; a grey frame becomes one with np.repeat(frame[..., None], 3, axis=2)",
+    (4,): "; without its alpha channel it is frame[..., :3]",
+}
+"""By what stands behind height and width."""
+
+
+def check_frame(frame: object, channels: int) -> None:
+    """Refuse what is no frame on the host.
+
+    Raises:
+        InputError: Saying what came, what was expected, and how to convert it.
+    """
+    if frame is None:
+        raise InputError("the frame is None, expected a NumPy array: did the camera or the file fail?")
+    if not isinstance(frame, np.ndarray):
+        raise InputError(
+            f"the frame is a {type(frame).__name__}, expected a NumPy array uint8[H, W, {channels}]; "
+            "np.asarray converts most image types"
+        )
+    found = f"{frame.dtype}{list(frame.shape)}"
+    if frame.dtype != np.uint8:
+        scale = "; from 0..1, convert with (frame * 255).astype(np.uint8)" if frame.dtype.kind == "f" else ""
+        raise InputError(f"the frame is {found}, expected uint8[H, W, {channels}]{scale}")
+    if frame.ndim != 3 or frame.shape[2] != channels:
+        first = frame.ndim == 3 and frame.shape[0] == channels
+        hint = _FRAME_HINTS.get(frame.shape[2:], "") if channels == 3 else ""
+        if first:
+            hint = "; channels come last: frame.transpose(1, 2, 0)"
+        raise InputError(f"the frame is {found}, expected uint8[H, W, {channels}]{hint}")
+    if frame.size == 0:
+        raise InputError(f"the frame is empty ({found}), expected at least one pixel; did the camera fail?")
+
+
+def chunks(frames: Sequence[T], largest: int) -> list[Sequence[T]]:
+    """Frames in parts of at most so many, in order."""
+    return [frames[start : start + largest] for start in range(0, len(frames), largest)]
+
+
+def frame_size(frame: Any) -> tuple[int, int]:
+    """Height and width of a frame, wherever it is."""
+    height, width = frame.shape[:2]
+    return int(height), int(width)
+
+
+def same_size(frames: list[Any]) -> list[list[Any]]:
+    """Neighbours of equal shape on the host, together; frames on the GPU each on their own."""
+    groups: list[list[Any]] = []
+    for frame in frames:
+        if groups and _stackable(groups[-1][0], frame):
+            groups[-1].append(frame)
+        else:
+            groups.append([frame])
+    return groups
+
+
+def swapped(frame: Bytes) -> Bytes:
+    """A frame with its first and third channel exchanged; by OpenCV where it is: ten times faster."""
+    if frame.shape[2] == 3 and _has_opencv():
+        cv2 = require("cv2", "video", "changing the colour order of frames")
+        converted: Bytes = cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+        return converted
+    swapped = np.array(frame)
+    swapped[..., 0], swapped[..., 2] = frame[..., 2], frame[..., 0]
+    return swapped
+
+
+@functools.cache
+def _has_opencv() -> bool:
+    return importlib.util.find_spec("cv2") is not None
+
+
+def _stackable(first: Any, frame: Any) -> bool:
+    return isinstance(first, np.ndarray) and isinstance(frame, np.ndarray) and first.shape == frame.shape
+
+
+@overload
+def nearest(plane: Bytes, height: int, width: int) -> Bytes: ...
+@overload
+def nearest(plane: None, height: int, width: int) -> None: ...
+@overload
+def nearest(plane: Bytes | None, height: int, width: int) -> Bytes | None: ...
+def nearest(plane: Bytes | None, height: int, width: int) -> Bytes | None:
+    """A mask at another size, by nearest neighbour with half-pixel centres, as the network counts pixels."""
+    if plane is None or plane.shape == (height, width):
+        return plane
+    rows = ((np.arange(height) + 0.5) * (plane.shape[0] / height)).astype(np.intp)
+    columns = ((np.arange(width) + 0.5) * (plane.shape[1] / width)).astype(np.intp)
+    resized: Bytes = plane.take(columns, axis=1).take(rows, axis=0)
+    return resized

@@ -1,0 +1,254 @@
+"""From what a generator was given to what its session takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pixelrt.cuda.interop import is_on_device
+from pixelrt.errors import InputError
+from pixelrt.frames import check_frame, fitted, nearest, swapped
+from pixelrt.generation.drawing import draw_noise
+from pixelrt.generation.strategies import Drawn
+from pixelrt.generation.values import check_classes, check_mask, label_ids, latent_array
+from pixelrt.manifest import GenerationManifest
+from pixelrt.session import Session
+from pixelrt.strict import suggestion
+from pixelrt.tensors import TensorSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """What was given for an input."""
+
+    items: Sequence[Any]
+    """One per sample, or one for all; checked, not yet resized."""
+    several: bool
+    on_device: bool = False
+    """All samples in one array on the GPU: the only item."""
+
+    @property
+    def count(self) -> int:
+        """For how many samples it is."""
+        if not self.on_device:
+            return len(self.items)
+        return int(self.items[0].shape[0]) if self.several else 1
+
+    def for_each(self, count: int) -> Sequence[Any]:
+        """One item per sample."""
+        return self.items if len(self.items) == count else [self.items[0]] * count
+
+
+class Inputs:
+    """Knows the inputs of one generator in one session."""
+
+    def __init__(self, manifest: GenerationManifest, session: Session, *, swap_color: bool) -> None:
+        self.manifest = manifest
+        self.names = [spec.name for spec in session.inputs]
+        self._specs: dict[str, TensorSpec] = {spec.name: spec for spec in session.inputs}
+        self._on_cpu = session.info.device == "cpu"
+        self._swap_color = swap_color
+        self._noise = {info.name: info for info in manifest.noise}
+        self._readers: dict[str, Callable[[Any], Value]] = {
+            "latent": lambda value: self._numbers("latent", value),
+            "label": self._labels,
+            "mask": self._masks,
+            "image": self._images,
+        }
+
+    @property
+    def main(self) -> str:
+        """The input that is given without its name."""
+        return next(name for name in ("mask", "image", "latent", "label") if name in self.names)
+
+    def read(self, given: Mapping[str, Any]) -> dict[str, Value]:
+        """Check what was given.
+
+        Raises:
+            InputError: If a name is unknown, or a value cannot be used.
+        """
+        values = {}
+        for name, value in given.items():
+            if name not in self.names:
+                hint = suggestion(name, self.names)
+                raise InputError(f"this generator takes no {name!r}{hint}; it takes {', '.join(self.names)}")
+            values[name] = self._read(name, value)
+        return values
+
+    def _read(self, name: str, value: Any) -> Value:
+        if name in ("mask", "image") and _has_mask(value):
+            value = self._mask_of(name, value)
+        if is_on_device(value):
+            return self._device_value(name, value)
+        reader = self._readers.get(name)
+        return reader(value) if reader else self._numbers(name, value)
+
+    def _numbers(self, name: str, value: Any) -> Value:
+        size = tuple(int(side) for side in self._specs[name].shape[1:])
+        array = latent_array(name, value, size)
+        several = array.ndim > len(size)
+        return Value(list(array) if several else [array], several)
+
+    def _labels(self, value: Any) -> Value:
+        assert self.manifest.label is not None
+        ids = label_ids(value, self.manifest.label)
+        return Value(list(ids), isinstance(value, (list, tuple)) or np.ndim(value) == 1)
+
+    def _masks(self, value: Any) -> Value:
+        assert self.manifest.mask is not None
+        classes = self.manifest.mask.classes
+        stacked = isinstance(value, np.ndarray) and value.ndim == 3 and value.shape[2] not in (3, 4)
+        several = isinstance(value, (list, tuple)) or stacked
+        masks = [self._mask_of("mask", each) if _has_mask(each) else each for each in _listed(value, several)]
+        for mask in masks:
+            check_mask(mask, classes)
+        return Value(masks, several)
+
+    def _images(self, value: Any) -> Value:
+        assert self.manifest.image is not None
+        several = isinstance(value, (list, tuple)) or (isinstance(value, np.ndarray) and value.ndim == 4)
+        images = _listed(value, several)
+        for image in images:
+            check_frame(image, self.manifest.image.channels)
+        return Value(images, several)
+
+    def _mask_of(self, name: str, result: Any) -> Any:
+        """The mask of a `Segmentation`."""
+        if name != "mask" or self.manifest.mask is None:
+            raise InputError(f"a {type(result).__name__} came as {name}, expected an image uint8[H, W, C]")
+        check_classes(result.classes, self.manifest.mask.classes)
+        found = result.mask if result.device_mask is None else result.device_mask
+        if found is None:
+            raise InputError(f"head {result.name!r} emits no mask; export it with 'mask' among its outputs")
+        return found
+
+    def _device_value(self, name: str, value: Any) -> Value:
+        if self._on_cpu:
+            raise InputError(
+                f"the {name} is a {type(value).__name__} on a GPU, this generator runs on the CPU; copy it "
+                "to the host, or load the bundle with device='cuda'"
+            )
+        if name == "image" and self._swap_color:
+            raise InputError(
+                "the image is on the GPU in another colour order than the bundle takes; reorder its channels "
+                "there, and load without color"
+            )
+        rank, shape = len(self._specs[name].shape), tuple(getattr(value, "shape", ()))
+        if len(shape) not in (rank - 1, rank):
+            raise InputError(
+                f"the {name} on the GPU has the shape {shape}, expected {rank - 1} axes, or "
+                f"{rank} for several"
+            )
+        return Value([value], len(shape) == rank, on_device=True)
+
+    def number(self, values: Mapping[str, Value], asked: int | None) -> int:
+        """How many samples there will be.
+
+        Raises:
+            InputError: If the inputs do not agree with each other, or with what was asked for.
+        """
+        counts = {name: value.count for name, value in values.items() if value.several}
+        if asked is not None:
+            counts = {"count": asked, **counts}
+        if len(set(counts.values())) > 1:
+            told = ", ".join(f"{name}: {count}" for name, count in counts.items())
+            raise InputError(
+                f"the inputs are for different numbers of images ({told}); give each as many, or one for all"
+            )
+        found = next(iter(counts.values()), 1)
+        for name, value in values.items():
+            if value.on_device and value.count != found:
+                raise InputError(
+                    f"the {name} is one array on the GPU, {found} images were asked for; generate "
+                    "one at a time"
+                )
+        return found
+
+    def complete(self, values: Mapping[str, Value], drawn: Drawn) -> dict[str, Sequence[Any] | Value]:
+        """What was given and drawn, one item per sample and input, as the session takes it.
+
+        Raises:
+            InputError: If an input is missing.
+        """
+        count = len(drawn.noise_indices)
+        complete: dict[str, Sequence[Any] | Value] = {}
+        for name in self.names:
+            if name in values:
+                complete[name] = self._fit(name, values[name], count)
+            else:
+                complete[name] = self._drawn(name, drawn)
+        return complete
+
+    def _drawn(self, name: str, drawn: Drawn) -> Sequence[Any]:
+        if name in self._noise:
+            return draw_noise(self._noise[name], drawn.seed, drawn.noise_indices)  # type: ignore[return-value]
+        found = {"latent": drawn.latents, "label": drawn.labels}.get(name)
+        if found is None:
+            names = self.manifest.label.names if self.manifest.label else ()
+            example = {"label": f"label={names[0]!r}" if names else "", "latent": "latent=z"}.get(
+                name, f"{name}=array"
+            )
+            raise InputError(f"this generator takes a {name}, none came; give it {example}")
+        return found  # type: ignore[return-value]
+
+    def _fit(self, name: str, value: Value, count: int) -> Sequence[Any] | Value:
+        if value.on_device:
+            return value
+        spec = self._specs[name]
+        if name == "mask":
+            items = [nearest(mask, *(spec.fixed_size or mask.shape)) for mask in value.items]
+        elif name == "image":
+            items = [fitted(image, spec.fixed_size) for image in value.items]
+            items = [swapped(image) for image in items] if self._swap_color else items
+        else:
+            items = list(value.items)
+        return Value(items, value.several).for_each(count)
+
+    def parts(self, complete: Mapping[str, Sequence[Any] | Value], count: int, largest: int) -> list[range]:
+        """Samples that can go through the network together: of one size, and not too many."""
+        sizes = [
+            tuple(np.shape(items[index]) for items in complete.values() if not isinstance(items, Value))
+            for index in range(count)
+        ]
+        parts: list[range] = []
+        for index in range(count):
+            if parts and len(parts[-1]) < largest and sizes[parts[-1].start] == sizes[index]:
+                parts[-1] = range(parts[-1].start, index + 1)
+            else:
+                parts.append(range(index, index + 1))
+        if len(parts) > 1 and any(isinstance(items, Value) for items in complete.values()):
+            raise InputError(
+                f"{count} images on the GPU came at once, this network takes at most {largest}; give it fewer"
+            )
+        return parts
+
+    def feeds(self, complete: Mapping[str, Sequence[Any] | Value], part: range) -> dict[str, Any]:
+        """What the session takes for some samples."""
+        return {name: self._feed(name, items, part) for name, items in complete.items()}
+
+    def _feed(self, name: str, items: Sequence[Any] | Value, part: range) -> Any:
+        if isinstance(items, Value):
+            return items.items[0]
+        if isinstance(items, np.ndarray):
+            return items[part.start : part.stop]
+        chosen = items[part.start : part.stop]
+        if len(chosen) == 1:
+            return np.asarray(chosen[0], self._specs[name].dtype)[np.newaxis]
+        if self._on_cpu or chosen[0].ndim == 0:
+            return np.stack(chosen)
+        return tuple(chosen)
+
+
+def _has_mask(value: object) -> bool:
+    """Whether it is a `Segmentation`, or one of another process; this layer knows none of them."""
+    return hasattr(value, "classes") and hasattr(value, "mask") and hasattr(value, "device_mask")
+
+
+def _listed(value: Any, several: bool) -> list[Any]:
+    items = list(value) if several else [value]
+    if not items:
+        raise InputError("nothing came, expected one or more")
+    return items

@@ -1,0 +1,147 @@
+"""Checks of what a generator is given: latents, labels, masks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pixelrt.errors import InputError
+from pixelrt.manifest import ClassInfo, LabelInfo
+from pixelrt.strict import suggestion
+
+Label = str | int
+Ids = NDArray[np.int32]
+
+_FOREIGN_SHARE = 0.5
+"""Of a mask's pixels: with more ids that are no class, it is no mask of these classes."""
+
+
+def latent_array(name: str, value: object, size: tuple[int, ...]) -> NDArray[np.float32]:
+    """One latent, or several, as float32.
+
+    Args:
+        name: Of the input, for messages.
+        value: Numbers of the shape `size`, or of [N, *size].
+        size: Of one.
+
+    Returns:
+        float32[*size] or float32[N, *size].
+
+    Raises:
+        InputError: If it has another shape, is empty, or holds something else than finite numbers.
+    """
+    expected = f"float32{list(size)}, or several of them, float32[N, {', '.join(map(str, size))}]"
+    try:
+        array = np.asarray(value)
+    except ValueError as problem:
+        raise InputError(f"{name} is no array ({problem}), expected {expected}") from problem
+    found = f"{array.dtype}{list(array.shape)}"
+    if array.dtype.kind not in "fiu":
+        raise InputError(f"{name} is {found}, expected {expected}")
+    if array.shape != size and (array.shape[1:] != size or not len(array)):
+        raise InputError(f"{name} is {found}, expected {expected}")
+    converted = array.astype(np.float32)
+    if not np.isfinite(converted).all():
+        raise InputError(f"{name} holds numbers that are not finite, expected finite ones")
+    return converted
+
+
+def label_ids(label: object, info: LabelInfo) -> Ids:
+    """The ids of a label, or of several.
+
+    Args:
+        label: A name or an id, or a sequence of them.
+        info: The labels that there are.
+
+    Returns:
+        int32[N], N = 1 for one.
+
+    Raises:
+        InputError: If there is no such label.
+    """
+    several = isinstance(label, (list, tuple)) or (isinstance(label, np.ndarray) and label.ndim == 1)
+    given: Sequence[Any] = label if several else [label]  # type: ignore[assignment]
+    if not len(given):
+        raise InputError("no labels came, expected one or more")
+    return np.array([_label_id(each, info.names) for each in given], np.int32)
+
+
+def _label_id(label: object, names: tuple[str, ...]) -> int:
+    if isinstance(label, np.ndarray) and label.ndim == 0:
+        label = label.item()
+    if isinstance(label, str):
+        if label in names:
+            return names.index(label)
+        raise InputError(
+            f"there is no label {label!r}{suggestion(label, list(names))}; there are {', '.join(names)}"
+        )
+    if not isinstance(label, (int, np.integer)) or isinstance(label, bool):
+        raise InputError(f"label is {label!r}, expected a name ({', '.join(names)}) or an id")
+    if not 0 <= label < len(names):
+        raise InputError(
+            f"label is {label}, expected an id from 0 to {len(names) - 1}, or a name in quotes: "
+            f"{', '.join(names)}"
+        )
+    return int(label)
+
+
+def check_mask(mask: object, classes: tuple[ClassInfo, ...]) -> None:
+    """Refuse what is no mask of these classes, on the host.
+
+    Raises:
+        InputError: Saying what came, what was expected, and how to convert it.
+    """
+    if not isinstance(mask, np.ndarray):
+        raise InputError(
+            f"the mask is a {type(mask).__name__}, expected a NumPy array uint8[H, W] of class ids"
+        )
+    found = f"{mask.dtype}{list(mask.shape)}"
+    if mask.ndim != 2:
+        hint = "; a coloured picture of a mask must be turned into ids first" if mask.ndim == 3 else ""
+        raise InputError(f"the mask is {found}, expected uint8[H, W] of class ids{hint}")
+    if mask.dtype != np.uint8:
+        hint = "; convert with mask.astype(np.uint8)" if mask.dtype.kind in "iub" else ""
+        raise InputError(f"the mask is {found}, expected uint8[H, W] of class ids{hint}")
+    if mask.size == 0:
+        raise InputError(f"the mask is empty ({found}), expected at least one pixel")
+    _check_ids(mask, classes)
+
+
+def _check_ids(mask: NDArray[np.uint8], classes: tuple[ClassInfo, ...]) -> None:
+    foreign = int(np.count_nonzero(mask >= len(classes)))
+    if foreign <= _FOREIGN_SHARE * mask.size:
+        return
+    names = [info.name for info in classes]
+    hint = "; of a mask of 0 and 255 it makes ids: (mask > 127).astype(np.uint8)"
+    raise InputError(
+        f"{foreign / mask.size:.0%} of the mask's values are no class ids (the largest is {mask.max()}), "
+        f"expected 0 to {len(names) - 1} for {', '.join(names)}{hint if mask.max() == 255 else ''}"
+    )
+
+
+def check_classes(found: Sequence[ClassInfo], expected: Sequence[ClassInfo]) -> None:
+    """Refuse a mask whose ids mean something else.
+
+    Raises:
+        InputError: Naming the first class that differs.
+    """
+    here, there = [info.name for info in found], [info.name for info in expected]
+    if here == there:
+        return
+    if sorted(here) == sorted(there):
+        table = [there.index(name) for name in here]
+        raise InputError(
+            f"the mask's classes are {here}, the generator's are {there}: the same in another order; give it "
+            f"ids in its own: np.array({table}, np.uint8)[mask]"
+        )
+    strange = next((name for name in here if name not in there), None)
+    what = (
+        f"it does not know {strange!r}" if strange is not None else f"the mask lacks {set(there) - set(here)}"
+    )
+    raise InputError(
+        f"the mask's classes are {here}, the generator's are {there}: {what}; translate the ids, and give it "
+        "the array"
+    )
