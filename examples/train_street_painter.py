@@ -73,7 +73,7 @@ def main() -> None:
     cv2.setNumThreads(1)
     options.out.mkdir(parents=True, exist_ok=True)
     held_out = held_out_pairs(options)
-    painter = train(options, held_out)
+    painter = load_painter(options) if options.evaluate else train(options, held_out)
     judge = load_judge(options.judge).to(options.device)
     report(judge_all(painter, judge, held_out, options), options.out / "test.json")
 
@@ -105,6 +105,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--init", type=Path, help="start from the networks of this last.pt")
     parser.add_argument("--resume", action="store_true", help="continue from OUT/last.pt")
+    parser.add_argument("--evaluate", type=Path, help="judge these weights (.safetensors), train nothing")
     parser.add_argument("--judge", type=Path, default=JUDGE, help="weights of a RoadUNet that judges")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads (0: PyTorch's choice)")
@@ -500,6 +501,13 @@ def save_sheet(painter: Painter, pairs: list[Pair], options: argparse.Namespace,
         np.hstack([flat(labels), image, new]) for (image, labels), new in zip(pairs, painted, strict=True)
     ]
     cv2.imwrite(str(path), cv2.cvtColor(np.vstack(rows), cv2.COLOR_RGB2BGR))
+
+
+def load_painter(options: argparse.Namespace) -> Painter:
+    """The painter of --network and --width with the weights of --evaluate."""
+    painter = make_painter(options)
+    painter.load_state_dict(load_file(options.evaluate))
+    return painter.to(options.device)
 
 
 def load_judge(path: Path) -> RoadUNet:

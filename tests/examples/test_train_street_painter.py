@@ -23,7 +23,7 @@ from pixelrt_export.models import Pix2PixGenerator, SPADEGenerator
 
 SCRIPT = Path(__file__).parents[2] / "examples" / "train_street_painter.py"
 SMALL = (
-    *("--scenes", "4", "--draw", "64", "96", "--held-out", "2", "--size", "32", "64", "--width", "4"),
+    *("--scenes", "4", "--draw", "64", "96", "--held-out", "1", "--size", "32", "64", "--width", "4"),
     *("--epochs", "2", "--batch", "2", "--device", "cpu", "--threads", "1"),
 )
 Train = Callable[..., None]
@@ -81,12 +81,20 @@ def test_trains_paints_and_judges(whole: Path) -> None:
     for epoch in (1, 2):
         sheet = cv2.imread(str(whole / f"sheet-{epoch:03}.png"))
         assert sheet is not None
-        assert sheet.shape == (2 * 32, 3 * 64, 3)
+        assert sheet.shape == (32, 3 * 64, 3)
         assert sheet[:, -64:].std() > 1
     scores = json.loads((whole / "test.json").read_text())
     assert list(scores) == ["painted", "real", "flat"]
     assert list(scores["real"])[-2:] == ["bicyclist", "mIoU"]
     assert scores["real"]["mIoU"] > scores["flat"]["mIoU"] > 0
+
+
+def test_shipped_weights_are_judged_alone(whole: Path, train: Train, tmp_path: Path) -> None:
+    train("--out", tmp_path, "--evaluate", whole / "street-painter.safetensors")
+    assert [path.name for path in tmp_path.iterdir()] == ["test.json"]
+    trained, stored = (json.loads((folder / "test.json").read_text()) for folder in (whole, tmp_path))
+    assert stored["real"] == trained["real"]
+    assert stored["painted"]["mIoU"] == pytest.approx(trained["painted"]["mIoU"], abs=2)
 
 
 def test_the_seed_decides_the_weights_and_a_resumed_run_ends_in_the_same(
