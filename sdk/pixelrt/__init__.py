@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pixelrt.bundle import Bundle
+    from pixelrt.chaining import Chain, Chained, ChainTicket, chain
     from pixelrt.cuda.device_array import DeviceArray
     from pixelrt.errors import PixelRTError
     from pixelrt.frames import Latency
@@ -37,6 +38,7 @@ __version__ = "0.1.0.dev0"
 
 _HOMES = {
     "pixelrt.bundle": ("Bundle",),
+    "pixelrt.chaining": ("Chain", "ChainTicket", "Chained", "chain"),
     "pixelrt.errors": ("PixelRTError",),
     "pixelrt.cuda.device_array": ("DeviceArray",),
     "pixelrt.frames": ("Latency",),
@@ -62,6 +64,9 @@ _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "Bundle",
+    "Chain",
+    "ChainTicket",
+    "Chained",
     "Choice",
     "Conditional",
     "DeviceArray",
@@ -86,6 +91,7 @@ __all__ = [
     "Session",
     "SessionInfo",
     "SessionOptions",
+    "chain",
     "choices",
     "isolate",
     "load",

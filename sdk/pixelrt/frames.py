@@ -165,7 +165,11 @@ def nearest(plane: Bytes | None, height: int, width: int) -> Bytes | None:
     """A mask at another size, by nearest neighbour with half-pixel centres, as the network counts pixels."""
     if plane is None or plane.shape == (height, width):
         return plane
-    rows = ((np.arange(height) + 0.5) * (plane.shape[0] / height)).astype(np.intp)
-    columns = ((np.arange(width) + 0.5) * (plane.shape[1] / width)).astype(np.intp)
+    rows, columns = _nearest_places(plane.shape[0], height), _nearest_places(plane.shape[1], width)
     resized: Bytes = plane.take(columns, axis=1).take(rows, axis=0)
     return resized
+
+
+def _nearest_places(found: int, wanted: int) -> NDArray[np.intp]:
+    """In whole numbers: rounding would miss by one where a centre falls between two pixels."""
+    return (2 * np.arange(wanted, dtype=np.intp) + 1) * found // (2 * wanted)

@@ -117,5 +117,5 @@ def _check_task(task: object) -> None:
     known = get_args(Task)
     if task not in (None, *known):
         raise InputError(
-            f"task is {task!r}, expected one of {', '.join(known)}{suggestion(str(task), known)}"
+            f"task is {task!r}, expected one of {', '.join(known)}{suggestion(str(task), list(known))}"
         )

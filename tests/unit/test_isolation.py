@@ -307,7 +307,12 @@ def test_what_a_segmenter_offers_and_this_does_not() -> None:
     def public(kind: type) -> set[str]:
         return {name for name in dir(kind) if not name.startswith("_")}
 
-    assert public(Segmenter) - public(IsolatedSegmenter) == {"clone", "slots"}  # slots: an attribute here
+    assert public(Segmenter) - public(IsolatedSegmenter) == {
+        "clone",
+        "color",
+        "slots",  # an attribute here
+        "swaps_color",
+    }
     for name in ("__call__", "batch", "submit", "warm_up", "frame_buffer", "close"):
         here, there = (
             inspect.signature(getattr(kind, name)).parameters for kind in (Segmenter, IsolatedSegmenter)

@@ -68,8 +68,9 @@ class Generator(Closing):
     """Runs a generation bundle.
 
     Holds a session, so it belongs to one thread at a time (`clone` makes one for another thread); it is a
-    context manager. Results own their arrays. What is not given is drawn: of the same seed, the same backend
-    makes the same bytes.
+    context manager. Results own their arrays. What is not given is drawn: the same call gives the same bytes
+    on the same backend. OpenVINO gives an image the same bytes in every batch; elsewhere a batch of another
+    size may be computed in another order, and differ by one here and there.
 
         generator.sample(16, strategy=Random(seed=7, truncation=0.8))
         generator(latent=z, label="3")
@@ -174,9 +175,7 @@ class Generator(Closing):
             InputError: If the bundle does not take this size.
             DeviceError: If the backend fails.
         """
-        black = self._black(size)
-        if self.labels:
-            black["label"] = 0
+        black = {name: [value] * count for name, value in self._black(size).items()}
         for _ in range(WARM_UP_RUNS):
             for ticket in [self._sample(count, _RANDOM, black) for _ in range(self.slots)]:
                 ticket.result()
@@ -192,6 +191,8 @@ class Generator(Closing):
             black["mask"] = np.zeros(size or manifest.mask.size, np.uint8)
         if manifest.image is not None:
             black["image"] = np.zeros((*(size or manifest.image.size), manifest.image.channels), np.uint8)
+        if manifest.label is not None:
+            black["label"] = 0
         return black
 
     def frame_buffer(self, size: tuple[int, int]) -> Bytes:

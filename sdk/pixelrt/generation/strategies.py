@@ -336,12 +336,14 @@ class Latents:
     def _all(self, manifest: GenerationManifest) -> Floats:
         info = _latent_info(manifest)
         array = latent_array("latent", self.array, info.size)
-        return array.reshape(-1, *info.size)
+        several: Floats = array.reshape(-1, *info.size)
+        return several
 
     def _one_each(self, labels: Ids, count: int) -> Ids:
         if len(labels) not in (1, count):
             raise InputError(f"{len(labels)} labels came for {count} latents, expected one, or one for each")
-        return np.repeat(labels, count) if len(labels) == 1 else labels
+        each: Ids = np.repeat(labels, count) if len(labels) == 1 else labels
+        return each
 
 
 def _latents(info: LatentInfo | None, seed: int, indices: Indices, truncation: float | None) -> Floats | None:

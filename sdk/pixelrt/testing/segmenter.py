@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import colorsys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pixelrt.backends.base import LocalSession, SessionInfo
-from pixelrt.backends.gpu_session import GpuSession, Origin
 from pixelrt.bundle import Bundle
-from pixelrt.cuda.protocol import Driver
 from pixelrt.errors import InputError
 from pixelrt.frames import nearest
 from pixelrt.manifest import (
@@ -31,11 +27,9 @@ from pixelrt.manifest import (
     Tensor,
 )
 from pixelrt.pipeline.options import GpuOptions
-from pixelrt.pipeline.streams import Streams
 from pixelrt.segmentation import Segmenter
-from pixelrt.tensors import TensorSpec
 from pixelrt.testing.fake_cuda import FakeCuda
-from pixelrt.testing.fake_executor import FakeExecutor
+from pixelrt.testing.session import class_infos, fake_session
 
 Bytes = NDArray[np.uint8]
 FromFrame = Callable[[Bytes], Bytes]
@@ -73,9 +67,9 @@ def fake_segmenter(
             the size or the colour order is none.
     """
     _check(compute, classes, size, color)
-    manifest = _manifest(_class_infos(classes), size, confidence is not None, color)
+    manifest = _manifest(class_infos(classes), size, confidence is not None, color)
     network = _Network(manifest, compute, confidence)
-    session = FakeSession(manifest, network) if cuda is None else _on_gpu(manifest, network, cuda, gpu)
+    session = fake_session(manifest, network.run, cuda, gpu)
     return Segmenter(Bundle(Path("a-fake-for-tests"), manifest), session)
 
 
@@ -101,49 +95,6 @@ class _Network:
         return outputs
 
 
-def _on_gpu(
-    manifest: SegmentationManifest, network: _Network, cuda: FakeCuda, gpu: GpuOptions | None
-) -> GpuSession:
-    info = SessionInfo(
-        backend="fake",
-        device="cuda:0",
-        precision="float32",
-        version="1",
-        why="a fake for tests",
-        gpu=cuda.device.name,
-        driver=f"{cuda.name} {cuda.version}",
-    )
-    inputs, outputs = (tuple(map(TensorSpec.of, tensors)) for tensors in (manifest.inputs, manifest.outputs))
-
-    def make(driver: Driver, streams: Streams) -> FakeExecutor:
-        return FakeExecutor(cuda, inputs, outputs, network.run)
-
-    return GpuSession(manifest, info, Origin.of(cuda, make, gpu or GpuOptions()))
-
-
-class FakeSession(LocalSession):
-    """Calls functions instead of a network; see `fake_segmenter`."""
-
-    def __init__(self, manifest: SegmentationManifest, network: _Network) -> None:
-        info = SessionInfo(
-            backend="fake", device="cpu", precision="float32", version="1", why="a fake for tests"
-        )
-        super().__init__(manifest, info, {})
-        self._manifest = manifest
-        self._network = network
-
-    def clone(self) -> FakeSession:
-        """Another session that calls the same functions."""
-        with self._alone():
-            return FakeSession(self._manifest, self._network)
-
-    def _run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        return self._network.run(feeds)
-
-    def _free(self) -> None:
-        return
-
-
 def _checked(what: str, plane: Bytes, size: tuple[int, int]) -> Bytes:
     if not isinstance(plane, np.ndarray) or plane.dtype != np.uint8 or plane.shape != size:
         found = f"{plane.dtype}{list(plane.shape)}" if isinstance(plane, np.ndarray) else type(plane).__name__
@@ -163,22 +114,6 @@ def _check(compute: object, classes: object, size: object, color: object) -> Non
         raise InputError(f"size {size}: height and width of at least 1 were expected")
     if color not in ("rgb", "bgr"):
         raise InputError(f"color is {color!r}, expected 'rgb' or 'bgr'")
-
-
-def _class_infos(classes: Sequence[str | ClassInfo]) -> tuple[ClassInfo, ...]:
-    infos = tuple(
-        entry if isinstance(entry, ClassInfo) else ClassInfo(name=entry, color=_color(i, len(classes)))
-        for i, entry in enumerate(classes)
-    )
-    names = [info.name for info in infos]
-    if not 1 <= len(names) <= 256 or len(set(names)) < len(names):
-        raise InputError(f"classes {names}: 1 to 256, each with a name of its own, were expected")
-    return infos
-
-
-def _color(index: int, count: int) -> tuple[int, int, int]:
-    red, green, blue = (round(255 * value) for value in colorsys.hsv_to_rgb(index / count, 0.72, 0.95))
-    return red, green, blue
 
 
 def _manifest(
