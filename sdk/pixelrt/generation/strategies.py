@@ -364,7 +364,8 @@ def _label_info(manifest: GenerationManifest) -> LabelInfo:
 
 def _end(name: str, end: int | NDArray[Any], info: LatentInfo) -> Floats:
     if not isinstance(end, np.ndarray):
-        return draw_latents(info, end, [0])[0]
+        drawn: Floats = draw_latents(info, end, [0])[0]
+        return drawn
     array = latent_array(name, end, info.size)
     if array.ndim > len(info.size):
         raise InputError(f"{name} holds {len(array)} latents, expected one: float32{list(info.size)}")

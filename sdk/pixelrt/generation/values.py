@@ -137,10 +137,9 @@ def check_classes(found: Sequence[ClassInfo], expected: Sequence[ClassInfo]) -> 
             f"the mask's classes are {here}, the generator's are {there}: the same in another order; give it "
             f"ids in its own: np.array({table}, np.uint8)[mask]"
         )
-    strange = next((name for name in here if name not in there), None)
-    what = (
-        f"it does not know {strange!r}" if strange is not None else f"the mask lacks {set(there) - set(here)}"
-    )
+    strange = [name for name in here if name not in there]
+    lacking = [name for name in there if name not in here]
+    what = f"it does not know {strange[0]!r}" if strange else f"the mask lacks {lacking}"
     raise InputError(
         f"the mask's classes are {here}, the generator's are {there}: {what}; translate the ids, and give it "
         "the array"

@@ -1,0 +1,388 @@
+"""A generator on functions: what it takes and refuses, and what its result can do."""
+
+from __future__ import annotations
+
+import gc
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from generators import GAN, make_generator_bundle
+from numpy.typing import NDArray
+
+import pixelrt
+from pixelrt import Conditional, Generated, Generator, Grid, Interpolate, Labels, Latency, Latents, Random
+from pixelrt.bundle import Bundle
+from pixelrt.errors import InputError, SinkError
+from pixelrt.frames import nearest
+from pixelrt.pipeline.options import GpuOptions
+from pixelrt.testing import FakeCuda, fake_generator, fake_segmenter
+
+SIZE = (6, 8, 3)
+CLASSES = ("road", "car")
+MASK = (np.arange(48).reshape(6, 8) % 2).astype(np.uint8)
+LATENCY = Latency(prepare_ms=0.0, network_ms=1.0, total_ms=1.0)
+
+
+def of_latent(given: dict[str, Any]) -> NDArray[np.uint8]:
+    shade = 128 + 40 * given["latent"][:3] + 30 * given.get("label", 0)
+    return np.broadcast_to(shade.clip(0, 255).astype(np.uint8), SIZE).copy()
+
+
+def of_mask(given: dict[str, Any]) -> NDArray[np.uint8]:
+    return np.eye(3, dtype=np.uint8)[given["mask"]] * np.uint8(200)
+
+
+def negative(given: dict[str, Any]) -> NDArray[np.uint8]:
+    return 255 - given["image"]  # type: ignore[no-any-return]
+
+
+@pytest.fixture(scope="module")
+def gan() -> Generator:
+    return fake_generator(of_latent, SIZE, latent=5, labels=("cat", "dog", "3"))
+
+
+@pytest.fixture(scope="module")
+def painter() -> Generator:
+    return fake_generator(of_mask, SIZE, classes=CLASSES)
+
+
+@pytest.fixture(scope="module")
+def editor() -> Generator:
+    return fake_generator(negative, SIZE, image=SIZE)
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return make_generator_bundle(tmp_path_factory.mktemp("load"), GAN)
+
+
+class TestInputs:
+    def test_labels_in_every_form(self, gan: Generator) -> None:
+        wanted = gan(label="dog").images
+        for label in (1, np.int64(1), np.array(1), ["dog"], (1,), np.array([1])):
+            assert (gan(label=label).images == wanted).all()
+        assert gan(label="3").labels == ("3",)
+        assert gan(label=["cat", 2, "dog"]).labels == ("cat", "3", "dog")
+
+    def test_latents_in_every_form(self, gan: Generator) -> None:
+        z = [0.5, -0.5, 1.0, 0.0, 0.0]
+        wanted = gan(np.array(z, np.float32), label=0).images
+        for latent in (z, [z], np.array([z]), np.array(z, np.float16)):
+            assert (gan(latent=latent, label=0).images == wanted).all()
+        assert (gan(z, label=[0, 1, 2]).images[0] == wanted).all()
+        assert len(gan([z] * 20, label=0)) == 20
+
+    def test_the_main_input(self, gan: Generator, painter: Generator, editor: Generator) -> None:
+        assert [each.main for each in (gan, painter, editor)] == ["latent", "mask", "image"]
+        both = fake_generator(of_mask, SIZE, classes=CLASSES, latent=2)
+        assert (both.main, both.takes) == ("mask", ("latent", "mask"))
+
+    @pytest.mark.parametrize(
+        ("given", "message"),
+        [
+            ({}, "takes a label, none came; give it label='cat'"),
+            ({"labl": 1}, r"takes no 'labl' \(did you mean 'label'\?\); it takes latent, label"),
+            ({"mask": MASK}, "takes no 'mask'; it takes latent, label"),
+            ({"label": []}, "no labels came"),
+            ({"label": 1.0}, "label is 1.0, expected a name"),
+            ({"label": "Dog"}, r"there is no label 'Dog' \(did you mean 'dog'\?\)"),
+            (
+                {"label": 0, "latent": np.zeros(4)},
+                r"latent is float64\[4\], expected float32\[5\], or several",
+            ),
+            ({"label": 0, "latent": "z"}, "latent is <U1"),
+            ({"label": 0, "latent": [[0], [0, 1]]}, "latent is no array"),
+            ({"label": 0, "latent": [np.inf] * 5}, "not finite"),
+            ({"label": [0, 1], "latent": np.zeros((3, 5))}, r"\(label: 2, latent: 3\)"),
+            ({"label": 0, "seed": -1}, "seed is -1"),
+        ],
+    )
+    def test_refused(self, gan: Generator, given: dict[str, Any], message: str) -> None:
+        with pytest.raises(InputError, match=message):
+            gan(**given)
+
+    def test_given_twice(self, gan: Generator) -> None:
+        with pytest.raises(InputError, match="latent came twice"):
+            gan(np.zeros(5), latent=np.zeros(5), label=0)
+
+    @pytest.mark.parametrize(
+        ("mask", "message"),
+        [
+            (None, "takes a mask, none came"),
+            (MASK.tolist(), "the mask is a list"),
+            (MASK[..., None].repeat(3, axis=2), "coloured picture of a mask must be turned into ids"),
+            (MASK.astype(bool), r"the mask is bool\[6, 8\], .* mask.astype\(np.uint8\)"),
+            (MASK / 2, r"the mask is float64\[6, 8\], expected uint8"),
+            (np.zeros((0, 8), np.uint8), "the mask is empty"),
+            (np.full((6, 8), 255, np.uint8), r"100% of the mask's values are no class ids .*\(mask > 127\)"),
+            (MASK + 2, r"the largest is 3\), expected 0 to 1 for road, car$"),
+            ([], "nothing came"),
+        ],
+    )
+    def test_masks_refused(self, painter: Generator, mask: Any, message: str) -> None:
+        with pytest.raises(InputError, match=message):
+            painter(mask)
+
+    def test_images_refused(self, editor: Generator) -> None:
+        with pytest.raises(InputError, match=r"the frame is uint8\[6, 8\], expected uint8\[H, W, 3\]"):
+            editor(np.zeros((6, 8), np.uint8))
+
+    def test_the_mask_of_a_segmentation(self, painter: Generator) -> None:
+        for names, message in (
+            (("road", "car"), ""),
+            (("car", "road"), r"in another order; give it ids in its own: np.array\(\[1, 0\]"),
+            (("road", "van"), "it does not know 'van'"),
+            (("road",), r"the mask lacks \['car'\]"),
+        ):
+            with fake_segmenter(lambda _: np.zeros((6, 8), np.uint8), names, (6, 8)) as segmenter:
+                seen = segmenter(np.zeros(SIZE, np.uint8))
+            if not message:
+                assert (painter(seen).images == painter(seen.mask).images).all()
+                assert len(painter([seen, seen])) == 2
+                continue
+            with pytest.raises(InputError, match=message):
+                painter(seen)
+
+    def test_on_the_gpu_for_the_cpu(self, painter: Generator) -> None:
+        with fake_generator(of_mask, SIZE, classes=CLASSES, cuda=FakeCuda()) as there:
+            kept = there.submit(MASK, on_device=True).result().device_images
+            with pytest.raises(InputError, match="on a GPU, this generator runs on the CPU"):
+                painter(kept)
+            with pytest.raises(InputError, match="stay on the GPU, this session runs on cpu"):
+                painter.submit(MASK, on_device=True)
+
+
+class TestSample:
+    def test_numbers(self, gan: Generator, painter: Generator) -> None:
+        assert len(gan.sample()) == 1
+        assert len(gan.sample(20)) == 20
+        assert len(gan.sample(strategy=Interpolate(1, 2, steps=7), label="cat")) == 7
+        assert len(gan.sample(strategy=Labels(4))) == 12
+        assert len(gan.sample(strategy=Latents(np.zeros((3, 5))), label=[0, 1, 2])) == 3
+        assert len(painter.sample(mask=[MASK] * 3)) == 3
+
+    def test_what_is_given_is_kept(self, gan: Generator) -> None:
+        drawn, labelled = gan.sample(5, strategy=Random(3)), gan.sample(5, strategy=Random(3), label="dog")
+        assert drawn.latents is not None and labelled.latents is not None
+        np.testing.assert_array_equal(drawn.latents, labelled.latents)
+        assert labelled.labels == ("dog",) * 5 and set(drawn.labels or ()) != {"dog"}
+        assert (drawn.seed, gan(np.zeros(5), label=0).seed) == (3, None)
+
+    def test_a_call_draws_what_sample_draws(self, gan: Generator) -> None:
+        sampled = gan.sample(3, strategy=Conditional("cat", seed=8))
+        np.testing.assert_array_equal(gan(label=["cat"] * 3, seed=8).images, sampled.images)
+
+    @pytest.mark.parametrize(
+        ("count", "options", "message"),
+        [
+            (0, {}, "count is 0, expected a whole number of at least 1"),
+            (2.0, {}, "count is 2.0"),
+            (3, {"strategy": Grid(2, 2), "label": 0}, "count is 3, Grid makes 4 images here"),
+            (5, {"strategy": Labels(2)}, "count is 5, Labels makes 6"),
+            (None, {"strategy": Grid(2, 2)}, "takes a label, none came"),
+            (None, {"strategy": Conditional("cat"), "label": 1}, "Conditional decides about the label"),
+            (None, {"strategy": Random}, "expected one such as pixelrt.Random"),
+            (None, {"strategy": "random"}, "strategy is 'random', expected one such as"),
+            (3, {"label": [0, 1]}, r"\(count: 3, label: 2\)"),
+        ],
+    )
+    def test_refused(self, gan: Generator, count: Any, options: dict[str, Any], message: str) -> None:
+        with pytest.raises(InputError, match=message):
+            gan.sample(count, **options)
+
+    @pytest.mark.parametrize(
+        ("strategy", "what"),
+        [
+            (Conditional("cat"), "label"),
+            (Labels(2), "label"),
+            (Interpolate(1, 2), "latent"),
+            (Grid(2, 2), "latent"),
+            (Latents(np.zeros(5)), "latent"),
+        ],
+    )
+    def test_strategies_for_others(self, painter: Generator, strategy: Any, what: str) -> None:
+        kind = type(strategy).__name__
+        with pytest.raises(InputError, match=f"{kind} is for generators that take a {what}, this one takes"):
+            painter.sample(strategy=strategy, mask=MASK)
+
+    def test_nothing_to_vary(self, painter: Generator) -> None:
+        with pytest.raises(InputError, match="nothing in this generator is random: all would be the same"):
+            painter.sample(3, mask=MASK)
+        with pytest.raises(InputError, match="truncation is for latents"):
+            painter.sample(1, strategy=Random(truncation=1.0), mask=MASK)
+
+
+class TestStream:
+    def test_keeps_the_gpu_busy(self) -> None:
+        """The next mask is copied up while this one is painted, and nothing is taken too early."""
+        cuda = FakeCuda(copy_gb_per_s=1e-4)
+        taken: list[int] = []
+
+        def source() -> Any:
+            for index in range(6):
+                taken.append(index)
+                yield MASK
+
+        options = GpuOptions(slots=3)
+        with fake_generator(of_mask, SIZE, classes=CLASSES, cuda=cuda, gpu=options) as generator:
+            seen = generator.stream(source())
+            assert taken == []
+            next(seen)
+            assert taken == [0, 1, 2]
+            assert len(list(seen)) == 5
+            up = [span for span in cuda.timeline if span.engine == "up"]
+            runs = [span for span in cuda.timeline if span.label == "run"]
+            assert any(copy.overlap_ms(run) > 0 for copy in up for run in runs)
+            driver = cuda
+        gc.collect()
+        assert not any(driver.live.values())
+
+    def test_a_bad_mask_ends_it(self, painter: Generator) -> None:
+        seen = painter.stream([MASK, MASK.astype(float), MASK])
+        next(seen)
+        with pytest.raises(InputError, match="the mask is float64"):
+            next(seen)
+
+    def test_latents_stay_the_same(self) -> None:
+        both = fake_generator(
+            lambda given: of_latent(given) + of_mask(given) // 4, SIZE, classes=CLASSES, latent=5
+        )
+        first, second = both.stream([MASK, MASK], seed=5)
+        assert (first.images == second.images).all()
+        assert (both.sample(2, strategy=Random(5), mask=MASK).images[0] == first.image).all()
+
+
+class TestLoad:
+    def test_by_the_manifest(self, bundle: Bundle) -> None:
+        with pixelrt.load(bundle.path, device="cpu") as generator:
+            assert isinstance(generator, Generator)
+            assert generator.labels == ("cat", "dog", "3") and generator.classes == ()
+            assert repr(generator).startswith("Generator('gan', Session(")
+
+    def test_another_task(self, bundle: Bundle) -> None:
+        message = "is a bundle for generation, task='segmentation' was asked for"
+        with pytest.raises(InputError, match=message):
+            pixelrt.load(bundle, task="segmentation")
+        with pytest.raises(InputError, match="task is 'generate', expected one of segmentation, generation"):
+            pixelrt.load(bundle, task="generate")  # type: ignore[call-overload]
+
+    def test_colour_order(self, bundle: Bundle) -> None:
+        with pytest.raises(InputError, match="color is 'gbr'"):
+            pixelrt.load(bundle, color="gbr")  # type: ignore[call-overload]
+        with pixelrt.load(bundle, task="generation") as rgb, pixelrt.load(bundle, color="bgr") as bgr:
+            assert (rgb.sample(2).images == bgr.sample(2).images[..., ::-1]).all()
+
+    def test_isolation_refuses_generators(self, bundle: Bundle) -> None:
+        with pytest.raises(InputError, match=r"isolate runs bundles for segmentation; .* pixelrt.load"):
+            pixelrt.isolate(bundle)
+
+
+def made(count: int, channels: int = 3, **options: Any) -> Generated:
+    images = np.random.default_rng(0).integers(0, 256, (count, 16, 20, channels)).astype(np.uint8)
+    return Generated(images=images, latency=LATENCY, **options)
+
+
+class TestResult:
+    def test_one_image(self) -> None:
+        result = made(1)
+        assert result.image.shape == (16, 20, 3) and len(result) == 1
+        with pytest.raises(InputError, match=r"there are 2 images; take one: images\[0\]"):
+            _ = made(2).image
+
+    def test_repr_has_no_pixels(self) -> None:
+        assert repr(made(3, seed=7)) == "Generated(3 x 16x20x3, seed=7, total_ms=1.0)"
+
+    @pytest.mark.parametrize("channels", [1, 3])
+    def test_sheet(self, channels: int) -> None:
+        result = made(5, channels)
+        sheet = result.sheet(columns=3, gap=2)
+        assert (sheet.dtype, sheet.shape) == (np.uint8, (16 * 2 + 2, 20 * 3 + 4, 3))
+        for index in range(5):
+            row, column = divmod(index, 3)
+            cell = sheet[row * 18 : row * 18 + 16, column * 22 : column * 22 + 20]
+            assert (cell == result.images[index]).all()
+        assert not sheet[18:, 44:].any() and not sheet[16:18].any() and not sheet[:, 20:22].any()
+        assert result.sheet(gap=0).shape == (32, 60, 3)
+        assert made(6, columns=2).sheet(gap=0).shape == (48, 40, 3)
+        assert made(2).sheet(columns=9, gap=0).shape == (16, 40, 3)
+        for options in ({"columns": 0}, {"gap": -1}, {"columns": 1.5}):
+            with pytest.raises(InputError, match="expected a whole number of at least"):
+                result.sheet(**options)  # type: ignore[arg-type]
+
+    def test_strategies_say_how_wide_a_sheet_is(self, gan: Generator) -> None:
+        assert gan.sample(strategy=Labels(5)).columns == 5
+        assert gan.sample(strategy=Grid(2, 4), label=0).sheet(gap=0).shape == (12, 32, 3)
+
+    def test_not_images(self) -> None:
+        with pytest.raises(InputError, match=r"images is float64\[1, 2, 2, 3\], expected uint8"):
+            Generated(images=np.zeros((1, 2, 2, 3)), latency=LATENCY)  # type: ignore[arg-type]
+
+    @pytest.mark.parametrize("color", ["rgb", "bgr"])
+    def test_png(self, tmp_path: Path, color: Any) -> None:
+        result = made(1, color=color)
+        result.save(tmp_path / "one.png")
+        found = cv2.imread(str(tmp_path / "one.png"), cv2.IMREAD_COLOR)
+        assert found is not None
+        assert (found == (result.image if color == "bgr" else result.image[..., ::-1])).all()
+        made(4).save(tmp_path / "sheet.PNG")
+        sheet = cv2.imread(str(tmp_path / "sheet.PNG"))
+        assert sheet is not None and sheet.shape == (34, 42, 3)
+
+    def test_folder(self, tmp_path: Path) -> None:
+        made(3, channels=1).save(tmp_path / "deep" / "images")
+        names = sorted(path.name for path in (tmp_path / "deep" / "images").iterdir())
+        assert names == ["00000.png", "00001.png", "00002.png"]
+
+    def test_npz(self, tmp_path: Path) -> None:
+        result = made(2, latents=np.ones((2, 5), np.float32), labels=("a", "b"), seed=4)
+        result.save(tmp_path / "all.npz")
+        with np.load(tmp_path / "all.npz") as found:
+            assert sorted(found) == ["images", "labels", "latents", "seed"]
+            assert (found["images"] == result.images).all() and found["labels"].tolist() == ["a", "b"]
+
+    @pytest.mark.parametrize("name", ["film.gif", "film.mp4"])
+    def test_films(self, tmp_path: Path, name: str) -> None:
+        made(4).save(tmp_path / name, fps=10)
+        capture = cv2.VideoCapture(str(tmp_path / name))
+        frames = 0
+        while capture.read()[0]:
+            frames += 1
+        capture.release()
+        assert frames == 4
+
+    def test_refused(self, tmp_path: Path) -> None:
+        with pytest.raises(InputError, match=r"ends in '\.jpg', expected \.png, \.gif, \.mp4 or \.npz"):
+            made(1).save(tmp_path / "one.jpg")
+        with pytest.raises(SinkError, match="cannot be written"):
+            made(1).save(tmp_path / "nowhere" / "one.png")
+        assert list(tmp_path.iterdir()) == []
+
+
+class TestFakeGenerator:
+    def test_says_what_it_cannot_be(self) -> None:
+        for options, message in (
+            ({"compute": 3}, "compute is a int"),
+            ({"size": (8, 8)}, "height, width, and 1 or 3 channels"),
+            ({"latent": 0}, "latent is 0"),
+            ({"labels": "cat"}, r"expected a list of names: \['cat'\]"),
+            ({"labels": ("a", "a")}, "labels: "),
+            ({"latent": None}, "nothing goes into this generator"),
+        ):
+            with pytest.raises(InputError, match=message):
+                fake_generator(**{"compute": of_latent, "latent": 3, **options})  # type: ignore[arg-type]
+
+    def test_compute_must_paint(self) -> None:
+        with pytest.raises(InputError, match=r"compute gave float64\[2\], expected uint8\[6, 8, 3\]"):
+            fake_generator(lambda _: np.zeros(2), SIZE, latent=3).sample()  # type: ignore[arg-type,return-value]
+
+
+@pytest.mark.parametrize("found", [1, 2, 3, 5, 7, 48, 101, 1079])
+@pytest.mark.parametrize("wanted", [1, 2, 3, 6, 8, 32, 47, 100])
+def test_nearest_is_exact(found: int, wanted: int) -> None:
+    """As deployed graphs count it, in whole numbers."""
+    plane = (np.arange(found) % 251).astype(np.uint8)[:, np.newaxis]
+    rows = [((2 * row + 1) * found) // (2 * wanted) for row in range(wanted)]
+    assert nearest(plane, wanted, 1)[:, 0].tolist() == plane[rows, 0].tolist()
