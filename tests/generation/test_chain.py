@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 from typing import Any
 
@@ -151,6 +152,24 @@ def test_the_same_step_twice() -> None:
 def test_insisting_on_a_gpu() -> None:
     with pytest.raises(InputError, match="cannot stay on the GPU: not both steps run on a GPU"):
         pixelrt.chain(painter(), segmenter(), on_device=True)
+
+
+def test_steps_on_different_gpus() -> None:
+    first, second = painter(cuda=FakeCuda()), segmenter(cuda=FakeCuda())
+    second.session.info = dataclasses.replace(second.session.info, device="cuda:1")
+    with first, second, pytest.raises(InputError, match="one runs on cuda:0, the next on cuda:1"):
+        pixelrt.chain(first, second)
+
+
+def test_sizes_that_an_engine_does_not_take() -> None:
+    """On the CPU they are resized; an engine has a range."""
+    cuda = FakeCuda()
+    with painter(cuda=cuda) as first, segmenter(cuda=cuda) as second:
+        axes = second.bundle.manifest.axes
+        narrow = dataclasses.replace(axes["width"], min=20, opt=20)
+        second.bundle.manifest.axes["width"] = narrow
+        with pytest.raises(InputError, match=r"12x16 \(height x width\) comes, width may be 20 to"):
+            pixelrt.chain(first, second)
 
 
 def test_inputs_by_name_are_for_generators() -> None:

@@ -116,7 +116,10 @@ class TestInputs:
             (MASK[..., None].repeat(3, axis=2), "coloured picture of a mask must be turned into ids"),
             (MASK.astype(bool), r"the mask is bool\[6, 8\], .* mask.astype\(np.uint8\)"),
             (MASK / 2, r"the mask is float64\[6, 8\], expected uint8"),
-            (np.zeros((0, 8), np.uint8), "the mask is empty"),
+            (
+                np.zeros((0, 8), np.uint8),
+                r"uint8\[0, 8\], expected .* ids, at least one pixel",
+            ),
             (np.full((6, 8), 255, np.uint8), r"100% of the mask's values are no class ids .*\(mask > 127\)"),
             (MASK + 2, r"the largest is 3\), expected 0 to 1 for road, car$"),
             ([], "nothing came"),

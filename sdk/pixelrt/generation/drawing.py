@@ -43,8 +43,13 @@ def draw_latents(info: LatentInfo, seed: int, indices: Indices, truncation: floa
         InputError: If the seed, an index or the truncation cannot be used.
     """
     check_truncation(truncation)
-    draw = _normal(truncation) if info.distribution == "normal" else _uniform(truncation)
-    return _each(info.size, _streams((_LATENT,), seed, indices), draw)
+    streams, count = _streams((_LATENT,), seed, indices), math.prod(info.size)
+    if info.distribution == "uniform":
+        limit = 1.0 if truncation is None else min(1.0, float(truncation))
+        return _together(info.size, streams, count, _uniform(limit))
+    if truncation is None:
+        return _together(info.size, streams, _even(count), _box_muller)
+    return _each(info.size, streams, _truncated(float(truncation)))
 
 
 def draw_noise(info: NoiseInfo, seed: int, indices: Indices) -> Floats:
@@ -56,8 +61,10 @@ def draw_noise(info: NoiseInfo, seed: int, indices: Indices) -> Floats:
     Raises:
         InputError: If the seed or an index cannot be used.
     """
-    draw = _normal(None) if info.distribution == "normal" else _unit
-    return _each(info.size, _streams((_NOISE, *info.name.encode()), seed, indices), draw)
+    streams, count = _streams((_NOISE, *info.name.encode()), seed, indices), math.prod(info.size)
+    if info.distribution == "normal":
+        return _together(info.size, streams, _even(count), _box_muller)
+    return _together(info.size, streams, count, _unit)
 
 
 def draw_labels(info: LabelInfo, seed: int, indices: Indices) -> NDArray[np.int32]:
@@ -115,46 +122,67 @@ def _streams(purpose: tuple[int, ...], seed: int, indices: Indices) -> Iterable[
 def _each(
     size: tuple[int, ...], streams: Iterable[np.random.PCG64], draw: Callable[[Any, int], Any]
 ) -> Floats:
-    drawn = [draw(bits, math.prod(size)).astype(np.float32).reshape(size) for bits in streams]
-    return np.stack(drawn) if drawn else np.empty((0, *size), np.float32)
+    """Samples one after the other, for what needs an unknown number of bits."""
+    drawn = [draw(bits, math.prod(size)) for bits in streams]
+    return np.stack(drawn).reshape(-1, *size) if drawn else np.empty((0, *size), np.float32)
 
 
-def _doubles(bits: np.random.PCG64, count: int) -> Doubles:
+def _together(
+    size: tuple[int, ...],
+    streams: Iterable[np.random.PCG64],
+    words: int,
+    draw: Callable[[NDArray[np.uint64], int], Any],
+) -> Floats:
+    """Samples at once, each from so many words of its own bits."""
+    raw = [bits.random_raw(words) for bits in streams]
+    if not raw:
+        return np.empty((0, *size), np.float32)
+    values: Floats = draw(np.stack(raw), math.prod(size)).astype(np.float32)
+    return values.reshape(-1, *size)
+
+
+def _doubles(bits: NDArray[np.uint64]) -> Doubles:
     """From 0 (included) to 1 (excluded), in steps of 2^-53."""
-    fractions: Doubles = (np.asarray(bits.random_raw(count)) >> np.uint64(11)) * np.float64(2.0**-53)
+    fractions: Doubles = (bits >> np.uint64(11)) * np.float64(2.0**-53)
     return fractions
 
 
-def _unit(bits: np.random.PCG64, count: int) -> Floats:
+def _unit(bits: NDArray[np.uint64], count: int) -> Floats:
     """From 0 (included) to 1 (excluded), in steps of 2^-24: float32 holds them, so that none becomes 1."""
-    coarse = np.asarray(bits.random_raw(count)) >> np.uint64(40)
-    return coarse.astype(np.float32) * np.float32(2.0**-24)
+    return (bits >> np.uint64(40)).astype(np.float32) * np.float32(2.0**-24)
 
 
-def _uniform(truncation: float | None) -> Callable[[np.random.PCG64, int], Any]:
-    """From -1 to 1. Drawing again what is beyond a limit leaves what is uniform between the limits."""
-    limit = 1.0 if truncation is None else min(1.0, float(truncation))
-    return lambda bits, count: _clipped((2 * _doubles(bits, count) - 1) * limit, limit)
+def _uniform(limit: float) -> Callable[[NDArray[np.uint64], int], Floats]:
+    """From -limit to limit. Drawing again what is beyond it leaves what is uniform between."""
+    return lambda bits, count: _clipped((2 * _doubles(bits) - 1) * limit, limit)
 
 
-def _normal(truncation: float | None) -> Callable[[np.random.PCG64, int], Any]:
-    if truncation is None:
-        return _box_muller
-    limit = float(truncation)
+def _box_muller(bits: NDArray[np.uint64], count: int) -> Doubles:
+    """Two normal numbers from two uniform ones, along the last axis.
+
+    G. Box, M. Muller: A Note on the Generation of Random Normal Deviates, 1958.
+
+    Args:
+        bits: uint64[..., 2 * ceil(count / 2)].
+        count: How many are wanted.
+    """
+    uniform = _doubles(bits)
+    pairs = bits.shape[-1] // 2
+    radius = np.sqrt(-2 * np.log1p(-uniform[..., :pairs]))
+    angle = 2 * np.pi * uniform[..., pairs:]
+    drawn = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=-1)
+    wanted: Doubles = drawn.reshape(*bits.shape[:-1], -1)[..., :count]
+    return wanted
+
+
+def _truncated(limit: float) -> Callable[[np.random.PCG64, int], Floats]:
+    """Normal numbers between -limit and limit."""
     propose = _flat_proposals if limit < _PROPOSE_UNIFORMLY_BELOW else _normal_proposals
     return lambda bits, count: _clipped(_drawn_again(bits, count, limit, propose), limit)
 
 
-def _box_muller(bits: np.random.PCG64, count: int) -> Doubles:
-    """Two normal numbers from two uniform ones.
-
-    G. Box, M. Muller: A Note on the Generation of Random Normal Deviates, 1958.
-    """
-    pairs = -(-count // 2)
-    radius = np.sqrt(-2 * np.log1p(-_doubles(bits, pairs)))
-    angle = 2 * np.pi * _doubles(bits, pairs)
-    drawn: Doubles = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1).ravel()[:count]
-    return drawn
+def _even(count: int) -> int:
+    return count + count % 2
 
 
 def _drawn_again(
@@ -174,7 +202,7 @@ def _drawn_again(
 
 
 def _normal_proposals(bits: np.random.PCG64, count: int, limit: float) -> tuple[Doubles, NDArray[np.bool_]]:
-    proposed = _box_muller(bits, count)
+    proposed = _box_muller(_raw(bits, _even(count)), count)
     return proposed, np.abs(proposed) <= limit
 
 
@@ -183,8 +211,12 @@ def _flat_proposals(bits: np.random.PCG64, count: int, limit: float) -> tuple[Do
 
     C. Robert: Simulation of Truncated Normal Variables, 1995.
     """
-    proposed = (2 * _doubles(bits, count) - 1) * limit
-    return proposed, _doubles(bits, count) < np.exp(-(proposed**2) / 2)
+    proposed = (2 * _doubles(_raw(bits, count)) - 1) * limit
+    return proposed, _doubles(_raw(bits, count)) < np.exp(-(proposed**2) / 2)
+
+
+def _raw(bits: np.random.PCG64, count: int) -> NDArray[np.uint64]:
+    return np.asarray(bits.random_raw(count))
 
 
 def _clipped(values: Doubles, limit: float) -> Floats:

@@ -14,7 +14,7 @@ from pixelrt.bundle import Bundle
 from pixelrt.closing import Closing
 from pixelrt.errors import InputError
 from pixelrt.frames import WARM_UP_RUNS, Bytes, Latency, check_size
-from pixelrt.generation.drawing import check_seed
+from pixelrt.generation.drawing import check_seed, draw_latents
 from pixelrt.generation.generated import Generated
 from pixelrt.generation.inputs import Inputs, Value
 from pixelrt.generation.strategies import Drawn, Random, Strategy
@@ -258,8 +258,12 @@ class Generator(Closing):
         check_seed(seed)
         values = self._inputs.read(self._named(given, inputs))
         count = self._inputs.number(values, None)
-        drawn = Random(seed).draw(self.bundle.generation, range(count))
-        drawn = Drawn(seed=seed, noise_indices=range(count), latents=drawn.latents)
+        latent = None if "latent" in values else self.bundle.generation.latent
+        drawn = Drawn(
+            seed=seed,
+            noise_indices=range(count),
+            latents=None if latent is None else draw_latents(latent, seed, range(count)),
+        )
         return self._start(values, drawn, began, on_device=on_device)
 
     def sample(self, count: int | None = None, *, strategy: Strategy = _RANDOM, **given: Any) -> Generated:
@@ -410,7 +414,7 @@ class Generator(Closing):
                 total_ms=(done - work.began_s) * scale,
                 gpu=work.tickets[0].times,
             ),
-            latents=None if work.latents is None else np.stack(work.latents),
+            latents=None if work.latents is None else np.asarray(work.latents),
             labels=None if work.labels is None else tuple(self.labels[index] for index in work.labels),
             seed=work.seed,
             color=self._color,

@@ -33,20 +33,21 @@ def latent_array(name: str, value: object, size: tuple[int, ...]) -> NDArray[np.
     Raises:
         InputError: If it has another shape, is empty, or holds something else than finite numbers.
     """
-    expected = f"float32{list(size)}, or several of them, float32[N, {', '.join(map(str, size))}]"
     try:
         array = np.asarray(value)
     except ValueError as problem:
-        raise InputError(f"{name} is no array ({problem}), expected {expected}") from problem
-    found = f"{array.dtype}{list(array.shape)}"
-    if array.dtype.kind not in "fiu":
-        raise InputError(f"{name} is {found}, expected {expected}")
-    if array.shape != size and (array.shape[1:] != size or not len(array)):
-        raise InputError(f"{name} is {found}, expected {expected}")
+        raise InputError(f"{name} is no array ({problem}), expected {_spelled(size)}") from problem
+    fits = array.shape == size or (array.shape[1:] == size and len(array) > 0)
+    if array.dtype.kind not in "fiu" or not fits:
+        raise InputError(f"{name} is {array.dtype}{list(array.shape)}, expected {_spelled(size)}")
     converted = array.astype(np.float32)
     if not np.isfinite(converted).all():
         raise InputError(f"{name} holds numbers that are not finite, expected finite ones")
     return converted
+
+
+def _spelled(size: tuple[int, ...]) -> str:
+    return f"float32{list(size)}, or several of them, float32[N, {', '.join(map(str, size))}]"
 
 
 def label_ids(label: object, info: LabelInfo) -> Ids:
@@ -98,16 +99,19 @@ def check_mask(mask: object, classes: tuple[ClassInfo, ...]) -> None:
         raise InputError(
             f"the mask is a {type(mask).__name__}, expected a NumPy array uint8[H, W] of class ids"
         )
-    found = f"{mask.dtype}{list(mask.shape)}"
-    if mask.ndim != 2:
-        hint = "; a coloured picture of a mask must be turned into ids first" if mask.ndim == 3 else ""
-        raise InputError(f"the mask is {found}, expected uint8[H, W] of class ids{hint}")
-    if mask.dtype != np.uint8:
-        hint = "; convert with mask.astype(np.uint8)" if mask.dtype.kind in "iub" else ""
-        raise InputError(f"the mask is {found}, expected uint8[H, W] of class ids{hint}")
-    if mask.size == 0:
-        raise InputError(f"the mask is empty ({found}), expected at least one pixel")
+    if mask.ndim != 2 or mask.dtype != np.uint8 or not mask.size:
+        raise InputError(
+            f"the mask is {mask.dtype}{list(mask.shape)}, expected uint8[H, W] of class ids{_mask_hint(mask)}"
+        )
     _check_ids(mask, classes)
+
+
+def _mask_hint(mask: NDArray[Any]) -> str:
+    if mask.ndim == 3:
+        return "; a coloured picture of a mask must be turned into ids first"
+    if not mask.size:
+        return ", at least one pixel of them"
+    return "; convert with mask.astype(np.uint8)" if mask.dtype.kind in "iub" and mask.ndim == 2 else ""
 
 
 def _check_ids(mask: NDArray[np.uint8], classes: tuple[ClassInfo, ...]) -> None:
