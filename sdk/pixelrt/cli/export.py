@@ -8,9 +8,10 @@ import json
 from typing import Any
 
 from pixelrt.bundle import Bundle
+from pixelrt.cli.generators import psnr_text
 from pixelrt.cli.wording import verdict
 from pixelrt.dependency import require
-from pixelrt.manifest import SegmentationCheck, SegmentationGate
+from pixelrt.manifest import Check, GenerationGate, SegmentationCheck, SegmentationGate
 from pixelrt.terminal import complain, console, say
 
 _EPILOG = """\
@@ -81,15 +82,50 @@ def _show(bundle: Bundle) -> None:
         complain("the gate was skipped: nobody has checked that this bundle does what the original does")
     elif isinstance(gate, SegmentationGate):
         console().print(_table(gate.checks, gate.agreement, gate.miou_drop))
+    elif isinstance(gate, GenerationGate):
+        console().print(_generation_table(gate))
     engines = [artifact for artifact in bundle.manifest.artifacts if artifact.kind == "engine"]
     if engines:
         complain(f"engines: {', '.join(' '.join(engine.targets) for engine in engines)}")
     complain(f"report: {bundle.path / 'report.html'}")
 
 
-def _table(checks: tuple[SegmentationCheck, ...], agreement: float, miou_drop: float) -> Any:
+def _generation_table(gate: GenerationGate) -> Any:
+    table = _empty_table()
+    table.add_column("gate", no_wrap=True)
+    table.add_column(f"PSNR, worst\n>= {gate.psnr:g} dB", justify="right", no_wrap=True)
+    table.add_column("PSNR\nof all", justify="right", no_wrap=True)
+    table.add_column(f"SSIM, worst\n>= {gate.ssim:g}", justify="right", no_wrap=True)
+    table.add_column(f"max difference\n<= {gate.max_difference}", justify="right")
+    table.add_column("verdict")
+    for check in gate.checks:
+        table.add_row(
+            _contender(check),
+            psnr_text(check.psnr),
+            psnr_text(check.mean_psnr),
+            f"{check.ssim:.5f}",
+            str(check.max_difference),
+            _verdict(check),
+        )
+    return table
+
+
+def _empty_table() -> Any:
     box = require("rich.box", "cli", "showing tables").SIMPLE_HEAD
-    table = require("rich.table", "cli", "showing tables").Table(box=box)
+    return require("rich.table", "cli", "showing tables").Table(box=box)
+
+
+def _contender(check: Check) -> str:
+    on_gpu = " on the GPU" if check.device == "cuda" else ""
+    return f"{check.backend} {check.precision}{on_gpu}"
+
+
+def _verdict(check: Check) -> str:
+    return f"[{'green' if check.passed else 'yellow'}]{verdict(check)}[/]"
+
+
+def _table(checks: tuple[SegmentationCheck, ...], agreement: float, miou_drop: float) -> Any:
+    table = _empty_table()
     labelled = any(check.miou is not None for check in checks)
     several = len({check.head for check in checks}) > 1
     table.add_column("gate", no_wrap=True)
@@ -107,13 +143,12 @@ def _table(checks: tuple[SegmentationCheck, ...], agreement: float, miou_drop: f
 
 
 def _row(check: SegmentationCheck, *, several: bool, labelled: bool) -> list[str]:
-    on_gpu = " on the GPU" if check.device == "cuda" else ""
-    row = [f"{check.backend} {check.precision}{on_gpu}", *([check.head] if several else [])]
+    row = [_contender(check), *([check.head] if several else [])]
     row.append(f"{100 * check.agreement:.4f} %")
     if labelled:
         row += [_number(check.miou, ".4f"), _number(check.miou_drop, "+.4f")]
     row.append(_number(check.max_logit_difference, ".3g"))
-    row.append(f"[{'green' if check.passed else 'yellow'}]{verdict(check)}[/]")
+    row.append(_verdict(check))
     return row
 
 

@@ -11,10 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from pixelrt.bundle import MANIFEST, Bundle
+from pixelrt.cli.generators import CHECK_COLUMNS, check_row, demanded_text, preprocess_text, show_generator
 from pixelrt.cli.wording import verdict
 from pixelrt.errors import BundleError, InputError, PixelRTError
 from pixelrt.file_kind import FileKind, kind_of
-from pixelrt.manifest import Artifact, Manifest, SegmentationCheck, SegmentationManifest
+from pixelrt.manifest import (
+    Artifact,
+    GenerationManifest,
+    Manifest,
+    SegmentationCheck,
+    SegmentationManifest,
+)
 from pixelrt.onnx_file import OnnxTensor, read_onnx
 from pixelrt.terminal import heading, say, say_pairs, say_table, size_text, styled
 from pixelrt.trt import FLAVOURS, EngineFacts, EngineHeader, Flavour, examine_engine, inspect_engine
@@ -30,6 +37,17 @@ examples:
 exits with 1 if a file of the bundle is missing, damaged or changed
 """
 
+_CHECK_COLUMNS = (
+    "backend",
+    "device",
+    "precision",
+    "head",
+    ">agreement",
+    ">mIoU",
+    ">drop",
+    ">max diff",
+    "verdict",
+)
 _NO_BUNDLE = "in none that knows it"
 _ENGINE_SUFFIXES = (".engine", ".plan", ".trt")
 _OTHERS = {
@@ -130,7 +148,7 @@ def _problem(bundle: Bundle, artifact: Artifact) -> str:
 
 
 def _show_bundle(bundle: Bundle, problems: dict[str, str]) -> None:
-    manifest = bundle.segmentation
+    manifest = bundle.manifest
     say(styled(f"Bundle {bundle.path}", "bold"))
     say_pairs(
         [
@@ -140,7 +158,7 @@ def _show_bundle(bundle: Bundle, problems: dict[str, str]) -> None:
             ("network", manifest.source.model),
             ("checkpoint", manifest.source.checkpoint_sha256[:12] or "not recorded"),
             ("written by", ", ".join(f"{name} {version}" for name, version in manifest.tools.items())),
-            ("input", _frame_text(manifest)),
+            *_frame_pairs(manifest),
             ("precision", _precision_text(manifest)),
         ]
     )
@@ -149,18 +167,19 @@ def _show_bundle(bundle: Bundle, problems: dict[str, str]) -> None:
         [OnnxTensor(tensor.name, tensor.dtype, tensor.shape) for tensor in manifest.outputs],
     )
     _show_axes(manifest)
-    _show_heads(manifest)
+    if isinstance(manifest, GenerationManifest):
+        show_generator(manifest)
+    else:
+        _show_heads(manifest)
     _show_islands(manifest)
     _show_gate(manifest)
     _show_artifacts(bundle, problems)
 
 
-def _frame_text(manifest: SegmentationManifest) -> str:
-    given = manifest.preprocess
-    height, width = given.size
-    mean = ", ".join(f"{value:g}" for value in given.mean)
-    std = ", ".join(f"{value:g}" for value in given.std)
-    return f"{height}x{width} (HxW), {given.channels} channels, {given.color}, mean {mean}, std {std}"
+def _frame_pairs(manifest: Manifest) -> list[tuple[str, str]]:
+    if isinstance(manifest, SegmentationManifest):
+        return [("input", preprocess_text(manifest.preprocess))]
+    return []
 
 
 def _precision_text(manifest: Manifest) -> str:
@@ -208,29 +227,32 @@ def _show_islands(manifest: Manifest) -> None:
     say_table(("layer", ">max |x|", "why"), rows)
 
 
-def _show_gate(manifest: SegmentationManifest) -> None:
+def _show_gate(manifest: SegmentationManifest | GenerationManifest) -> None:
     gate = manifest.gate
     heading("Gate")
     if gate.skipped:
         say("  " + styled("skipped at the export: nothing was demanded of this bundle", "yellow"))
     else:
-        demanded = f"agreement >= {gate.agreement:g}, mIoU drop <= {gate.miou_drop:g}"
-        say(f"  {demanded}, measured on {gate.num_images} images from {gate.images}")
-    if gate.checks:
-        say_table(
-            (
-                "backend",
-                "device",
-                "precision",
-                "head",
-                ">agreement",
-                ">mIoU",
-                ">drop",
-                ">max diff",
-                "verdict",
-            ),
-            [_check_row(check) for check in gate.checks],
-        )
+        say(f"  {_demanded(manifest)}, measured on {_material(manifest)}")
+    if not gate.checks:
+        return
+    if isinstance(manifest, GenerationManifest):
+        say_table(CHECK_COLUMNS, [check_row(check) for check in manifest.gate.checks])
+    else:
+        say_table(_CHECK_COLUMNS, [_check_row(check) for check in manifest.gate.checks])
+
+
+def _demanded(manifest: SegmentationManifest | GenerationManifest) -> str:
+    if isinstance(manifest, GenerationManifest):
+        return demanded_text(manifest.gate)
+    return f"agreement >= {manifest.gate.agreement:g}, mIoU drop <= {manifest.gate.miou_drop:g}"
+
+
+def _material(manifest: SegmentationManifest | GenerationManifest) -> str:
+    gate = manifest.gate
+    origin = f" from {gate.images}" if gate.images else ""
+    seed = f", seed {manifest.gate.seed}" if isinstance(manifest, GenerationManifest) else ""
+    return f"{gate.num_images} images{origin}{seed}"
 
 
 def _check_row(check: SegmentationCheck) -> tuple[str, ...]:
