@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from pixelrt.bundle import Bundle
 from pixelrt.cli.options import add_machine_options, machine_options
+from pixelrt.cli.stopping import Stop, stopping
 from pixelrt.cli.wording import say_times
 from pixelrt.errors import SourceError
 from pixelrt.progress import showing_progress
@@ -24,9 +23,6 @@ if TYPE_CHECKING:
     from pixelrt.video.run import Progress, Run
     from pixelrt.video.sinks import Sink
     from pixelrt.video.sources import Source
-
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_EXIT_BASE = 128
 
 _EPILOG = """\
 SOURCE:
@@ -102,11 +98,11 @@ def run(arguments: argparse.Namespace) -> int:
         PixelRTError: If something cannot be opened, read or written.
     """
     # From here on, because a library that is interrupted while it is imported may swallow the Ctrl-C.
-    with _stopping() as stop:
+    with stopping() as stop:
         return _run(arguments, stop)
 
 
-def _run(arguments: argparse.Namespace, stop: _Stop) -> int:
+def _run(arguments: argparse.Namespace, stop: Stop) -> int:
     from pixelrt.encoding import temporary_for
     from pixelrt.loading import load
     from pixelrt.video.run import Run, RunOptions, check_channels
@@ -130,7 +126,7 @@ def _run(arguments: argparse.Namespace, stop: _Stop) -> int:
         if stop():
             segmenter.close()
             complain("interrupted before the first frame; nothing was written")
-            return _EXIT_BASE + stop.signal
+            return stop.exit_code
         with segmenter, _open_sinks(arguments, segmenter, source) as sinks:
             _announce(segmenter, source)
             with showing_progress() as show:
@@ -144,7 +140,7 @@ def _run(arguments: argparse.Namespace, stop: _Stop) -> int:
             _show(report, arguments.json)
             if failure is not None:
                 raise failure
-            return _EXIT_BASE + stop.signal if stop.signal else 0
+            return stop.exit_code
 
 
 def _places(arguments: argparse.Namespace) -> list[str]:
@@ -181,33 +177,6 @@ def _open_sinks(arguments: argparse.Namespace, segmenter: Segmenter, source: Sou
     finally:
         for sink in sinks:
             sink.abort()
-
-
-class _Stop:
-    """Whether a signal asked the run to end."""
-
-    def __init__(self) -> None:
-        self.signal = 0
-
-    def __call__(self) -> bool:
-        return self.signal != 0
-
-    def handle(self, number: int, _frame: FrameType | None) -> None:
-        """The first signal ends the run after the current frame, the second one at once."""
-        if self.signal:
-            raise KeyboardInterrupt
-        self.signal = number
-
-
-@contextlib.contextmanager
-def _stopping() -> Iterator[_Stop]:
-    stop = _Stop()
-    before = [signal.signal(number, stop.handle) for number in _SIGNALS]
-    try:
-        yield stop
-    finally:
-        for number, handler in zip(_SIGNALS, before, strict=True):
-            signal.signal(number, handler)
 
 
 def _announce(segmenter: Segmenter, source: Source) -> None:

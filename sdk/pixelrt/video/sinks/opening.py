@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Protocol
 
 from pixelrt.encoding import FORMATS, IMAGES
 from pixelrt.errors import SinkError
@@ -75,24 +76,36 @@ def open_sinks(
     return tuple(sinks)
 
 
-def check_places(places: Iterable[str | os.PathLike[str]], source: Source) -> None:
+class Read(Protocol):
+    """Something that is read, such as a source."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in messages."""
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Its files and folders."""
+
+
+def check_places(places: Iterable[str | os.PathLike[str]], *sources: Read) -> None:
     """Protect what is read from being overwritten, and results from each other.
 
     Args:
         places: Every file and folder that will be written; `null:` is none.
-        source: Where the frames come from.
+        *sources: What is read.
 
     Raises:
-        SinkError: If a place is a file or folder of the source, or is there twice.
+        SinkError: If a place is a file or folder of a source, or is there twice.
     """
-    read = {Path(path).resolve() for path in source.paths}
+    read = {Path(path).resolve(): source.name for source in sources for path in source.paths}
     seen: set[Path] = set()
     for text in (os.fspath(place) for place in places):
         if text == "null:":
             continue
         place = Path(text).resolve()
         if place in read:
-            raise SinkError(f"{text} is where {source.name} is read from; write somewhere else")
+            raise SinkError(f"{text} is where {read[place]} is read from; write somewhere else")
         if place in seen:
             raise SinkError(f"{text} was asked for twice; write each result to a place of its own")
         seen.add(place)

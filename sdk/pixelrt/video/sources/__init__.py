@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 from pixelrt.video.sources.base import Frame, Source
+from pixelrt.video.sources.masks import Mask, MaskSource, open_masks
 from pixelrt.video.sources.opening import DEFAULT_FPS, open_source
 
-__all__ = ["DEFAULT_FPS", "Frame", "Source", "open_source"]
+__all__ = ["DEFAULT_FPS", "Frame", "Mask", "MaskSource", "Source", "open_masks", "open_source"]

@@ -47,14 +47,24 @@ class Pictures(BaseSource):
     def __enter__(self) -> Pictures:
         return self
 
-    def __iter__(self) -> Iterator[Frame]:
+    @property
+    def has_labels(self) -> bool:
+        """Whether every image has a label."""
+        return self._labels is not None
+
+    @property
+    def files(self) -> tuple[tuple[str, Path], ...]:
+        """The name of each frame, and its image."""
         stems = Counter(file.stem for file in self._files)
-        for index, file in enumerate(self._files):
+        return tuple((file.stem if stems[file.stem] == 1 else file.name, file) for file in self._files)
+
+    def __iter__(self) -> Iterator[Frame]:
+        for index, (name, file) in enumerate(self.files):
             yield Frame(
                 image=read_image(file),
                 index=index,
                 time_s=index / self.fps,
-                name=file.stem if stems[file.stem] == 1 else file.name,
+                name=name,
                 truth=None if self._labels is None else read_labels(self._labels[index]),
             )
 

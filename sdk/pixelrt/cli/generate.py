@@ -1,0 +1,239 @@
+"""`pixelrt generate`: images from noise, classes, masks and images."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from pixelrt.bundle import Bundle
+from pixelrt.cli.generate_files import MadeWriter, open_writer
+from pixelrt.cli.generate_plan import Inputs, check_options, making, opened_inputs
+from pixelrt.cli.generate_run import GenerateReport, Production
+from pixelrt.cli.options import add_machine_options, count, machine_options, size
+from pixelrt.cli.stopping import Stop, stopping
+from pixelrt.cli.wording import say_times
+from pixelrt.encoding import temporary_for, write_whole
+from pixelrt.errors import SourceError
+from pixelrt.generation import Generator
+from pixelrt.loading import load
+from pixelrt.progress import showing_progress
+from pixelrt.terminal import complain, heading, say
+from pixelrt.video.sinks.opening import check_places
+
+_EPILOG = """\
+SOURCE (for --mask and --image):
+  mask.png             one mask (a grey PNG whose values are class ids), or an image
+  masks/               a folder of them; of images/ and labels/ in it (CamVid layout) the labels
+  test://drive?frames=300&size=720x1280&seed=7
+                       a drawn drive: its ground truth is the mask, its picture the image
+  drive.mp4, 0         a video or a camera, for --image
+
+PATH:
+  sheet.png            all images on one page, with --mask each beside its mask; one image alone
+  walk.gif, walk.mp4   a film, written image by image (.gif, .mp4, .mov, .mkv)
+  folder/              a PNG per image; mind the slash
+  data.npz             images, latents, labels and seed as arrays
+  null:                nothing, for measuring
+
+examples:
+  pixelrt generate engines/digits-cgan/bundle --count 64 --label 3 --out sheet.png
+  pixelrt generate engines/digits-cgan/bundle --labels --columns 12 --scale 2 --out labels.png
+  pixelrt generate engines/digits-cgan/bundle --interpolate 3 8 --label 5 --steps 60 --scale 8 --out walk.gif
+  pixelrt generate engines/street-painter/bundle --mask masks/ --out painted/
+  pixelrt generate engines/street-painter/bundle --mask 'test://drive?frames=300' --pairs --out drive.mp4
+
+The same options and seed give the same bytes on the same backend. Ctrl-C ends after the current images:
+what is written is whole up to there, and the exit code is 130. A source that breaks does the same with
+exit code 1.
+"""
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the command to the parser of `pixelrt`."""
+    parser = subparsers.add_parser(
+        "generate",
+        help="make images from noise, classes, masks or images",
+        description="Run a bundle that writes images: a GAN, a VAE, a mask-to-image network.\n"
+        "Write a sheet, a film, a folder or arrays, and show where the time goes.",
+        epilog=_EPILOG,
+    )
+    parser.add_argument("bundle", metavar="BUNDLE", help="the folder that `pixelrt export` wrote")
+    _add_inputs(parser)
+    _add_outputs(parser)
+    add_machine_options(parser)
+
+
+def _add_inputs(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("what images are made from")
+    group.add_argument("--count", type=count, metavar="N", help="number of images (16; of one mask 1)")
+    group.add_argument("--seed", type=int, metavar="S", help="of latents, labels and noise (0)")
+    group.add_argument(
+        "--truncation",
+        type=float,
+        metavar="T",
+        help="draw latent values of a greater magnitude again: typical images, less varied",
+    )
+    group.add_argument(
+        "--label",
+        metavar="L",
+        action="append",
+        default=[],
+        help="class, by name; repeat for several in turn (any class)",
+    )
+    ways = group.add_mutually_exclusive_group()
+    ways.add_argument("--labels", action="store_true", help="a row of images for each label")
+    ways.add_argument(
+        "--interpolate",
+        nargs=2,
+        type=int,
+        metavar=("A", "B"),
+        help="a walk from the first latent of one seed to that of another",
+    )
+    ways.add_argument(
+        "--grid",
+        type=size,
+        metavar="ROWSxCOLS",
+        help="two coordinates of the latent, one down and one across",
+    )
+    ways.add_argument("--latents", metavar="FILE", help="latents of your own: .npy, or .npz with `latents`")
+    group.add_argument("--steps", type=count, metavar="N", help="images of --interpolate (30)")
+    group.add_argument("--mode", choices=("slerp", "lerp"), help="along an arc, or straight (slerp)")
+    group.add_argument(
+        "--axes", nargs=2, type=int, metavar=("I", "J"), help="coordinates of --grid, down and across (0 1)"
+    )
+    group.add_argument("--span", type=float, metavar="X", help="--grid goes from -X to X (2)")
+    group.add_argument("--mask", metavar="SOURCE", help="masks to paint (below)")
+    group.add_argument("--image", metavar="SOURCE", help="images to work on (below)")
+    group.add_argument("--limit", type=count, metavar="N", help="stop after N frames of a source")
+
+
+def _add_outputs(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("where they go")
+    group.add_argument("--out", metavar="PATH", required=True, help="what is written (below)")
+    group.add_argument(
+        "--columns", type=count, metavar="C", help="images in a row of a sheet (as many as rows)"
+    )
+    group.add_argument(
+        "--scale", type=count, default=1, metavar="N", help="enlarge every pixel N times in pictures (1)"
+    )
+    group.add_argument(
+        "--pairs",
+        action=argparse.BooleanOptionalAction,
+        help="show the mask or image beside what was made of it (on sheets of masks)",
+    )
+    group.add_argument("--fps", type=float, help="images a second of a film (12; with a source as it has)")
+    group.add_argument(
+        "--json", metavar="FILE", help="write all figures as JSON; `-` for standard output, without tables"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Generate, and show the figures.
+
+    Returns:
+        0; 130 after Ctrl-C, 143 after SIGTERM.
+
+    Raises:
+        PixelRTError: If something cannot be opened, made or written.
+    """
+    with stopping() as stop:
+        return _run(arguments, stop)
+
+
+def _run(arguments: argparse.Namespace, stop: Stop) -> int:
+    bundle = Bundle.open(arguments.bundle)
+    check_options(arguments, bundle.generation)
+    if arguments.json not in (None, "-"):
+        temporary_for(Path(arguments.json))
+    with opened_inputs(arguments, bundle.generation) as inputs:
+        places = [arguments.out, *([arguments.json] if arguments.json not in (None, "-") else [])]
+        check_places(places, *inputs.sources, _BundleFiles(bundle))
+        writer = open_writer(arguments, bundle.generation, inputs)
+        with load(bundle, task="generation", color="rgb", **machine_options(arguments)) as generator:
+            if stop():
+                complain("interrupted before the first image; nothing was written")
+                return stop.exit_code
+            return _produce(arguments, generator, inputs, writer, stop)
+
+
+def _produce(
+    arguments: argparse.Namespace, generator: Generator, inputs: Inputs, writer: MadeWriter, stop: Stop
+) -> int:
+    plan = making(arguments, generator, inputs)
+    _announce(generator, inputs)
+    with showing_progress() as show:
+
+        def progress(done: int, per_s: float) -> None:
+            show("images", done, plan.total, f"{per_s:.1f} images/s")
+
+        job = Production(generator, plan, writer, progress=progress, stop=stop)
+        failure = _execute(job)
+    report = job.report(inputs.names, interrupted=stop() or failure is not None)
+    _show(report, writer, arguments.json)
+    if failure is not None:
+        raise failure
+    return stop.exit_code
+
+
+def _execute(job: Production) -> SourceError | None:
+    """Run; a source that breaks is returned, so that the figures are shown first."""
+    try:
+        job.execute()
+    except SourceError as problem:
+        return problem
+    return None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _BundleFiles:
+    """The bundle, as something that no result may replace."""
+
+    bundle: Bundle
+
+    @property
+    def name(self) -> str:
+        """Of the bundle."""
+        return self.bundle.manifest.name
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Its folder and all files in it."""
+        return (str(self.bundle.path), *(str(file) for file in self.bundle.path.iterdir()))
+
+
+def _announce(generator: Generator, inputs: Inputs) -> None:
+    info, name = generator.session.info, generator.bundle.manifest.name
+    complain(f"{name} on {info.backend} {info.version} ({info.device}, {info.precision}: {info.why})")
+    for source in inputs.sources:
+        rows, cols = source.size
+        frames = "" if source.num_frames is None else f", {source.num_frames} frames"
+        complain(f"{source.name}: {rows}x{cols}{frames}")
+
+
+def _show(report: GenerateReport, writer: MadeWriter, json_file: str | None) -> None:
+    text = json.dumps(report.plain(), indent=2, allow_nan=False) + "\n"
+    if json_file == "-":
+        sys.stdout.write(text)
+        return
+    if json_file is not None:
+        write_whole(Path(json_file), text.encode())
+    rows, cols = report.image_size
+    ended = ", then interrupted" if report.interrupted else ""
+    say(
+        f"{report.images} images of {rows}x{cols} in {report.seconds:.1f} s: "
+        f"{report.images_per_s:.1f} images/s with everything in it{ended}"
+    )
+    if report.stages:
+        heading("Milliseconds per image")
+        say_times(report.stages)
+    files = [*report.outputs, *([json_file] if json_file else [])]
+    if files:
+        heading("Written")
+        for file in files:
+            say(f"  {file}")
+    if writer.note:
+        complain(writer.note)
