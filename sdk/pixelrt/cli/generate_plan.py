@@ -123,12 +123,19 @@ def check_options(arguments: argparse.Namespace, manifest: GenerationManifest) -
 
 def _check_company(arguments: argparse.Namespace) -> None:
     for name, brought_by in _OF_WAYS.items():
-        if getattr(arguments, name) is not None and not getattr(arguments, way):
+        if getattr(arguments, name) is not None and not getattr(arguments, brought_by):
             raise InputError(
-                f"--{name} belongs to --{way}, which was not given; add it, or leave --{name} out"
+                f"--{name} belongs to --{brought_by}, which was not given; add it, or leave it out"
             )
+    if arguments.limit is not None and arguments.mask is None and arguments.image is None:
+        raise InputError("--limit is for --mask and --image; --count N makes N images")
     way = next((name for name in _WAYS if getattr(arguments, name)), None)
-    if way is not None and arguments.count is not None:
+    if way is not None:
+        _check_way(arguments, way)
+
+
+def _check_way(arguments: argparse.Namespace, way: str) -> None:
+    if arguments.count is not None:
         instead = {
             "labels": "--columns C makes C for each label",
             "interpolate": "--steps N makes N images",
