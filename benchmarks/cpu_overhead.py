@@ -248,23 +248,22 @@ def _prepare(recipe_file: Path, bundle: Bundle, folder: Path) -> None:
     import openvino
 
     from pixelrt_export.network import HeadOutput, NetworkSpec, open_network
-    from pixelrt_export.recipe import read_recipe
+    from pixelrt_export.recipe import SegmentationRecipe, read_recipe
 
     recipe = read_recipe(recipe_file)
+    if not isinstance(recipe, SegmentationRecipe):
+        raise SystemExit(f"{recipe_file} is for generation, a recipe of segmentation was expected")
     network = open_network(recipe.model)
     if network.checkpoint_sha256 != bundle.manifest.source.checkpoint_sha256:
         raise SystemExit(
             f"{bundle.path} was made from another checkpoint than {recipe_file} names; export it"
         )
     head = recipe.head[0]
-    spec = NetworkSpec(
-        size=recipe.input.size,
-        channels=len(recipe.input.mean),
-        heads=(HeadOutput(name=head.name, output=head.output),),
-    )
+    size, channels = recipe.input.size, recipe.input.channels
+    spec = NetworkSpec.of_image(size, channels, (HeadOutput(name=head.name, output=head.output),))
     onnx.save(network.to_onnx(spec), folder / "bare.onnx")
     model = openvino.Core().read_model(folder / "bare.onnx")
-    model.reshape([1, spec.channels, *spec.size])
+    model.reshape([1, channels, *size])
     openvino.save_model(model, folder / "bare.xml", compress_to_fp16=False)
 
 

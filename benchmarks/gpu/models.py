@@ -139,7 +139,7 @@ def _export(model: Model, size: tuple[int, int], home: Path, bare: dict[str, Pat
         name=model.name,
         **model.options,
     )
-    spec = NetworkSpec(size=size, channels=3, heads=(HeadOutput(name="scene"),))
+    spec = NetworkSpec.of_image(size, 3, (HeadOutput(name="scene"),))
     plain = from_module(module).to_onnx(spec)
     feeds = [{"image": to_tensor(image, bundle.segmentation.preprocess)} for image in images]
     typed, _ = to_precision(plain, feeds, "fp16")

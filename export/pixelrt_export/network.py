@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,24 +13,19 @@ from onnx import ModelProto
 from torch import nn
 
 from pixelrt.errors import ExportError
+from pixelrt.manifest import NoiseInfo
 from pixelrt_export.checkpoint import apply_state, load_state
 from pixelrt_export.entry import build_module
+from pixelrt_export.inputs import NetworkInput, NetworkSpec, Parameters, bind
 from pixelrt_export.onnx_source import OnnxNetwork
 from pixelrt_export.outputs import HeadOutput
-from pixelrt_export.pt2 import OneImage, load_exported
+from pixelrt_export.pt2 import Program, load_exported
 from pixelrt_export.recipe import ModelSection
-from pixelrt_export.torch_onnx import (
-    NetworkSpec,
-    copy_for_export,
-    module_to_onnx,
-    runner,
-    script_to_onnx,
-    unwrapped,
-)
-from pixelrt_export.torchscript import load_torchscript
-from pixelrt_export.trial import Runner, outputs_per_head
+from pixelrt_export.torch_onnx import HeadsOnly, copy_for_export, module_to_onnx, script_to_onnx, unwrapped
+from pixelrt_export.torchscript import load_torchscript, script_parameters
+from pixelrt_export.trial import outputs_per_head
 
-__all__ = ["HeadOutput", "Network", "NetworkSpec", "from_module", "open_network"]
+__all__ = ["HeadOutput", "Network", "NetworkInput", "NetworkSpec", "from_module", "open_network"]
 
 
 class Network(Protocol):
@@ -48,18 +43,29 @@ class Network(Protocol):
         """The bare network in FP32 ONNX.
 
         Returns:
-            A network with the input `image` float32[batch, C, H, W] and one output `head_<name>`
-            float32[batch, K, h, w] per head, checked and slimmed, batch norm folded. Only the batch is
-            dynamic, and it is fixed to 1 where `spec.max_batch` is 1.
+            A network with the inputs of `spec` (`image` float32[batch, C, H, W], say) and of `noise`, batch
+            first, and one output `head_<name>` float32[batch, K, h, w] per head, checked and slimmed, batch
+            norm folded. Only the batch is dynamic, and it is fixed to 1 where `spec.max_batch` is 1.
 
         Raises:
             ExportError: If the network cannot be exported like this; the message says what to change.
         """
 
-    def reference(self, images: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
-        """What the original returns for normalised images float32[N, C, H, W], in FP32, by name of the head.
+    @property
+    def noise(self) -> tuple[NoiseInfo, ...]:
+        """Randomness inside the network, made inputs by the last `to_onnx`; none before it."""
+
+    def reference(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
+        """What the original returns in FP32, by name of the head, float32[N, K, h, w].
 
         The heads are those of the last `to_onnx`, which comes first.
+
+        Args:
+            feeds: By the name of the input, batch first, noise included.
+
+        Raises:
+            RuntimeError: If `to_onnx` was not called.
+            ValueError: If an input is missing or has another type or shape.
         """
 
 
@@ -86,10 +92,12 @@ def open_network(section: ModelSection) -> Network:
         return OnnxNetwork.open(Path(section.onnx))
     if section.torchscript is not None:
         path = Path(section.torchscript)
-        return _TorchNetwork(load_torchscript(path), path.name, _sha256(path), script_to_onnx)
+        return _TorchNetwork(
+            load_torchscript(path), path.name, _sha256(path), _prepared_script, script_to_onnx
+        )
     if section.exported is not None:
         path = Path(section.exported)
-        return _TorchNetwork(load_exported(path), path.name, _sha256(path), _exported_to_onnx)
+        return _TorchNetwork(load_exported(path), path.name, _sha256(path), _prepared_program)
     assert section.entry is not None  # ModelSection has exactly one of the four
     module = build_module(section.entry, section.args)
     sha256 = ""
@@ -104,10 +112,21 @@ def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _exported_to_onnx(network: nn.Module, spec: NetworkSpec, name: str) -> ModelProto:
-    assert isinstance(network, OneImage)  # of load_exported
-    network.check(spec.size, spec.channels, name)
-    return module_to_onnx(network, spec, name)
+def _prepared(network: nn.Module, spec: NetworkSpec, name: str) -> HeadsOnly:
+    """A live module with its parameters bound."""
+    parameters = Parameters.of(network.forward, f"{name.rpartition(':')[2]}.forward")
+    return HeadsOnly(network, spec, bind(spec.inputs, parameters))
+
+
+def _prepared_script(network: nn.Module, spec: NetworkSpec, name: str) -> HeadsOnly:
+    return HeadsOnly(network, spec, bind(spec.inputs, script_parameters(network, name)))
+
+
+def _prepared_program(network: nn.Module, spec: NetworkSpec, name: str) -> HeadsOnly:
+    assert isinstance(network, Program)  # of load_exported
+    call = bind(spec.inputs, network.parameters_of_forward)
+    network.check(spec, call, name)
+    return HeadsOnly(network, spec, call)
 
 
 class _TorchNetwork:
@@ -118,20 +137,28 @@ class _TorchNetwork:
         network: nn.Module,
         description: str,
         checkpoint_sha256: str,
-        convert: Callable[[nn.Module, NetworkSpec, str], ModelProto] = module_to_onnx,
+        prepare: Callable[[nn.Module, NetworkSpec, str], HeadsOnly] = _prepared,
+        convert: Callable[[HeadsOnly, str], ModelProto] = module_to_onnx,
     ) -> None:
         self._network = network
+        self._prepare = prepare
         self._convert = convert
-        self._run: Runner | None = None
-        self._heads: tuple[str, ...] = ()
+        self._ready: HeadsOnly | None = None
         self.description = description
         self.checkpoint_sha256 = checkpoint_sha256
 
+    @property
+    def noise(self) -> tuple[NoiseInfo, ...]:
+        return ()
+
     def to_onnx(self, spec: NetworkSpec) -> ModelProto:
-        model = self._convert(self._network, spec, self.description)
-        self._run = runner(self._network, spec.heads)
-        self._heads = tuple(head.name for head in spec.heads)
+        ready = self._prepare(self._network, spec, self.description)
+        model = self._convert(ready, self.description)
+        self._ready = ready
         return model
 
-    def reference(self, images: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
-        return outputs_per_head(self._run, images, self._heads)
+    def reference(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
+        if self._ready is None:
+            return outputs_per_head(None, feeds, (), ())
+        heads = [head.name for head in self._ready.spec.heads]
+        return outputs_per_head(self._ready.run, feeds, heads, self._ready.inputs)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -12,19 +14,21 @@ import onnx.inliner
 import torch
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from numpy.typing import NDArray
-from onnx import ModelProto, TensorProto, ValueInfoProto, helper
+from onnx import ModelProto, TensorProto, ValueInfoProto, helper, numpy_helper
 from torch import Tensor
 
 from pixelrt.dependency import require
 from pixelrt.errors import CheckpointError, ExportError
 from pixelrt.file_kind import FileKind
+from pixelrt.manifest import NoiseInfo
 from pixelrt.strict import suggestion
 from pixelrt_export.checkpoint import refuse_what_is_no_model
 from pixelrt_export.graph import copy_of, drop_unused, opset_of, rename_tensors, value_types
+from pixelrt_export.inputs import IMAGE, NetworkInput, NetworkSpec, Parameter, Parameters, bind, check_size
 from pixelrt_export.onnx_tidy import BATCH
 from pixelrt_export.outputs import HeadOutput
 from pixelrt_export.quiet import essential
-from pixelrt_export.torch_onnx import IMAGE, NetworkSpec, finished
+from pixelrt_export.torch_onnx import finished
 from pixelrt_export.trial import Runner, outputs_per_head, try_out
 
 _FROM_TORCH = (
@@ -41,13 +45,13 @@ _OTHERS = {
 
 @dataclass(slots=True)
 class OnnxNetwork:
-    """An ONNX file with one image as input. ONNX Runtime stands in for the original framework."""
+    """An ONNX file. ONNX Runtime stands in for the original framework."""
 
     model: ModelProto
     description: str
     checkpoint_sha256: str
-    heads: tuple[HeadOutput, ...] = ()
-    """Those of the last `to_onnx`."""
+    spec: NetworkSpec | None = None
+    """That of the last `to_onnx`."""
     _run: Runner | None = field(default=None, init=False, repr=False)
 
     @classmethod
@@ -56,7 +60,7 @@ class OnnxNetwork:
 
         Raises:
             CheckpointError: If the file is missing, damaged or something else.
-            ExportError: If it is no network that takes one FP32 image.
+            ExportError: If it is in half precision, or its operator set is too old.
         """
         kind = refuse_what_is_no_model(path)
         if kind in _OTHERS:
@@ -77,56 +81,70 @@ class OnnxNetwork:
             raise CheckpointError(f"{path} holds no network; it was cut short or is something else")
         opset_of(model)
         model = onnx.inliner.inline_local_functions(model)
-        _check_image(_image_of(model, path.name), path.name)
         _refuse_half(model, path.name)
         return cls(model, path.name, hashlib.sha256(path.read_bytes()).hexdigest())
+
+    @property
+    def noise(self) -> tuple[NoiseInfo, ...]:
+        """See `Network.noise`: ONNX that draws random numbers is refused."""
+        return ()
 
     def to_onnx(self, spec: NetworkSpec) -> ModelProto:
         """See `Network.to_onnx`.
 
         Raises:
-            ExportError: If size, channels, batch or outputs do not fit.
+            ExportError: If inputs, sizes, batch or outputs do not fit.
         """
-        _check_shape(self.model, spec, self.description)
+        fed = _fed(self.model, spec, self.description)
         wanted = {head.name: _output_of(self.model, head, self.description) for head in spec.heads}
-        run = _runner(_with_batch(self.model, BATCH), list(wanted.values()))
-        found = try_out(run, spec, self.description)
-        fixed = _fixed(_with_batch(self.model, BATCH if found.dynamic_batch else 1), spec, self.description)
-        self.heads, self._run = spec.heads, run
-        return finished(_with_shapes(_named(fixed, wanted, self.description), self.description))
+        if spec.task == "generation":
+            _refuse_randomness(self.model, self.description)
+        run = _runner(_with_batch(self.model, BATCH), fed, list(wanted.values()))
+        found = try_out(run, spec.inputs, spec, self.description)
+        fixed = _fixed(_with_batch(self.model, BATCH if found.dynamic_batch else 1), spec, fed)
+        self.spec, self._run = spec, run
+        named = _named(fixed, {name: one.name for name, one in fed.items()}, wanted)
+        return finished(_with_shapes(_in_order(named, spec), spec, self.description))
 
-    def reference(self, images: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+    def reference(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
         """See `Network.reference`."""
-        return outputs_per_head(self._run, images, tuple(head.name for head in self.heads))
+        spec = self.spec
+        heads = [head.name for head in spec.heads] if spec else []
+        return outputs_per_head(self._run, feeds, heads, spec.inputs if spec else ())
 
 
 # --- what came -----------------------------------------------------------------------------------
 
 
-def _image_of(model: ModelProto, name: str) -> ValueInfoProto:
+_RANDOM = (
+    "RandomNormal",
+    "RandomNormalLike",
+    "RandomUniform",
+    "RandomUniformLike",
+    "Bernoulli",
+    "Multinomial",
+)
+
+
+def _inputs_of(model: ModelProto) -> list[ValueInfoProto]:
     constants = {tensor.name for tensor in model.graph.initializer}
-    inputs: list[ValueInfoProto] = [value for value in model.graph.input if value.name not in constants]
-    if len(inputs) != 1:
-        raise ExportError(
-            f"{name} has {len(inputs)} inputs ({', '.join(value.name for value in inputs)}), one image was "
-            "expected; export the network with the image as its only input"
-        )
-    return inputs[0]
+    return [value for value in model.graph.input if value.name not in constants]
 
 
-def _check_image(image: ValueInfoProto, name: str) -> None:
-    dims = _dims(image)
-    kind = image.type.tensor_type.elem_type
-    if kind != TensorProto.FLOAT:
-        raise ExportError(
-            f"{name}: the input {image.name!r} is {TensorProto.DataType.Name(kind).lower()}, float32 was "
-            "expected; export the network in FP32 and without its own preprocessing"
+def _refuse_randomness(model: ModelProto, name: str) -> None:
+    """Random nodes draw other numbers in every runtime, so that nothing could be compared."""
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        training = node.op_type == "Dropout" and any(
+            bool(constants.get(given, np.array(True)).all()) for given in node.input[2:3] if given
         )
-    if len(dims) != 4:
-        raise ExportError(
-            f"{name}: the input {image.name!r} has the shape {dims}, [batch, channels, height, width] "
-            "was expected"
-        )
+        if node.op_type in _RANDOM or training:
+            raise ExportError(
+                f"{name} draws random numbers: the node {node.name or node.output[0]!r} is a {node.op_type}"
+                f"{' in training mode' if training else ''}. Export it without (model.eval()), take the random numbers "
+                "as an input of the network, or export the PyTorch module itself, whose randomness PixelRT makes an "
+                "input"
+            )
 
 
 def _refuse_half(model: ModelProto, name: str) -> None:
@@ -149,74 +167,123 @@ def _dims(value: ValueInfoProto) -> list[int | str]:
 # --- what is wanted ------------------------------------------------------------------------------
 
 
-def _check_shape(model: ModelProto, spec: NetworkSpec, name: str) -> None:
-    image = _image_of(model, name)
-    dims = _dims(image)
-    if dims[1] != spec.channels:
-        if dims[3] == spec.channels:
-            raise ExportError(
-                f"{name}: the input {image.name!r} has the shape {dims}, channels last; [batch, channels, "
-                "height, width] was expected: export it channels first (tf2onnx: --inputs-as-nchw)"
-            )
-        if isinstance(dims[1], int):
-            raise ExportError(
-                f"{name} takes {dims[1]} channels, and mean and std are given for {spec.channels}; give one "
-                "value of each per channel"
-            )
-    for found, wanted in zip(dims[2:], spec.size, strict=True):
-        if isinstance(found, int) and found != wanted:
-            raise ExportError(
-                f"{name} was exported for {dims[2]}x{dims[3]} (H x W), the recipe wants "
-                f"{spec.size[0]}x{spec.size[1]}; set size = [{dims[2]}, {dims[3]}], or export it again"
-            )
+def _fed(model: ModelProto, spec: NetworkSpec, name: str) -> dict[str, NetworkInput]:
+    """What feeds each input of the graph.
+
+    Raises:
+        ExportError: If an input is fed by nothing, is not there, or has another type or shape.
+    """
+    values = _inputs_of(model)
+    names = [value.name for value in values]
+    if spec.task == "segmentation" and len(values) != 1:
+        raise ExportError(
+            f"{name} has {len(values)} inputs ({', '.join(names)}), one image was "
+            "expected; export the network with the image as its only input"
+        )
+    parameters = Parameters(tuple(Parameter(one) for one in names), f"{name} ({', '.join(names)})")
+    call = bind(spec.inputs, parameters)
+    wanted = {one.name: one for one in spec.inputs}
+    fed = {given: wanted[one] for given, one in zip(names, call.positional, strict=True)}
+    for value in values:
+        _check_input(value, fed[value.name], name)
+    return fed
+
+
+def _check_input(value: ValueInfoProto, one: NetworkInput, name: str) -> None:
+    dims, kind = _dims(value), value.type.tensor_type.elem_type
+    accepted = (TensorProto.FLOAT,) if one.dtype == "float32" else (TensorProto.INT64, TensorProto.INT32)
+    if kind not in accepted:
+        advice = (
+            "export the network in FP32 and without its own preprocessing"
+            if one.dtype == "float32"
+            else 'or set form = "one_hot"'
+        )
+        raise ExportError(
+            f"{name}: the input {value.name!r} is {TensorProto.DataType.Name(kind).lower()}, {one.dtype} was "
+            f"expected; {advice}"
+        )
+    if one.name == IMAGE and len(dims) != 4:
+        raise ExportError(
+            f"{name}: the input {value.name!r} has the shape {dims}, [batch, channels, height, width] "
+            "was expected"
+        )
+    if one.name == IMAGE and dims[1] != one.size[0] and dims[3] == one.size[0]:
+        raise ExportError(
+            f"{name}: the input {value.name!r} has the shape {dims}, channels last; [batch, channels, "
+            "height, width] was expected: export it channels first (tf2onnx: --inputs-as-nchw)"
+        )
+    check_size(one, [size if isinstance(size, int) else None for size in dims[1:]], name)
 
 
 def _with_batch(model: ModelProto, batch: int | str) -> ModelProto:
     """The model with another batch, and nothing said about the shapes that follow from it."""
     changed = copy_of(model)
-    constants = {tensor.name for tensor in changed.graph.initializer}
-    for value in changed.graph.input:
-        if value.name not in constants:
-            first = value.type.tensor_type.shape.dim[0]
-            first.Clear()
-            if isinstance(batch, int):
-                first.dim_value = batch
-            else:
-                first.dim_param = batch
+    for value in _inputs_of(changed):
+        first = value.type.tensor_type.shape.dim[0]
+        first.Clear()
+        if isinstance(batch, int):
+            first.dim_value = batch
+        else:
+            first.dim_param = batch
     for output in changed.graph.output:
         output.type.tensor_type.ClearField("shape")
     del changed.graph.value_info[:]
     return changed
 
 
-def _fixed(model: ModelProto, spec: NetworkSpec, name: str) -> ModelProto:
-    """The model with channels, height and width fixed."""
+def _fixed(model: ModelProto, spec: NetworkSpec, fed: Mapping[str, NetworkInput]) -> ModelProto:
+    """The model with all sizes but the batch fixed."""
     fixed = copy_of(model)
-    shape = _image_of(fixed, name).type.tensor_type.shape
-    for axis, size in enumerate((spec.channels, *spec.size), start=1):
-        shape.dim[axis].dim_value = size
+    for value in _inputs_of(fixed):
+        for axis, size in enumerate(fed[value.name].size, start=1):
+            value.type.tensor_type.shape.dim[axis].dim_value = size
     return fixed
 
 
-def _named(model: ModelProto, wanted: dict[str, str], name: str) -> ModelProto:
-    """Give the input and the heads' outputs their names, and drop the other outputs."""
-    image = _image_of(model, name).name
-    ours = {IMAGE, *(f"head_{head}" for head in wanted)}
-    clashes = {tensor: f"network/{tensor}" for tensor in ours - {image}}
-    named, _ = rename_tensors(model, clashes)
-    named, _ = rename_tensors(named, {image: IMAGE})
+def _named(model: ModelProto, inputs: Mapping[str, str], wanted: Mapping[str, str]) -> ModelProto:
+    """Give the inputs and the heads' outputs their names, and drop the other outputs.
+
+    Args:
+        model: The network.
+        inputs: From the names of its inputs to ours.
+        wanted: From the names of heads to those of its outputs.
+    """
+    ours = {*inputs.values(), *(f"head_{head}" for head in wanted)}
+    aside = {tensor: f"network/{tensor}" for tensor in (*ours, *inputs)}  # frees every name of ours
+    named, _ = rename_tensors(model, aside)
+    moved = {aside[theirs]: own for theirs, own in inputs.items()}
+    named, _ = rename_tensors(named, moved)
     del named.graph.output[:]
     for head, output in wanted.items():
-        inner = clashes.get(output, IMAGE if output == image else output)
-        named.graph.node.append(
-            helper.make_node("Identity", [inner], [f"head_{head}"], name=f"head_{head}/identity")
+        inner = aside.get(output, output)
+        node = helper.make_node(
+            "Identity", [moved.get(inner, inner)], [f"head_{head}"], name=f"head_{head}/identity"
         )
+        named.graph.node.append(node)
         named.graph.output.append(helper.make_tensor_value_info(f"head_{head}", TensorProto.FLOAT, None))
     pruned, _ = drop_unused(named)
     return pruned
 
 
-def _with_shapes(model: ModelProto, name: str) -> ModelProto:
+def _in_order(model: ModelProto, spec: NetworkSpec) -> ModelProto:
+    """The inputs in the order of `spec`, ids as int64."""
+    ordered = copy_of(model)
+    values = {value.name: value for value in _inputs_of(ordered)}
+    del ordered.graph.input[:]
+    for one in spec.inputs:
+        value = values[one.name]
+        if one.dtype == "int64" and value.type.tensor_type.elem_type == TensorProto.INT32:
+            ordered, _ = rename_tensors(ordered, {one.name: f"{one.name}/int32"})
+            cast = helper.make_node(
+                "Cast", [one.name], [f"{one.name}/int32"], name=f"{one.name}/cast", to=TensorProto.INT32
+            )
+            ordered.graph.node.insert(0, cast)
+            value.type.tensor_type.elem_type = TensorProto.INT64
+        ordered.graph.input.append(value)
+    return ordered
+
+
+def _with_shapes(model: ModelProto, spec: NetworkSpec, name: str) -> ModelProto:
     """The model with the shapes of its outputs, inferred."""
     shaped = copy_of(model)
     try:
@@ -265,8 +332,8 @@ def _output_of(model: ModelProto, head: HeadOutput, name: str) -> str:
     return maps[0]
 
 
-def _runner(model: ModelProto, names: list[str]) -> Runner:
-    """The network in ONNX Runtime as a function from an image to the named outputs."""
+def _runner(model: ModelProto, fed: Mapping[str, NetworkInput], names: list[str]) -> Runner:
+    """The network in ONNX Runtime as a function from the inputs to the named outputs."""
     runtime = require("onnxruntime", "export", "running the ONNX network")
     options = runtime.SessionOptions()
     options.log_severity_level = 4
@@ -278,9 +345,11 @@ def _runner(model: ModelProto, names: list[str]) -> Runner:
         raise ExportError(
             f"ONNX Runtime does not load the network: {essential(problem)}; check it with onnx.checker"
         ) from problem
-    image = session.get_inputs()[0].name
+    integers = {value.name for value in session.get_inputs() if value.type == "tensor(int32)"}
 
-    def run(tensor: Tensor) -> tuple[Tensor, ...]:
-        return tuple(torch.from_numpy(value) for value in session.run(names, {image: tensor.numpy()}))
+    def run(feeds: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+        given = {theirs: feeds[one.name].numpy() for theirs, one in fed.items()}
+        given |= {theirs: given[theirs].astype(np.int32) for theirs in integers}
+        return tuple(torch.from_numpy(value) for value in session.run(names, given))
 
     return run

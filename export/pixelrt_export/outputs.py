@@ -9,10 +9,13 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from pixelrt.errors import ExportError
+from pixelrt.manifest import Task
 from pixelrt.strict import suggestion
 
 Step = int | str
 """An index, key or attribute."""
+CHANNELS = (1, 3)
+"""Channels that a generated image may have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,44 +28,87 @@ class HeadOutput:
     """Index, key or attribute, dotted where outputs are nested (`decoder.0`); None: the only one there is."""
 
 
-def pick(outputs: object, head: HeadOutput) -> Tensor:
-    """The tensor float[batch, classes, height, width] of a head.
+@dataclass(frozen=True, slots=True)
+class _Words:
+    """How messages speak of an output."""
+
+    shape: str
+    section: str
+    none_advice: str = ""
+
+    def who(self, head: HeadOutput) -> str:
+        return "[output]" if self.section == "[output]" else f"head {head.name!r}"
+
+
+_WORDS: dict[Task, _Words] = {
+    "segmentation": _Words("[batch, classes, height, width]", "[[head]]"),
+    "generation": _Words(
+        "[batch, 1 or 3, height, width]",
+        "[output]",
+        "; give it that shape in forward(), as in: image.reshape(image.shape[0], 3, height, width)",
+    ),
+}
+
+
+def pick(outputs: object, head: HeadOutput, task: Task = "segmentation") -> Tensor:
+    """The tensor float[batch, classes, height, width] of a head, or float[batch, 1 or 3, height, width].
 
     Args:
         outputs: What the network returned.
         head: `output` 0 of a network that returns a bare tensor is the tensor itself.
+        task: `generation` if the tensor is an image.
 
     Raises:
         ExportError: If there is no such output, it is no such tensor, or it was not named and there are
-            several; the message lists what the network returned, and what to write in [[head]].
+            several; the message lists what the network returned, and what to write in the recipe.
     """
+    words = _WORDS[task]
+    tensor = _chosen(outputs, head, words)
+    if task == "generation" and tensor.shape[1] not in CHANNELS:
+        raise ExportError(
+            f"the generator's output has {tensor.shape[1]} channels ({_form(tensor)}), an image of 1 (grey) or 3 (RGB) "
+            f"channels was expected; {channels_advice(int(tensor.shape[1]))}"
+        )
+    return tensor
+
+
+def channels_advice(channels: int) -> str:
+    """What to do about a generator with as many output channels."""
+    if channels == 2:
+        return "return one of them from forward(), or add a third of zeros"
+    if channels == 4:
+        return "if the fourth is opacity, return image[:, :3] from forward()"
+    return "convert them to an image in forward(), or name another output in [output]"
+
+
+def _chosen(outputs: object, head: HeadOutput, words: _Words) -> Tensor:
     if head.output is None:
         found = [(path, tensor) for path, tensor in tensors(outputs) if is_map(tensor)]
         if len(found) != 1:
-            raise ExportError(_choose(outputs, head, len(found)))
+            raise ExportError(_choose(outputs, words.who(head), words, len(found)))
         return found[0][1]
     value = _follow(outputs, head.output)
     if isinstance(value, Tensor) and is_map(value):
         return value
     if value is None:
-        words = [_spell(path) for path, _ in tensors(outputs)]
+        known = [_spell(path) for path, _ in tensors(outputs)]
         raise ExportError(
-            f"head {head.name!r} asks for output {head.output!r}{suggestion(str(head.output), words)}, "
+            f"{words.who(head)} asks for output {head.output!r}{suggestion(str(head.output), known)}, "
             f"and the network returned {describe(outputs)}"
         )
     raise ExportError(
-        f"head {head.name!r} asks for output {head.output!r}, which is {describe(value)}; one float tensor "
-        f"[batch, classes, height, width] was expected. The network returned {describe(outputs)}"
+        f"{words.who(head)} asks for output {head.output!r}, which is {describe(value)}; one float tensor "
+        f"{words.shape} was expected. The network returned {describe(outputs)}"
     )
 
 
-def locate(outputs: object, head: HeadOutput) -> tuple[Step, ...]:
+def locate(outputs: object, head: HeadOutput, task: Task = "segmentation") -> tuple[Step, ...]:
     """The way from what the network returned to the tensor of a head.
 
     Raises:
         ExportError: As `pick`.
     """
-    wanted = pick(outputs, head)
+    wanted = pick(outputs, head, task)
     return next(path for path, tensor in tensors(outputs) if tensor is wanted)
 
 
@@ -87,16 +133,16 @@ def describe(outputs: object) -> str:
     return f"a {type(outputs).__name__} with {'; '.join(found) or 'no tensors'}"
 
 
-def _choose(outputs: object, head: HeadOutput, num_maps: int) -> str:
+def _choose(outputs: object, who: str, words: _Words, num_maps: int) -> str:
     if not num_maps:
         return (
-            f"the network returned {describe(outputs)}; a float tensor [batch, classes, height, width] was "
-            f"expected for head {head.name!r}"
+            f"the network returned {describe(outputs)}; a float tensor {words.shape} was expected for {who}"
+            f"{words.none_advice}"
         )
     path = next(path for path, tensor in tensors(outputs) if is_map(tensor))
     return (
-        f"head {head.name!r} does not say which output it is made of, and the network returned "
-        f"{describe(outputs)}; write one of them in [[head]], as in: output = {_quoted(path)}"
+        f"{who} does not say which output it is made of, and the network returned {describe(outputs)}; write one "
+        f"of them in {words.section}, as in: output = {_quoted(path)}"
     )
 
 

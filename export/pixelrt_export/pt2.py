@@ -16,6 +16,7 @@ from torch.export import ExportedProgram
 
 from pixelrt.errors import CheckpointError, ExportError
 from pixelrt_export.checkpoint import refuse_what_is_no_model
+from pixelrt_export.inputs import Call, NetworkSpec, Parameter, Parameters, check_size, check_type
 from pixelrt_export.quiet import essential, quiet
 
 _OPERATOR = re.compile(
@@ -53,8 +54,8 @@ _TRAINING_ARGUMENT = {
 """Position of `training` in operators that do something else in training."""
 
 
-def load_exported(path: Path) -> nn.Module:
-    """Load an exported program, on the CPU, and turn it into a module that takes one image.
+def load_exported(path: Path) -> Program:
+    """Load an exported program, on the CPU, and turn it into a module that takes tensors.
 
     `torch.export.load` unpickles whatever it finds, loads compiled libraries, and lets SymPy evaluate text.
     Therefore it is given an archive that is made anew here from what was checked.
@@ -62,7 +63,7 @@ def load_exported(path: Path) -> nn.Module:
     Raises:
         CheckpointError: If the file is missing, no `.pt2`, cut short, holds compiled code or pickled objects
             other than tensors.
-        ExportError: If the program takes several inputs or no FP32 image, or was saved in training mode.
+        ExportError: If the program takes something else than tensors, or was saved in training mode.
     """
     refuse_what_is_no_model(path)
     archive = _rebuilt(path.read_bytes(), path)
@@ -75,52 +76,53 @@ def load_exported(path: Path) -> nn.Module:
             "with this version: torch.export.save(torch.export.export(model.eval(), (image,)), path)"
         ) from problem
     _check_program(program, path.name)
-    return OneImage(program)
+    return Program(program, path.name)
 
 
-class OneImage(nn.Module):
-    """An exported program as a function of the image alone, positional or by the keyword it was saved with.
+class Program(nn.Module):
+    """An exported program as a function of its tensors, positional or by the keywords it was saved with.
 
     Args:
-        program: A program with one input.
+        program: A program whose inputs are tensors.
+        name: Of its file, for messages.
     """
 
-    def __init__(self, program: ExportedProgram) -> None:
+    def __init__(self, program: ExportedProgram, name: str) -> None:
         super().__init__()
         self.program = program.module()
-        self.shape = image_shape(program)
-        _, keywords = program.example_inputs or ((), {})
-        self.keyword = next(iter(keywords), None)
+        self.taken = tuple(node.meta["val"] for node in _inputs(program))
+        positional, keywords = program.example_inputs or ((), {})
+        names = [node.name for node in _inputs(program)][: len(positional)] + list(keywords)
+        self.parameters_of_forward = Parameters(
+            tuple(
+                Parameter(name, kind="either" if index < len(positional) else "keyword")
+                for index, name in enumerate(names)
+            ),
+            f"{name}({', '.join(names)})",
+        )
+        self.keywords = tuple(keywords)
         self.training = False
 
-    def check(self, size: tuple[int, int], channels: int, name: str) -> None:
-        """Compare what is wanted with the shape that the program was exported for.
+    def check(self, spec: NetworkSpec, call: Call, name: str) -> None:
+        """Compare what is wanted with the shapes that the program was exported for.
 
         Raises:
-            ExportError: If channels, height or width are fixed to something else.
+            ExportError: If a type, or a size but that of the batch, is fixed to something else.
         """
-        found, height, width = self.shape[1:]
-        if found not in (None, channels):
-            raise ExportError(
-                f"{name} takes {found} channels, and mean and std are given for {channels}; give one value "
-                "of each per channel"
-            )
-        if height not in (None, size[0]) or width not in (None, size[1]):
-            fitting = [height or size[0], width or size[1]]
-            raise ExportError(
-                f"{name} was exported for {height or 'any'}x{width or 'any'} (H x W), and "
-                f"{size[0]}x{size[1]} is wanted; set size = {fitting}, or export it again"
-            )
+        names = [one.name for one in self.parameters_of_forward.listed]
+        fed = dict(zip(names, call.positional, strict=False)) | call.keywords
+        wanted = {one.name: one for one in spec.inputs}
+        for parameter, value in zip(names, self.taken, strict=True):
+            one = wanted[fed[parameter]]
+            shape = tuple(size if isinstance(size, int) else None for size in value.shape)
+            check_type(one, str(value.dtype).removeprefix("torch."), name)
+            check_size(one, shape[1:], name)
 
-    def forward(self, image: Tensor) -> Any:
+    def forward(self, *values: Tensor, **named: Tensor) -> Any:
         """Return what the program returns."""
-        return self.program(image) if self.keyword is None else self.program(**{self.keyword: image})
-
-
-def image_shape(program: ExportedProgram) -> tuple[int | None, ...]:
-    """Shape of the program's image, None where an axis is dynamic."""
-    value = _inputs(program)[0].meta["val"]
-    return tuple(size if isinstance(size, int) else None for size in value.shape)
+        given = (*values, *named.values())
+        keywords = dict(zip(self.keywords, given[len(given) - len(self.keywords) :], strict=True))
+        return self.program(*given[: len(given) - len(self.keywords)], **keywords)
 
 
 def _inputs(program: ExportedProgram) -> list[torch.fx.Node]:
@@ -131,16 +133,17 @@ def _inputs(program: ExportedProgram) -> list[torch.fx.Node]:
 def _check_program(program: ExportedProgram, name: str) -> None:
     inputs = _inputs(program)
     tensors = [node.meta["val"] for node in inputs if isinstance(node.meta.get("val"), Tensor)]
-    if len(inputs) != 1 or len(tensors) != 1 or tensors[0].ndim != 4:
+    positional, keywords = program.example_inputs or ((), {})
+    if not tensors or not len(inputs) == len(tensors) == len(positional) + len(keywords):
         shapes = ", ".join(f"{tensor.dtype}{list(tensor.shape)}" for tensor in tensors)
         raise ExportError(
-            f"{name} takes {len(inputs)} inputs ({shapes}); one image [batch, channels, height, width] "
-            "was expected"
+            f"{name} takes {len(inputs)} inputs ({shapes}); tensors alone, outside lists and dicts, were expected"
         )
-    if tensors[0].dtype != torch.float32:
-        raise ExportError(
-            f"{name} takes {tensors[0].dtype}, float32 was expected; export it before .half() or .bfloat16()"
-        )
+    for tensor in tensors:
+        if tensor.is_floating_point() and tensor.dtype != torch.float32:
+            raise ExportError(
+                f"{name} takes {tensor.dtype}, float32 was expected; export it before .half() or .bfloat16()"
+            )
     for node in program.graph.nodes:
         position = _TRAINING_ARGUMENT.get(
             str(node.target).split(".")[1] if "aten." in str(node.target) else ""

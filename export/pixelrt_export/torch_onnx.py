@@ -10,8 +10,7 @@ from __future__ import annotations
 import copy
 import io
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import onnx
@@ -21,30 +20,14 @@ from torch import Tensor, nn
 
 from pixelrt.errors import ExportError
 from pixelrt_export.graph import checked
+from pixelrt_export.inputs import Call, NetworkInput, NetworkSpec
 from pixelrt_export.onnx_tidy import named_batch, tidy
-from pixelrt_export.outputs import HeadOutput, pick
+from pixelrt_export.outputs import pick
 from pixelrt_export.quiet import essential, quiet
 from pixelrt_export.torchscript import heads_of
-from pixelrt_export.trial import Runner, try_out
-
-OPSET = 20
-"""Operator set of the ONNX: the newest that TensorRT 10.3 reads whole."""
-IMAGE = "image"
+from pixelrt_export.trial import batch_option, try_out
 
 _WRAPPERS = {"DataParallel": "module", "DistributedDataParallel": "module", "OptimizedModule": "_orig_mod"}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NetworkSpec:
-    """What to export of a network."""
-
-    size: tuple[int, int]
-    """Height and width of the input."""
-    channels: int
-    heads: tuple[HeadOutput, ...]
-    opset: int = OPSET
-    max_batch: int = 4
-    """Largest batch that will be used. With 1, the batch is fixed, which some networks demand."""
 
 
 def copy_for_export(module: nn.Module) -> nn.Module:
@@ -103,60 +86,60 @@ def _plain(tensor: Tensor) -> Tensor:
 
 
 class HeadsOnly(nn.Module):
-    """The network with one output per head, in the order of the heads.
+    """The network as a function of named inputs, with one output per head, in the order of the heads.
 
     Args:
-        network: Anything that can be called with the image.
-        heads: Which outputs are wanted.
+        network: Anything that can be called with tensors.
+        spec: What is wanted of it.
+        call: Which input goes to which parameter.
     """
 
-    def __init__(self, network: nn.Module, heads: tuple[HeadOutput, ...]) -> None:
+    def __init__(self, network: nn.Module, spec: NetworkSpec, call: Call) -> None:
         super().__init__()
         self.network = network
-        self.heads = heads
+        self.spec = spec
+        self.call = call
         self.training = False  # not eval(): a torch.export program refuses the call
 
-    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """Return float32[N, K, h, w] of each head, from float32[N, C, H, W]."""
-        outputs = self.network(image)
-        return tuple(pick(outputs, head).float() for head in self.heads)
+    @property
+    def inputs(self) -> tuple[NetworkInput, ...]:
+        """In their order."""
+        return self.spec.inputs
 
+    def forward(self, *values: Tensor) -> tuple[Tensor, ...]:
+        """Return float32[N, K, h, w] of each head, from the values of the inputs in their order."""
+        named = {one.name: value for one, value in zip(self.inputs, values, strict=True)}
+        outputs = self.call(self.network, named)
+        return tuple(pick(outputs, head, self.spec.task).float() for head in self.spec.heads)
 
-def runner(network: nn.Module, heads: tuple[HeadOutput, ...]) -> Runner:
-    """The network in PyTorch as a function from an image to the tensors of the heads."""
-    heads_only = HeadsOnly(network, heads)
-
-    def run(image: Tensor) -> tuple[Tensor, ...]:
+    def run(self, feeds: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+        """Run it in PyTorch: a `Runner`."""
         with torch.inference_mode(), quiet():
-            return heads_only(image)  # type: ignore[no-any-return]
+            result: tuple[Tensor, ...] = self(*(feeds[one.name] for one in self.inputs))
+            return result
 
-    return run
 
-
-def module_to_onnx(network: nn.Module, spec: NetworkSpec, name: str) -> ModelProto:
+def module_to_onnx(network: HeadsOnly, name: str) -> ModelProto:
     """Export a network by way of torch.export.
 
     Args:
-        network: A copy made by `copy_for_export`, or a module that is FP32 and in eval mode.
-        spec: What to export.
+        network: Around a copy made by `copy_for_export`, or a module that is FP32 and in eval mode.
         name: What to call the network in messages.
 
     Returns:
-        FP32 ONNX: `image` float32[batch, C, H, W] to `head_<name>` float32[batch, K, h, w]. Only the batch is
+        FP32 ONNX: from the inputs, batch first, to `head_<name>` float32[batch, K, h, w]. Only the batch is
         dynamic, and it is fixed to 1 where `spec.max_batch` is 1.
 
     Raises:
         ExportError: If the network does not run at this size or cannot be expressed in ONNX; the message says
             which sizes would work, or gives PyTorch's reason.
     """
-    found = try_out(runner(network, spec.heads), spec, name)
-    heads_only = HeadsOnly(network, spec.heads)
-    batch = {0: torch.export.Dim("batch")} if found.dynamic_batch else None
-    example = torch.zeros(2 if found.dynamic_batch else 1, spec.channels, *spec.size)
+    dynamic = try_out(network.run, network.inputs, network.spec, name).dynamic_batch
+    examples = tuple(one.zeros(2 if dynamic else 1) for one in network.inputs)
     with quiet(), torch.no_grad():
-        program = _captured(heads_only, example, batch, name, spec)
+        program = _captured(network, examples, dynamic, name)
         try:
-            exported = torch.onnx.export(program, (), dynamo=True, opset_version=spec.opset, **_options(spec))
+            exported = torch.onnx.export(program, (), dynamo=True, **_options(network))
         except Exception as problem:
             raise ExportError(
                 f"torch.onnx cannot express {name}: {essential(problem)}; replace that operation in forward()"
@@ -166,15 +149,14 @@ def module_to_onnx(network: nn.Module, spec: NetworkSpec, name: str) -> ModelPro
     return finished(model)
 
 
-def script_to_onnx(network: nn.Module, spec: NetworkSpec, name: str) -> ModelProto:
+def script_to_onnx(network: HeadsOnly, name: str) -> ModelProto:
     """Export TorchScript, by the exporter that was written for it.
 
     torch.export does not take TorchScript, and PyTorch's converter between the two knows no loops and takes
     bilinear resizing apart.
 
     Args:
-        network: What `torch.jit.load` returned.
-        spec: What to export.
+        network: Around what `torch.jit.load` returned.
         name: What to call the network in messages.
 
     Returns:
@@ -183,21 +165,22 @@ def script_to_onnx(network: nn.Module, spec: NetworkSpec, name: str) -> ModelPro
     Raises:
         ExportError: As `module_to_onnx`.
     """
-    found = try_out(runner(network, spec.heads), spec, name)
-    example = torch.zeros(2 if found.dynamic_batch else 1, spec.channels, *spec.size)
-    names = [IMAGE, *(f"head_{head.name}" for head in spec.heads)]
-    axes = {tensor: {0: "batch"} for tensor in names} if found.dynamic_batch else None
+    dynamic = try_out(network.run, network.inputs, network.spec, name).dynamic_batch
+    examples = tuple(one.zeros(2 if dynamic else 1) for one in network.inputs)
+    options = _options(network)
+    names = [*options["input_names"], *options["output_names"]]
     content = io.BytesIO()
     with quiet(), torch.no_grad():
+        named = {one.name: value for one, value in zip(network.inputs, examples, strict=True)}
+        outputs = network.call(network.network, named)
         try:
             torch.onnx.export(
-                heads_of(network, spec.heads, network(example)),
-                (example,),
+                heads_of(network.network, network.spec, network.call, outputs),
+                examples,
                 content,  # type: ignore[arg-type]
                 dynamo=False,
-                dynamic_axes=axes,
-                opset_version=spec.opset,
-                **_options(spec),
+                dynamic_axes={tensor: {0: "batch"} for tensor in names} if dynamic else None,
+                **options,
             )
         except Exception as problem:
             raise ExportError(
@@ -214,21 +197,23 @@ def finished(model: ModelProto) -> ModelProto:
     return checked(named)
 
 
-def _options(spec: NetworkSpec) -> dict[str, Any]:
+def _options(network: HeadsOnly) -> dict[str, Any]:
     return {
-        "input_names": [IMAGE],
-        "output_names": [f"head_{head.name}" for head in spec.heads],
+        "input_names": [one.name for one in network.inputs],
+        "output_names": [f"head_{head.name}" for head in network.spec.heads],
+        "opset_version": network.spec.opset,
         "verbose": False,
         "external_data": False,
     }
 
 
 def _captured(
-    network: HeadsOnly, example: Tensor, batch: dict[int, Any] | None, name: str, spec: NetworkSpec
+    network: HeadsOnly, examples: tuple[Tensor, ...], dynamic: bool, name: str
 ) -> torch.export.ExportedProgram:
-    shapes = None if batch is None else (batch,)
+    batch = {0: torch.export.Dim("batch")}
+    shapes = (tuple(batch for _ in examples),) if dynamic else None
     try:
-        return torch.export.export(network, (example,), dynamic_shapes=shapes, strict=False)
+        return torch.export.export(network, examples, dynamic_shapes=shapes, strict=False)
     except ExportError:
         raise
     except Exception as problem:
@@ -236,9 +221,10 @@ def _captured(
         if "data-dependent" in text or "GuardOnDataDependent" in type(problem).__name__:
             advice = "forward() decides by the values of a tensor; replace the if by torch.where"
         elif re.search(r"specialized it to be a constant|Constraints violated", text):
+            first = network.inputs[0].name
             advice = (
-                f"forward() writes the batch size {example.shape[0]} into the network as a number; use "
-                "image.shape[0] or -1 in reshape and view, or set batch = 1 in [input] (max_batch=1)"
+                f"forward() writes the batch size {len(examples[0])} into the network as a number; use "
+                f"{first}.shape[0] or -1 in reshape and view, or set {batch_option(network.spec)}"
             )
         else:
             advice = "torch.export must be able to follow forward(): tensors and plain Python only"

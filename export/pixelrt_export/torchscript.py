@@ -5,14 +5,15 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
 
 from pixelrt.errors import CheckpointError
 from pixelrt_export.checkpoint import refuse_what_is_no_model
-from pixelrt_export.outputs import HeadOutput, Step, locate
+from pixelrt_export.inputs import Call, NetworkSpec, Parameter, Parameters
+from pixelrt_export.outputs import Step, locate
 from pixelrt_export.quiet import essential, quiet
 
 
@@ -42,17 +43,29 @@ def load_torchscript(path: Path) -> nn.Module:
     return network.eval().float()
 
 
-def heads_of(network: nn.Module, heads: tuple[HeadOutput, ...], outputs: object) -> nn.Module:
-    """TorchScript that returns one tensor per head.
+def script_parameters(network: nn.Module, name: str) -> Parameters:
+    """The parameters of TorchScript's forward()."""
+    arguments = cast("Any", network).forward.schema.arguments[1:]  # without self
+    listed = tuple(Parameter(one.name, not one.has_default_value()) for one in arguments)
+    return Parameters(listed, f"{name}.forward({', '.join(one.name for one in listed)})")
+
+
+def heads_of(network: nn.Module, spec: NetworkSpec, call: Call, outputs: object) -> nn.Module:
+    """TorchScript that takes the inputs in their order, and returns one tensor per head.
 
     Args:
         network: What `load_torchscript` returned.
-        heads: Which outputs are wanted.
-        outputs: What the network returns for an image.
+        spec: Inputs and heads that are wanted.
+        call: Which input goes to which parameter.
+        outputs: What the network returns for an example.
     """
-    wanted = ", ".join(_expression(outputs, locate(outputs, head)) for head in heads)
+    wanted = ", ".join(_expression(outputs, locate(outputs, head, spec.task)) for head in spec.heads)
+    names = ", ".join(one.name for one in spec.inputs)
+    given = ", ".join((*call.positional, *(f"{key}={name}" for key, name in call.keywords.items())))
     selected = _Selected(network)
-    selected.define(f"def forward(self, image):\n    outputs = self.network(image)\n    return ({wanted},)\n")
+    selected.define(
+        f"def forward(self, {names}):\n    outputs = self.network({given})\n    return ({wanted},)\n"
+    )
     return selected.eval()
 
 

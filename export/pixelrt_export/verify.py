@@ -255,7 +255,7 @@ def _original(conversion: Conversion, samples: Sequence[Sample], track: Track) -
             reference.truth[head.name] = ConfusionMatrix(num_classes[head.name])
     room, ranges = LOGIT_BYTES, {head.name: _Range() for head in spec.heads}
     for sample in track(samples, "gate: the original in FP32"):
-        raw = conversion.network.reference(normalised(sample.pixels, spec))
+        raw = conversion.network.reference({IMAGE: normalised(sample.pixels, spec)})
         values = {head.name: upsampled(raw[head.name], sample.pixels.shape[:2]) for head in spec.heads}
         room -= sum(array.nbytes for array in values.values())
         for head in spec.heads:
@@ -527,7 +527,7 @@ def _demand(
     ]
     image = normalised(samples[failed[0][0].worst].pixels, conversion.spec)
     cause = explain(
-        conversion.network.reference(image),
+        conversion.network.reference({IMAGE: image}),
         conversion.plain,
         conversion.typed,
         {IMAGE: image},

@@ -91,10 +91,10 @@ def converted(
     network: Network, heads: tuple[HeadOutput, ...] = SCENE, channels: int = 3, max_batch: int = 4
 ) -> ModelProto:
     """Export, and compare with the original."""
-    model = network.to_onnx(NetworkSpec(size=SIZE, channels=channels, heads=heads, max_batch=max_batch))
+    model = network.to_onnx(NetworkSpec.of_image(SIZE, channels, heads, max_batch))
     count = 3 if max_batch > 1 else 1
     found = run(model, image=images(count, channels))
-    expected = network.reference(images(count, channels))
+    expected = network.reference({"image": images(count, channels)})
     assert list(found) == [f"head_{head.name}" for head in heads]
     for name, value in expected.items():
         assert value.dtype == np.float32
@@ -130,7 +130,7 @@ def test_foreign_networks_become_deployed_graphs(
     assert report.counts["fp16"] > report.counts.get("fp32", 0)
     frames = np.random.default_rng(2).integers(0, 256, (2, *SIZE, channels), dtype=np.uint8)
     normalised = ((frames.transpose(0, 3, 1, 2) / 255 - 0.5) / 0.25).astype(np.float32)
-    expected = network.reference(normalised)
+    expected = network.reference({"image": normalised})
     specs = tuple(
         HeadSpec(
             name=name,
@@ -223,9 +223,9 @@ def test_an_exported_program_with_a_keyword(tmp_path: Path) -> None:
 def test_an_exported_program_that_does_not_fit_is_explained(tmp_path: Path) -> None:
     network = open_network(saved(Two("one"), tmp_path / "net.pt2", "exported", **DYNAMIC))
     with pytest.raises(ExportError, match=r"for 32x48 \(H x W\), and 40x48 is wanted; set size = \[32, 48\]"):
-        network.to_onnx(NetworkSpec(size=(40, 48), channels=3, heads=SCENE))
+        network.to_onnx(NetworkSpec.of_image((40, 48), 3, SCENE))
     with pytest.raises(ExportError, match=r"takes 3 channels, and mean and std are given for 4"):
-        network.to_onnx(NetworkSpec(size=SIZE, channels=4, heads=SCENE))
+        network.to_onnx(NetworkSpec.of_image(SIZE, 4, SCENE))
     with quiet():
         torch.export.save(
             torch.export.export(monai_binary().train(), (torch.zeros(2, 4, *SIZE),)), tmp_path / "net.pt2"
@@ -322,7 +322,11 @@ def half_weights(model: ModelProto) -> ModelProto:
     [
         (small_onnx(("N", "H", "W", 3)), "logits", r"has the shape \['N', 'H', 'W', 3\], channels last"),
         (small_onnx(("N", 32, 48, 3)), "logits", r"'data' has the shape \['N', 32, 48, 3\], channels last"),
-        (small_onnx(("N", 3, 64, 96)), "logits", r"for 64x96 \(H x W\), .*32x48; set size = \[64, 96\]"),
+        (
+            small_onnx(("N", 3, 64, 96)),
+            "logits",
+            r"for 64x96 \(H x W\), .*32x48 is wanted; set size = \[64, 96\]",
+        ),
         (small_onnx(("N", 4, "H", "W")), "logits", r"takes 4 channels, and mean and std are given for 3"),
         (small_onnx(("N", 3, "H")), "logits", r"has the shape \['N', 3, 'H'\], \[batch, channels, height"),
         (small_onnx(kind=TensorProto.UINT8), "logits", r"the input 'data' is uint8, float32 was expected"),
@@ -343,9 +347,7 @@ def test_onnx_that_does_not_fit_is_explained(
     tmp_path: Path, model: ModelProto, head: str | int | None, message: str
 ) -> None:
     with pytest.raises(ExportError, match=message):
-        opened(model, tmp_path).to_onnx(
-            NetworkSpec(size=SIZE, channels=3, heads=(HeadOutput("scene", head),))
-        )
+        opened(model, tmp_path).to_onnx(NetworkSpec.of_image(SIZE, 3, (HeadOutput("scene", head),)))
 
 
 def test_onnx_that_takes_one_image_only(tmp_path: Path) -> None:
@@ -369,7 +371,7 @@ def test_onnx_of_a_network_with_a_stride_names_the_sizes_that_work(tmp_path: Pat
     heads = (HeadOutput("scene", "joined"),)
     converted(network, heads)
     with pytest.raises(ExportError, match=r"does not run at 33x48.*nearest that work: 32x48 or 34x48"):
-        network.to_onnx(NetworkSpec(size=(33, 48), channels=3, heads=heads))
+        network.to_onnx(NetworkSpec.of_image((33, 48), 3, heads))
 
 
 # --- files that are no networks ----------------------------------------------------------------------
@@ -456,14 +458,14 @@ def test_onnx_is_loaded_once_and_not_for_every_image(tmp_path: Path, monkeypatch
     session = onnxruntime.InferenceSession
     network = opened(small_onnx(), tmp_path)
     with pytest.raises(RuntimeError, match=r"call to_onnx\(\) first"):
-        network.reference(images())
-    network.to_onnx(NetworkSpec(size=SIZE, channels=3, heads=(HeadOutput("scene", "logits"),)))
+        network.reference({"image": images()})
+    network.to_onnx(NetworkSpec.of_image(SIZE, 3, (HeadOutput("scene", "logits"),)))
     monkeypatch.setattr(
         onnxruntime,
         "InferenceSession",
         lambda *given, **named: made.append(given) or session(*given, **named),
     )
-    assert [network.reference(images())["scene"].shape for _ in range(3)] == [(2, 4, *SIZE)] * 3
+    assert [network.reference({"image": images()})["scene"].shape for _ in range(3)] == [(2, 4, *SIZE)] * 3
     assert made == []
 
 
@@ -632,7 +634,7 @@ def test_an_entry_point_with_its_checkpoint(tmp_path: Path) -> None:
     converted(network)
     with torch.no_grad():
         np.testing.assert_allclose(
-            network.reference(images())["scene"], net.eval()(torch.from_numpy(images())), atol=1e-5
+            network.reference({"image": images()})["scene"], net.eval()(torch.from_numpy(images())), atol=1e-5
         )
     wrong = ModelSection(entry="pixelrt_export.models:UNet", args={"widths": [4, 9]}, checkpoint=str(path))
     with pytest.raises(CheckpointError, match=r"checkpoint of another architecture than UNet"):

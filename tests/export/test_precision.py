@@ -275,9 +275,7 @@ def test_no_calibration_image(plain: ModelProto) -> None:
     [np.zeros((1, 3, 8, 8), np.float32), np.zeros((1, 3, *SIZE), np.uint8), np.zeros(SIZE, np.float32)],
 )
 def test_calibration_image_of_another_kind(plain: ModelProto, image: NDArray[np.float32]) -> None:
-    with pytest.raises(
-        ExportError, match=r"sample is .*the network's input 'image' is float32"
-    ):
+    with pytest.raises(ExportError, match=r"sample is .*the network's input 'image' is float32"):
         to_precision(plain, [{"image": image}], "fp16")
 
 

@@ -28,7 +28,7 @@ SCENE = (HeadOutput("scene"),)
 def spec(
     *heads: HeadOutput, channels: int = 3, size: tuple[int, int] = SIZE, max_batch: int = 4
 ) -> NetworkSpec:
-    return NetworkSpec(size=size, channels=channels, heads=heads or SCENE, max_batch=max_batch)
+    return NetworkSpec.of_image(size, channels, heads or SCENE, max_batch)
 
 
 def run(model: ModelProto, images: np.ndarray[Any, Any]) -> dict[str, Any]:
@@ -88,7 +88,7 @@ def test_batch_norm_is_folded_and_the_batch_is_dynamic() -> None:
     assert (network.description, network.checkpoint_sha256) == ("Net", "")
     for count in (1, 3):
         found = run(model, images(count))["head_scene"]
-        np.testing.assert_allclose(found, network.reference(images(count))["scene"], atol=1e-5)
+        np.testing.assert_allclose(found, network.reference({"image": images(count)})["scene"], atol=1e-5)
         np.testing.assert_allclose(found, Net().eval()(torch.from_numpy(images(count))).detach(), atol=1e-5)
 
 
@@ -221,7 +221,7 @@ def test_two_heads(function: Callable[..., Any]) -> None:
     network = from_module(Wrapped(function))
     found = run(network.to_onnx(spec(*heads)), images())
     assert list(found) == ["head_scene", "head_lane"]
-    for name, value in network.reference(images()).items():
+    for name, value in network.reference({"image": images()}).items():
         np.testing.assert_allclose(found[f"head_{name}"], value, atol=1e-5)
     assert found["head_lane"].shape == (2, 1, *SIZE)
 
@@ -282,7 +282,7 @@ def test_a_batch_of_one_is_exported_where_it_is_asked_for() -> None:
     model = network.to_onnx(spec(max_batch=1))
     assert shapes(model) == {"image": [1, 3, *SIZE], "head_scene": [1, 2, *SIZE]}
     np.testing.assert_allclose(
-        run(model, images(1))["head_scene"], network.reference(images(1))["scene"], atol=1e-5
+        run(model, images(1))["head_scene"], network.reference({"image": images(1)})["scene"], atol=1e-5
     )
 
 

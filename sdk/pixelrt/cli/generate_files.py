@@ -34,7 +34,7 @@ from pixelrt.video.legend import Legend
 DEFAULT_FPS = 12.0
 _KNOWN = "a sheet (.png), a film (.gif, .mp4, .mov, .mkv), a folder (folder/), arrays (.npz) or null:"
 _LARGEST_SHEET_PX = 100_000_000
-_GAP_PX = 2
+_GAP_PX, _SHEET_GAP_PX = 2, 8
 
 
 class MadeWriter:
@@ -269,7 +269,7 @@ class _Sheet(MadeWriter):
 
     def _page(self, like: Generated) -> Bytes:
         stacked = dataclasses.replace(like, images=np.stack(self._images), latents=None, labels=None)
-        return stacked.sheet(self._columns, _GAP_PX)
+        return stacked.sheet(self._columns, _SHEET_GAP_PX if self._pictures.pairs else _GAP_PX)
 
     def _with_legend(self, page: Bytes) -> Bytes:
         classes = self._pictures.classes
