@@ -177,8 +177,8 @@ def bind(inputs: Sequence[NetworkInput], parameters: Parameters) -> Call:
     """Find the parameter of each input.
 
     Raises:
-        ExportError: If a parameter does not exist or is given twice, none is left for an input, or a required one is
-            fed by nothing; the message shows what the network accepts.
+        ExportError: If a parameter does not exist or is given twice, none is left for an input, or a
+            required one is fed by nothing; the message shows what the network accepts.
     """
     places: dict[int | str, str] = {}
     for one in inputs:
@@ -186,8 +186,8 @@ def bind(inputs: Sequence[NetworkInput], parameters: Parameters) -> Call:
             place = _place(one, parameters)
             if place in places:
                 raise ExportError(
-                    f"the inputs {places[place]!r} and {one.name!r} are both for the parameter {one.parameter!r} of "
-                    f"{parameters.text}; give each its own"
+                    f"the inputs {places[place]!r} and {one.name!r} are both for the parameter "
+                    f"{one.parameter!r} of {parameters.text}; give each its own"
                 )
             places[place] = one.name
     for one in inputs:
@@ -212,8 +212,8 @@ def _place(one: NetworkInput, parameters: Parameters) -> int | str:
             return wanted
         hint = f": positions from 0 to {len(names) - 1} were expected"
     raise ExportError(
-        f"the input {one.name!r} is for the parameter {wanted!r}, which is not there{hint}; the network accepts "
-        f"{parameters.text}"
+        f"the input {one.name!r} is for the parameter {wanted!r}, which is not there{hint}; the network "
+        f"accepts {parameters.text}"
     )
 
 
@@ -221,8 +221,8 @@ def _free(one: NetworkInput, parameters: Parameters, places: Mapping[int | str, 
     place = next(index for index in range(len(places) + 1) if index not in places)
     if place >= len(parameters.listed) and not parameters.more_positions:
         raise ExportError(
-            f"there is no parameter left for the input {one.name!r}; the network accepts {parameters.text}. Leave "
-            f"[{one.name}] out, or say which parameter each input is for (input = ...)"
+            f"there is no parameter left for the input {one.name!r}; the network accepts {parameters.text}. "
+            f"Leave [{one.name}] out, or say which parameter each input is for (input = ...)"
         )
     return place
 
@@ -235,8 +235,8 @@ def _check_required(parameters: Parameters, places: Mapping[int | str, str]) -> 
         given = ", ".join(repr(name) for name in places.values())
         raise ExportError(
             f"{parameters.text} needs {', '.join(map(repr, missing))}, and nothing feeds "
-            f"{'it' if len(missing) == 1 else 'them'}: the inputs given are {given}. Give an input for each, or a "
-            "default in forward()"
+            f"{'it' if len(missing) == 1 else 'them'}: the inputs given are {given}. Give an input for each, "
+            "or a default in forward()"
         )
 
 
@@ -254,8 +254,8 @@ def _call(parameters: Parameters, places: Mapping[int | str, str]) -> Call:
             keywords[known.name] = places[index]
         else:
             raise ExportError(
-                f"the input {places[index]!r} is for position {index} of {parameters.text}, and nothing feeds the "
-                "positions before it; inputs without gaps were expected"
+                f"the input {places[index]!r} is for position {index} of {parameters.text}, and nothing "
+                "feeds the positions before it; inputs without gaps were expected"
             )
     keywords.update({name: places[name] for name in places if isinstance(name, str)})
     return Call(tuple(positional), keywords)
@@ -274,8 +274,8 @@ def check_type(one: NetworkInput, found: str, name: str) -> None:
         return
     if one.dtype == "float32":
         raise ExportError(
-            f"{name} takes {found} for the input {one.name!r}, float32 was expected; export it in FP32 (before .half() "
-            "or .bfloat16()) and without its own preprocessing"
+            f"{name} takes {found} for the input {one.name!r}, float32 was expected; export it in FP32 "
+            "(before .half() or .bfloat16()) and without its own preprocessing"
         )
     raise ExportError(
         f'{name} takes {found} for the input {one.name!r}, int64 was expected; or set form = "one_hot"'
@@ -301,8 +301,8 @@ def check_size(one: NetworkInput, found: Sequence[int | None], name: str) -> Non
         channels, height, width = found
         if channels not in (None, one.size[0]):
             raise ExportError(
-                f"{name} takes {channels} channels, and mean and std are given for {one.size[0]}; give one value "
-                "of each per channel"
+                f"{name} takes {channels} channels, and mean and std are given for {one.size[0]}; give one "
+                "value of each per channel"
             )
         fitting = [height or one.size[1], width or one.size[2]]
         raise ExportError(
@@ -311,6 +311,7 @@ def check_size(one: NetworkInput, found: Sequence[int | None], name: str) -> Non
         )
     shape = ", ".join("any" if size is None else str(size) for size in ("batch", *found))
     raise ExportError(
-        f"{name} takes [{shape}] for the input {one.name!r}, and [batch{''.join(f', {size}' for size in one.size)}] is "
-        f"wanted; check [{one.name}], or export it again"
+        f"{name} takes [{shape}] for the input {one.name!r}, and "
+        f"[batch{''.join(f', {size}' for size in one.size)}] is wanted; check [{one.name}], or export it "
+        "again"
     )

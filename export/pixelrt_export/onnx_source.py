@@ -141,9 +141,9 @@ def _refuse_randomness(model: ModelProto, name: str) -> None:
         if node.op_type in _RANDOM or training:
             raise ExportError(
                 f"{name} draws random numbers: the node {node.name or node.output[0]!r} is a {node.op_type}"
-                f"{' in training mode' if training else ''}. Export it without (model.eval()), take the random numbers "
-                "as an input of the network, or export the PyTorch module itself, whose randomness PixelRT makes an "
-                "input"
+                f"{' in training mode' if training else ''}. Export it without (model.eval()), take the "
+                "random numbers as an input of the network, or export the PyTorch module itself, whose "
+                "randomness PixelRT makes an input"
             )
 
 

@@ -66,8 +66,8 @@ def pick(outputs: object, head: HeadOutput, task: Task = "segmentation") -> Tens
     tensor = _chosen(outputs, head, words)
     if task == "generation" and tensor.shape[1] not in CHANNELS:
         raise ExportError(
-            f"the generator's output has {tensor.shape[1]} channels ({_form(tensor)}), an image of 1 (grey) or 3 (RGB) "
-            f"channels was expected; {channels_advice(int(tensor.shape[1]))}"
+            f"the generator's output has {tensor.shape[1]} channels ({_form(tensor)}), an image of 1 (grey) "
+            f"or 3 (RGB) channels was expected; {channels_advice(int(tensor.shape[1]))}"
         )
     return tensor
 
@@ -141,8 +141,8 @@ def _choose(outputs: object, who: str, words: _Words, num_maps: int) -> str:
         )
     path = next(path for path, tensor in tensors(outputs) if is_map(tensor))
     return (
-        f"{who} does not say which output it is made of, and the network returned {describe(outputs)}; write one "
-        f"of them in {words.section}, as in: output = {_quoted(path)}"
+        f"{who} does not say which output it is made of, and the network returned {describe(outputs)}; write "
+        f"one of them in {words.section}, as in: output = {_quoted(path)}"
     )
 
 

@@ -137,7 +137,8 @@ def _check_program(program: ExportedProgram, name: str) -> None:
     if not tensors or not len(inputs) == len(tensors) == len(positional) + len(keywords):
         shapes = ", ".join(f"{tensor.dtype}{list(tensor.shape)}" for tensor in tensors)
         raise ExportError(
-            f"{name} takes {len(inputs)} inputs ({shapes}); tensors alone, outside lists and dicts, were expected"
+            f"{name} takes {len(inputs)} inputs ({shapes}); tensors alone, outside lists and dicts, were "
+            "expected"
         )
     for tensor in tensors:
         if tensor.is_floating_point() and tensor.dtype != torch.float32:

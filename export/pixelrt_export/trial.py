@@ -30,20 +30,21 @@ _RANDOM = {
         "training=self.training in forward(), or save the network again after model.eval()"
     ),
     "generation": (
-        "gives two results for the same inputs: it draws random numbers in a way that cannot become an input; draw "
-        "them with PyTorch in forward() of a live module or an entry point (torch.randn_like, dropout), or take them "
-        "as a latent"
+        "gives two results for the same inputs: it draws random numbers in a way that cannot become an "
+        "input; draw them with PyTorch in forward() of a live module or an entry point (torch.randn_like, "
+        "dropout), or take them as a latent"
     ),
 }
 _MIXED = {
     "segmentation": (
-        "gives another result for an image when a second one is in the batch: batch norm in training mode, say; "
-        "save the network again after model.eval()"
+        "gives another result for an image when a second one is in the batch: batch norm in training mode, "
+        "say; save the network again after model.eval()"
     ),
     "generation": (
-        "gives another result for a sample when a second one is in the batch: batch norm in training mode, say. "
-        'as_in_training = ["batch_norm"] takes the statistics of each image alone; with batch = 1 in [output] '
-        "(max_batch=1) nothing can mix"
+        "gives another result for a sample when a second one is in the batch: batch norm in training mode, "
+        "say. "
+        'as_in_training = ["batch_norm"] takes the statistics of each image alone; with batch = 1 in '
+        "[output] (max_batch=1) nothing can mix"
     ),
 }
 
@@ -89,8 +90,8 @@ def try_out(run: Runner, inputs: Sequence[NetworkInput], spec: NetworkSpec, name
         what = "image" if spec.task == "segmentation" else "sample"
         raise ExportError(
             f"{name} takes one {what} at a time: it was saved with a fixed batch, or writes the batch size "
-            f"into forward() as a number. Save it with a dynamic batch (-1 or {inputs[0].name}.shape[0] in reshape), "
-            f"or set {batch_option(spec)}"
+            f"into forward() as a number. Save it with a dynamic batch (-1 or {inputs[0].name}.shape[0] in "
+            f"reshape), or set {batch_option(spec)}"
         )
     return Found(dynamic_batch=batched is not None and spec.max_batch > 1)
 
