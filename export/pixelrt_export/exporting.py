@@ -32,6 +32,7 @@ from pixelrt.manifest import (
 )
 from pixelrt.strict import SurpriseError, decode, suggestion
 from pixelrt_export.fuse import DEFAULT_AXES, IMAGE, FuseSpec, HeadSpec, fuse, output_name
+from pixelrt_export.gate.segmentation import Conversion, Sample, normalised, verify
 from pixelrt_export.graph import checked, value_types
 from pixelrt_export.network import HeadOutput, Network, NetworkSpec, from_module, open_network
 from pixelrt_export.palettes import ClassEntry, class_infos
@@ -47,7 +48,6 @@ from pixelrt_export.recipe import (
 )
 from pixelrt_export.report import Report
 from pixelrt_export.samples import ARRAYS, Images, read_samples, samples_of
-from pixelrt_export.verify import Conversion, Sample, normalised, verify
 from pixelrt_export.write import tool_versions, write_bundle
 
 if TYPE_CHECKING:

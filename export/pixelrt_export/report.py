@@ -11,15 +11,17 @@ from importlib import resources
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pixelrt.bundle_report import files_section
 from pixelrt.manifest import Head, Preprocess, SegmentationCheck, SegmentationManifest
 from pixelrt.markup import Html, element, join, table
 from pixelrt.metrics import ConfusionMatrix
 from pixelrt.terminal import size_text
+from pixelrt_export.gate.contenders import Contender
+from pixelrt_export.gate.segmentation import Figures, Sample, Verification
 from pixelrt_export.pictures import as_rgb, colored, difference, drawing_uri, photo_uri
 from pixelrt_export.precision import ACTIVATION_LIMIT, FP16_MAX, LayerPrecision, PrecisionReport
-from pixelrt_export.verify import Contender, Figures, Sample, Verification, as_record
 
 SCHEMA = 1
 """Number of report.json's format."""
@@ -53,7 +55,7 @@ def to_json(report: Report) -> str:
         "gate": dataclasses.asdict(report.manifest.gate),
         "images": [sample.name for sample in report.samples],
         "original": _original_record(verification) if verification else {},
-        "contenders": [as_record(one) for one in verification.figures] if verification else [],
+        "contenders": [_as_record(one) for one in verification.figures] if verification else [],
         "notes": list(verification.notes) if verification else [],
         "layers": [dataclasses.asdict(layer) for layer in report.precision.layers],
         "casts": report.precision.num_casts,
@@ -140,6 +142,27 @@ def _original_record(verification: Verification) -> dict[str, Any]:
         }
         for head in reference.masks
     }
+
+
+def _as_record(figures: Figures) -> dict[str, Any]:
+    """The figures of one contender at one head, for report.json."""
+    return {
+        "backend": figures.contender.backend,
+        "device": figures.contender.device,
+        "precision": figures.contender.precision,
+        "required": figures.contender.required,
+        "head": figures.head,
+        "agreement": figures.share_equal,
+        "agreement_per_image": figures.equal,
+        "iou_against_original": _finite(figures.agreement.iou()),
+        "iou_against_labels": None if figures.truth is None else _finite(figures.truth.iou()),
+        "max_logit_difference": figures.check.max_logit_difference if figures.check else None,
+        "logit_images": figures.num_logit_images,
+    }
+
+
+def _finite(values: NDArray[np.float64]) -> list[float | None]:
+    return [float(value) if np.isfinite(value) else None for value in values]
 
 
 def _required(verification: Verification) -> list[Figures]:
@@ -259,7 +282,7 @@ def _gate(report: Report) -> Html | None:
     rows = [_gate_row(one, verification, several=several, labelled=labelled) for one in verification.figures]
     return element(
         "section",
-        element("h2", "SegmentationGate"),
+        element("h2", "Gate"),
         element(
             "p",
             f"{original} in FP32 and the deployed graph got the same bytes: "

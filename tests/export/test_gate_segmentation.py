@@ -28,6 +28,9 @@ from pixelrt.segmentation import Latency, Segmentation
 from pixelrt.testing import FakeCuda
 from pixelrt_export.exporting import convert
 from pixelrt_export.fuse import FuseSpec, HeadSpec, fuse
+from pixelrt_export.gate.contenders import contenders
+from pixelrt_export.gate.segmentation import Conversion, Sample, normalised, verify
+from pixelrt_export.gate.segmentation_original import at_size_of, class_ids, upsampled
 from pixelrt_export.graph import copy_of
 from pixelrt_export.network import NetworkSpec, from_module
 from pixelrt_export.precision import to_precision
@@ -41,16 +44,6 @@ from pixelrt_export.recipe import (
     SegmentationRecipe,
 )
 from pixelrt_export.rounding import round_explicitly
-from pixelrt_export.verify import (
-    Conversion,
-    Sample,
-    at_size_of,
-    class_ids,
-    contenders,
-    normalised,
-    upsampled,
-    verify,
-)
 
 SIZE = (32, 48)
 T = TypeVar("T")
