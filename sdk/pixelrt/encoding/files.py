@@ -1,0 +1,49 @@
+"""Files, whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+from pixelrt.bundle import write_file
+from pixelrt.errors import BundleError, SinkError
+
+
+def temporary_for(path: Path) -> Path:
+    """A hidden name beside `path`, to be renamed to it when it is whole.
+
+    Raises:
+        SinkError: If there is no folder to write into, or a folder is in the way.
+    """
+    if not path.parent.is_dir():
+        raise SinkError(f"{path} cannot be written: there is no folder {path.parent}; make it first")
+    if path.is_dir():
+        raise SinkError(f"{path} is a folder, expected a file; give {path}/ for a folder of images")
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+
+
+@contextlib.contextmanager
+def explained(
+    path: Path, doing: str = "written", kinds: tuple[type[Exception], ...] = (OSError,)
+) -> Iterator[None]:
+    """Turn an error of the system (no permission, a full disk) into one that names the file."""
+    try:
+        yield
+    except kinds as problem:
+        reason = getattr(problem, "strerror", None) or problem
+        raise SinkError(f"{path} cannot be {doing} ({reason}); nothing half-written was left") from problem
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a small file whole or not at all, also where the power goes (robots are switched off like that).
+
+    Raises:
+        SinkError: If it cannot be written.
+    """
+    temporary_for(path)
+    try:
+        write_file(path, content)
+    except BundleError as problem:
+        raise SinkError(str(problem)) from problem

@@ -1,0 +1,140 @@
+"""What all films have in common: a place, a rate, one size, and that they are whole or not there."""
+
+from __future__ import annotations
+
+import contextlib
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from pixelrt.dependency import require
+from pixelrt.encoding.files import explained, temporary_for
+from pixelrt.encoding.images import Bytes, checked
+from pixelrt.errors import SinkError
+
+FORMATS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
+"""Videos: FFmpeg's format by suffix."""
+SLOWEST_FPS, FASTEST_FPS = 0.01, 1000.0
+"""What a container can hold as a rate: one frame in 100 s to one in a millisecond."""
+FASTEST_GIF_FPS = 50.0
+"""A GIF counts in hundredths of a second, and viewers slow down what changes at every one of them."""
+
+
+def check_film(path: Path, fps: float, instead: str = "a folder of images") -> None:
+    """Refuse a place or a rate of a film before any work.
+
+    Args:
+        path: Where it shall go.
+        fps: Images per second.
+        instead: What has no rate and no one size, for the message.
+
+    Raises:
+        SinkError: If there is no folder, or the suffix or the rate is none of a film.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in (*FORMATS, ".gif"):
+        raise SinkError(
+            f"{path} ends in {suffix or 'nothing'}, expected a film: {', '.join((*FORMATS, '.gif'))}"
+        )
+    fastest = FASTEST_GIF_FPS if suffix == ".gif" else FASTEST_FPS
+    if not SLOWEST_FPS <= fps <= fastest:
+        raise SinkError(
+            f"{path} cannot have {fps:g} frames per second, expected {SLOWEST_FPS:g} to {fastest:g}; "
+            f"write {instead}, which has no rate"
+        )
+    temporary_for(path)
+
+
+class FilmEncoder:
+    """A film on its way into a file: under a hidden name until `close`, which gives it its own."""
+
+    def __init__(self, path: Path, *, size: tuple[int, int], fps: float, instead: str) -> None:
+        check_film(path, fps, instead)
+        self._av = require("av", "video", "writing video")
+        self.path, self.size = path, size
+        self._fps, self._instead = Fraction(fps).limit_denominator(1001), instead
+        self._written, self._last = 0, -1
+        self._tick = self._tick_for(self._fps)
+        self._failures: tuple[type[Exception], ...] = (OSError, self._av.FFmpegError)
+        self._temporary = temporary_for(path)
+        self._container: Any = None
+        try:
+            with explained(path, kinds=self._failures):
+                self._container, self._stream = self._open(f"file:{self._temporary}")
+        except BaseException:
+            self.abort()
+            raise
+
+    def write(self, image: Bytes, time_s: float | None = None, name: str = "") -> None:
+        """Encode an image.
+
+        Args:
+            image: uint8[H, W], [H, W, 1] or [H, W, 3] RGB.
+            time_s: When it is shown, from the first one; None for the next turn at the nominal rate.
+            name: What it is called in messages.
+
+        Raises:
+            InputError: If it is something else.
+            SinkError: If it has another size than the first one, or cannot be written.
+        """
+        seen = checked(image)
+        if seen.shape[:2] != self.size:
+            raise SinkError(
+                f"{self.path} was begun with frames of {self.size} (height, width), and frame "
+                f"{name or self._written} is {seen.shape[:2]}; a video has one size: write "
+                f"{self._instead} instead, or resize the images"
+            )
+        at_s = self._written / self._fps if time_s is None else Fraction(time_s)
+        self._last = max(round(at_s / self._tick), self._last + 1)
+        with explained(self.path, kinds=self._failures):
+            self._encode(seen)
+        self._written += 1
+
+    def close(self) -> bool:
+        """Finish the file and give it its name. Safe to call twice.
+
+        Returns:
+            Whether there is a file: not without an image.
+
+        Raises:
+            SinkError: If it cannot be finished; nothing is left then.
+        """
+        if self._container is not None:
+            if not self._written:
+                self.abort()
+                return False
+            try:
+                with explained(self.path, kinds=self._failures):
+                    self._flush()
+                    container, self._container = self._container, None
+                    container.close()
+                    self._temporary.replace(self.path)
+            except BaseException:
+                self.abort()
+                raise
+        return self._written > 0
+
+    def abort(self) -> None:
+        """Remove what was written. Safe after `close`, which it does not undo."""
+        container, self._container = self._container, None
+        if container is not None:
+            # what made us give up may stand in its way again, and the file goes anyway
+            with contextlib.suppress(*self._failures):
+                container.close()
+        with contextlib.suppress(OSError):  # a disk that is read only holds nothing to remove
+            self._temporary.unlink(missing_ok=True)
+
+    def _tick_for(self, fps: Fraction) -> Fraction:
+        """The unit of the times, in seconds."""
+        raise NotImplementedError
+
+    def _open(self, file: str) -> tuple[Any, Any]:
+        """The container and its stream."""
+        raise NotImplementedError
+
+    def _encode(self, image: Bytes) -> None:
+        raise NotImplementedError
+
+    def _flush(self) -> None:
+        """Write what the encoder holds back."""
+        raise NotImplementedError
