@@ -20,10 +20,9 @@ from pixelrt.metrics import ConfusionMatrix
 from pixelrt_export.diagnose import explain
 from pixelrt_export.fuse import FRAME, IMAGE, fuse
 from pixelrt_export.gate.contenders import Contender, Track, each_measured, failure, opened
+from pixelrt_export.gate.images import Bytes, Floats
 from pixelrt_export.gate.segmentation_original import (
-    Bytes,
     Conversion,
-    Floats,
     Reference,
     Sample,
     class_counts,

@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 from onnx import ModelProto
 
 from pixelrt.errors import ExportError
@@ -21,6 +19,7 @@ from pixelrt.metrics import UNLABELLED, ConfusionMatrix, foreign_ids
 from pixelrt.segmentation import nearest
 from pixelrt_export.fuse import IMAGE, MAX_CLASSES, FuseSpec, HeadSpec
 from pixelrt_export.gate.contenders import Track
+from pixelrt_export.gate.images import Bytes, Floats, normalised_frames, resized_bilinear
 from pixelrt_export.network import Network
 
 LOGIT_BYTES = 64 * 2**20
@@ -28,9 +27,6 @@ LOGIT_BYTES = 64 * 2**20
 
 _TOLERANCE = 1e-3
 """By which probabilities may leave 0..1, and their sum over the classes miss 1."""
-
-Bytes = NDArray[np.uint8]
-Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,20 +69,13 @@ class Reference:
 
 def normalised(pixels: Bytes, spec: FuseSpec) -> Floats:
     """The network's input float32[1, C, h, w] from uint8[h, w, C] at its size."""
-    image = pixels.astype(np.float32)
-    if spec.network_color != spec.frame_color:
-        image = image[..., [2, 1, 0, *range(3, image.shape[-1])]]
-    mean, std = np.array(spec.mean, np.float64), np.array(spec.std, np.float64)
-    image = image * (1 / (255 * std)).astype(np.float32) + (-mean / std).astype(np.float32)
-    return np.ascontiguousarray(image.transpose(2, 0, 1)[None])
+    swap = spec.network_color != spec.frame_color
+    return normalised_frames(pixels[None], mean=spec.mean, std=spec.std, swap=swap)
 
 
 def upsampled(raw: Floats, size: tuple[int, int]) -> Floats:
     """Raw output [1, K, h', w'] at the network's size: [K, h, w], bilinear with half-pixel centres."""
-    tensor = torch.from_numpy(np.ascontiguousarray(raw))
-    if tuple(raw.shape[2:]) != size:
-        tensor = torch.nn.functional.interpolate(tensor, size, mode="bilinear", align_corners=False)
-    result: Floats = tensor[0].numpy()
+    result: Floats = resized_bilinear(raw, size)[0]
     return result
 
 
