@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,8 +19,10 @@ from pixelrt_export.entry import build_module
 from pixelrt_export.inputs import NetworkInput, NetworkSpec, Parameters, bind
 from pixelrt_export.onnx_source import OnnxNetwork
 from pixelrt_export.outputs import HeadOutput
+from pixelrt_export.parts import Method, behave_as_in_training, part_of
 from pixelrt_export.pt2 import Program, load_exported
 from pixelrt_export.recipe import ModelSection
+from pixelrt_export.recipe.sections import AsInTraining
 from pixelrt_export.torch_onnx import HeadsOnly, copy_for_export, module_to_onnx, script_to_onnx, unwrapped
 from pixelrt_export.torchscript import load_torchscript, script_parameters
 from pixelrt_export.trial import outputs_per_head
@@ -69,15 +71,32 @@ class Network(Protocol):
         """
 
 
-def from_module(module: nn.Module) -> Network:
+def from_module(
+    module: nn.Module, part: str | None = None, as_in_training: Sequence[AsInTraining] = ()
+) -> Network:
     """A live module. It is copied (FP32, eval mode, CPU) here and now, and never touched again.
 
+    Args:
+        module: The network.
+        part: The submodule that is exported (`decoder`), or a method (`decode`); dotted where nested.
+        as_in_training: Layers that do at test time what they did in training (`dropout`, `batch_norm`).
+
     Raises:
-        ExportError: If it has no weights yet, or cannot be copied.
+        ExportError: If it has no weights yet, cannot be copied, or has no such part or layers.
     """
     if not isinstance(module, nn.Module):
         raise ExportError(f"the model is a {type(module).__name__}, a torch.nn.Module was expected")
-    return _TorchNetwork(copy_for_export(module), type(unwrapped(module)).__name__, "")
+    return _of_module(module, type(unwrapped(module)).__name__, "", part, as_in_training)
+
+
+def _of_module(
+    module: nn.Module, name: str, sha256: str, part: str | None, as_in_training: Sequence[AsInTraining]
+) -> _TorchNetwork:
+    if part is not None:
+        module = part_of(unwrapped(module), part, name.rpartition(":")[2])
+        name = f"{name}.{part}"
+    copied = behave_as_in_training(copy_for_export(module), as_in_training, name)
+    return _TorchNetwork(copied, name, sha256)
 
 
 def open_network(section: ModelSection) -> Network:
@@ -105,7 +124,7 @@ def open_network(section: ModelSection) -> Network:
         path = Path(section.checkpoint)
         apply_state(module, load_state(path), path)
         sha256 = _sha256(path)
-    return _TorchNetwork(copy_for_export(module), Path(section.entry).name, sha256)
+    return _of_module(module, Path(section.entry).name, sha256, section.part, section.as_in_training)
 
 
 def _sha256(path: Path) -> str:
@@ -114,19 +133,22 @@ def _sha256(path: Path) -> str:
 
 def _prepared(network: nn.Module, spec: NetworkSpec, name: str) -> HeadsOnly:
     """A live module with its parameters bound."""
-    parameters = Parameters.of(network.forward, f"{name.rpartition(':')[2]}.forward")
-    return HeadsOnly(network, spec, bind(spec.inputs, parameters))
+    called = name.rpartition(":")[2]
+    parameters = Parameters.of(
+        network.forward, called if isinstance(network, Method) else f"{called}.forward"
+    )
+    return HeadsOnly(network, spec, bind(spec.inputs, parameters), name)
 
 
 def _prepared_script(network: nn.Module, spec: NetworkSpec, name: str) -> HeadsOnly:
-    return HeadsOnly(network, spec, bind(spec.inputs, script_parameters(network, name)))
+    return HeadsOnly(network, spec, bind(spec.inputs, script_parameters(network, name)), name)
 
 
 def _prepared_program(network: nn.Module, spec: NetworkSpec, name: str) -> HeadsOnly:
     assert isinstance(network, Program)  # of load_exported
     call = bind(spec.inputs, network.parameters_of_forward)
     network.check(spec, call, name)
-    return HeadsOnly(network, spec, call)
+    return HeadsOnly(network, spec, call, name)
 
 
 class _TorchNetwork:
@@ -149,7 +171,7 @@ class _TorchNetwork:
 
     @property
     def noise(self) -> tuple[NoiseInfo, ...]:
-        return ()
+        return tuple(one.info for one in self._ready.noise) if self._ready else ()
 
     def to_onnx(self, spec: NetworkSpec) -> ModelProto:
         ready = self._prepare(self._network, spec, self.description)

@@ -11,6 +11,7 @@ import copy
 import io
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import onnx
@@ -21,11 +22,13 @@ from torch import Tensor, nn
 from pixelrt.errors import ExportError
 from pixelrt_export.graph import checked
 from pixelrt_export.inputs import Call, NetworkInput, NetworkSpec
+from pixelrt_export.noise import Draw, Noise, as_inputs
 from pixelrt_export.onnx_tidy import named_batch, tidy
 from pixelrt_export.outputs import pick
 from pixelrt_export.quiet import essential, quiet
+from pixelrt_export.randomness import distributions_unchecked, drawing, drawn_by
 from pixelrt_export.torchscript import heads_of
-from pixelrt_export.trial import batch_option, try_out
+from pixelrt_export.trial import batch_option, samples, try_out
 
 _WRAPPERS = {"DataParallel": "module", "DistributedDataParallel": "module", "OptimizedModule": "_orig_mod"}
 
@@ -92,25 +95,50 @@ class HeadsOnly(nn.Module):
         network: Anything that can be called with tensors.
         spec: What is wanted of it.
         call: Which input goes to which parameter.
+        name: What to call the network in messages.
     """
 
-    def __init__(self, network: nn.Module, spec: NetworkSpec, call: Call) -> None:
+    def __init__(self, network: nn.Module, spec: NetworkSpec, call: Call, name: str) -> None:
         super().__init__()
         self.network = network
         self.spec = spec
         self.call = call
+        self.name = name
+        self.noise: tuple[Noise, ...] = ()
         self.training = False  # not eval(): a torch.export program refuses the call
 
     @property
     def inputs(self) -> tuple[NetworkInput, ...]:
-        """In their order."""
-        return self.spec.inputs
+        """In their order, noise last."""
+        return (*self.spec.inputs, *(one.input for one in self.noise))
 
     def forward(self, *values: Tensor) -> tuple[Tensor, ...]:
         """Return float32[N, K, h, w] of each head, from the values of the inputs in their order."""
-        named = {one.name: value for one, value in zip(self.inputs, values, strict=True)}
-        outputs = self.call(self.network, named)
+        count = len(self.spec.inputs)
+        named = {one.name: value for one, value in zip(self.spec.inputs, values[:count], strict=True)}
+        with drawing(self.noise, values[count:], self.name) if self.noise else nullcontext():
+            outputs = self.call(self.network, named)
         return tuple(pick(outputs, head, self.spec.task).float() for head in self.spec.heads)
+
+    def take_noise(self) -> None:
+        """Make inputs of the random numbers that the network draws.
+
+        Raises:
+            ExportError: If some cannot become an input.
+        """
+        two = samples(self.spec.inputs)
+        one = self._draws({name: value[:1] for name, value in two.items()})
+        if one:
+            self.noise = as_inputs(one, self._draws(two), self.spec.max_batch, self.name)
+
+    def _draws(self, feeds: Mapping[str, Tensor]) -> tuple[Draw, ...] | None:
+        """What is drawn for these feeds; None if it does not run on them, which the trial explains."""
+        try:
+            return drawn_by(lambda: self.run(feeds), self.name)
+        except ExportError:
+            raise
+        except Exception:  # noqa: BLE001 - any failure of a foreign network answers the question
+            return None
 
     def run(self, feeds: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
         """Run it in PyTorch: a `Runner`."""
@@ -134,6 +162,8 @@ def module_to_onnx(network: HeadsOnly, name: str) -> ModelProto:
         ExportError: If the network does not run at this size or cannot be expressed in ONNX; the message says
             which sizes would work, or gives PyTorch's reason.
     """
+    if network.spec.task == "generation":
+        network.take_noise()
     dynamic = try_out(network.run, network.inputs, network.spec, name).dynamic_batch
     examples = tuple(one.zeros(2 if dynamic else 1) for one in network.inputs)
     with quiet(), torch.no_grad():
@@ -165,6 +195,8 @@ def script_to_onnx(network: HeadsOnly, name: str) -> ModelProto:
     Raises:
         ExportError: As `module_to_onnx`.
     """
+    if network.spec.task == "generation":
+        network.take_noise()  # refuses all of it, which TorchScript draws out of sight
     dynamic = try_out(network.run, network.inputs, network.spec, name).dynamic_batch
     examples = tuple(one.zeros(2 if dynamic else 1) for one in network.inputs)
     options = _options(network)
@@ -213,7 +245,8 @@ def _captured(
     batch = {0: torch.export.Dim("batch")}
     shapes = (tuple(batch for _ in examples),) if dynamic else None
     try:
-        return torch.export.export(network, examples, dynamic_shapes=shapes, strict=False)
+        with distributions_unchecked():
+            return torch.export.export(network, examples, dynamic_shapes=shapes, strict=False)
     except ExportError:
         raise
     except Exception as problem:
