@@ -25,11 +25,12 @@ import pixelrt
 import pixelrt_export
 from pixelrt.bundle import MANIFEST, Bundle
 from pixelrt.errors import BundleError, ExportError, GateFailed, InputError, SourceError
-from pixelrt_export import exporting, samples
+from pixelrt_export import exporting
 from pixelrt_export.engines import with_engines
 from pixelrt_export.models import UNet
 from pixelrt_export.progress import Steps
 from pixelrt_export.recipe import TargetSection
+from pixelrt_export.samples import segmentation
 
 SIZE = (64, 96)
 UNTRAINED = 0.99
@@ -552,7 +553,7 @@ class TestRefusing:
             def __iter__(self) -> Iterator[object]:
                 return iter(())
 
-        monkeypatch.setattr(samples, "open_source", lambda *_, **__: Silent())
+        monkeypatch.setattr(segmentation, "open_source", lambda *_, **__: Silent())
         with pytest.raises(SourceError, match=r"test://drive gives no frame, at least one was expected"):
             export(Pixelwise(), tmp_path / "b", images="test://drive")
 
@@ -583,12 +584,12 @@ import resource, sys
 from pathlib import Path
 import numpy as np
 import torch
-import pixelrt_export.exporting
+from pixelrt_export import export  # which loads all libraries: some swallow an interrupt meanwhile
 print("ready", flush=True)
 net = torch.nn.Sequential(torch.nn.Conv2d(3, 16, 3, padding=1), torch.nn.Conv2d(16, 2, 1))
 if sys.argv[2] == "full":
     resource.setrlimit(resource.RLIMIT_FSIZE, (2000, resource.RLIM_INFINITY))
-pixelrt_export.export(
+export(
     net, sys.argv[1], size=(480, 640), classes=["a", "b"], agreement=0.5, quiet=True,
     images=[np.zeros((480, 640, 3), np.uint8)] * 5000, max_images=int(sys.argv[3]),
 )
@@ -597,7 +598,7 @@ pixelrt_export.export(
 
 @contextmanager
 def started(out: Path, mode: str, max_images: int) -> Iterator[subprocess.Popen[str]]:
-    """A process that exports, and is ready to begin."""
+    """A process that exports, its libraries loaded."""
     process = subprocess.Popen(
         [sys.executable, "-c", PROGRAM, str(out), mode, str(max_images)],
         stdout=subprocess.PIPE,

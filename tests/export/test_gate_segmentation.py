@@ -26,7 +26,7 @@ from pixelrt.manifest import Emit, SegmentationGate, SegmentationManifest
 from pixelrt.pipeline.options import GpuOptions
 from pixelrt.segmentation import Latency, Segmentation
 from pixelrt.testing import FakeCuda
-from pixelrt_export.exporting import convert
+from pixelrt_export.convert.segmentation import convert
 from pixelrt_export.fuse import FuseSpec, HeadSpec, fuse
 from pixelrt_export.gate.contenders import contenders
 from pixelrt_export.gate.segmentation import Conversion, Sample, normalised, verify

@@ -1,0 +1,1 @@
+"""What the ranges are measured on and the gate judges, per task."""

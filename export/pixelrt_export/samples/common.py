@@ -1,0 +1,85 @@
+"""Where images and masks come from, whatever the task."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pixelrt.errors import SourceError
+from pixelrt.manifest import ColorOrder
+from pixelrt_export.images import evenly_spread
+
+Bytes = NDArray[np.uint8]
+Place = str | os.PathLike[str]
+"""A folder, or the address of a source."""
+Arrays = Sequence[Bytes]
+Images = Place | Arrays
+"""A folder, the address of a source, or frames uint8[H, W, C]."""
+
+ARRAYS = "arrays://"
+"""Stands in a recipe for what came as arrays."""
+
+
+class Numbered(Protocol):
+    """One of the frames or masks of a source."""
+
+    @property
+    def index(self) -> int:
+        """Position in the source, from 0."""
+
+
+T = TypeVar("T", bound=Numbered)
+
+
+def arrays_of(images: Images | None) -> Arrays | None:
+    """Images that came as arrays; None for a folder or the address of a source."""
+    return None if images is None or isinstance(images, str | os.PathLike) else images
+
+
+def is_folder(place: str) -> bool:
+    """Whether images are read as files of a folder, and not by a source of the runtime."""
+    return "://" not in place and not Path(place).is_file()
+
+
+def spread(count: int | None, limit: int) -> set[int]:
+    """Indices of at most `limit` frames, evenly spread; the first ones where their number is unknown."""
+    return set(range(limit) if count is None else evenly_spread(count, limit))
+
+
+def chosen(source: Iterable[T], indices: set[int]) -> Iterator[T]:
+    """Frames of these indices; nothing after the last of them is read."""
+    last = max(indices, default=-1)
+    for frame in source:
+        if frame.index in indices:
+            yield frame
+        if frame.index >= last:
+            return
+
+
+def check_channels(address: str, channels: int) -> None:
+    """Refuse a source of the runtime for a network that takes something else than colours.
+
+    Raises:
+        SourceError: If it does.
+    """
+    if channels != 3:
+        raise SourceError(
+            f"{address} gives frames of 3 channels, the network takes {channels}; name a folder of images"
+        )
+
+
+def in_order(image: Bytes, color: ColorOrder) -> Bytes:
+    """An RGB image in the order in which frames arrive."""
+    return image if color == "rgb" else np.ascontiguousarray(image[..., ::-1])
+
+
+def found_text(value: object) -> str:
+    """An array as messages write it, `uint8[4, 4]`, or the type of what is none."""
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype}{list(value.shape)}"
+    return type(value).__name__
