@@ -42,12 +42,11 @@ examples:
   pixelrt bench engines/road-unet/bundle --size 1080x1920 --frames 500
   pixelrt bench engines/road-unet/bundle --backend openvino --precision float32 --threads 2
   pixelrt bench engines/road-unet/bundle --json bench.json
-
   pixelrt bench engines/street-painter/bundle --batch 16
 
 The time is that of segmenter(frame): resizing, the network, mask, confidence and grid. The frames are noise,
 made with a seed before the clock starts. Reading, drawing and encoding video are measured by `pixelrt run`.
-Of a generator it is that of generator(...) with latents, labels, masks and images made before in the same way.
+Of a generator it is that of generator(...); latents, labels, masks and images are made before it likewise.
 """
 
 _FRAME_SIZE = 720, 1280

@@ -11,11 +11,13 @@ from typing import Any
 
 from pixelrt.bundle import Bundle
 from pixelrt.cli.generate_files import MadeWriter, open_writer
-from pixelrt.cli.generate_plan import Inputs, check_options, making, opened_inputs
+from pixelrt.cli.generate_inputs import Inputs, opened_inputs
+from pixelrt.cli.generate_options import check_options
+from pixelrt.cli.generate_plan import Plan, making, planned
 from pixelrt.cli.generate_run import GenerateReport, Production
 from pixelrt.cli.options import add_machine_options, count, machine_options, size
 from pixelrt.cli.stopping import Stop, stopping
-from pixelrt.cli.wording import say_times
+from pixelrt.cli.wording import counted, say_times
 from pixelrt.encoding import temporary_for, write_whole
 from pixelrt.errors import SourceError
 from pixelrt.generation import Generator
@@ -150,42 +152,40 @@ def _run(arguments: argparse.Namespace, stop: Stop) -> int:
     if arguments.json not in (None, "-"):
         temporary_for(Path(arguments.json))
     with opened_inputs(arguments, bundle.generation) as inputs:
-        places = [arguments.out, *([arguments.json] if arguments.json not in (None, "-") else [])]
+        places = [place for place in (arguments.out, arguments.json) if place not in (None, "-")]
         check_places(places, *inputs.sources, _BundleFiles(bundle))
-        writer = open_writer(arguments, bundle.generation, inputs)
+        plan = planned(arguments, bundle.generation, inputs)
+        writer = open_writer(arguments, bundle.generation, inputs, plan.total)
         with load(bundle, task="generation", color="rgb", **machine_options(arguments)) as generator:
             if stop():
                 complain("interrupted before the first image; nothing was written")
                 return stop.exit_code
-            return _produce(arguments, generator, inputs, writer, stop)
-
-
-def _produce(
-    arguments: argparse.Namespace, generator: Generator, inputs: Inputs, writer: MadeWriter, stop: Stop
-) -> int:
-    plan = making(arguments, generator, inputs)
-    _announce(generator, inputs)
-    with showing_progress() as show:
-
-        def progress(done: int, per_s: float) -> None:
-            show("images", done, plan.total, f"{per_s:.1f} images/s")
-
-        job = Production(generator, plan, writer, progress=progress, stop=stop)
-        failure = _execute(job)
-    report = job.report(inputs.names, interrupted=stop() or failure is not None)
+            _announce(generator, inputs)
+            job, failure = _produced(generator, plan, inputs, writer, stop)
+            report = job.report(inputs.names, interrupted=stop() or failure is not None)
+    if failure is not None and not report.images:
+        raise failure
     _show(report, writer, arguments.json)
     if failure is not None:
         raise failure
     return stop.exit_code
 
 
-def _execute(job: Production) -> SourceError | None:
+def _produced(
+    generator: Generator, plan: Plan, inputs: Inputs, writer: MadeWriter, stop: Stop
+) -> tuple[Production, SourceError | None]:
     """Run; a source that breaks is returned, so that the figures are shown first."""
-    try:
-        job.execute()
-    except SourceError as problem:
-        return problem
-    return None
+    with showing_progress() as show:
+
+        def progress(done: int, per_s: float) -> None:
+            show("images", done, plan.total, f"{per_s:.1f} images/s")
+
+        job = Production(generator, making(plan, generator, inputs), writer, progress=progress, stop=stop)
+        try:
+            job.execute()
+        except SourceError as problem:
+            return job, problem
+    return job, None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -210,7 +210,7 @@ def _announce(generator: Generator, inputs: Inputs) -> None:
     complain(f"{name} on {info.backend} {info.version} ({info.device}, {info.precision}: {info.why})")
     for source in inputs.sources:
         rows, cols = source.size
-        frames = "" if source.num_frames is None else f", {source.num_frames} frames"
+        frames = "" if source.num_frames is None else f", {counted(source.num_frames, 'frame')}"
         complain(f"{source.name}: {rows}x{cols}{frames}")
 
 
@@ -224,7 +224,7 @@ def _show(report: GenerateReport, writer: MadeWriter, json_file: str | None) -> 
     rows, cols = report.image_size
     ended = ", then interrupted" if report.interrupted else ""
     say(
-        f"{report.images} images of {rows}x{cols} in {report.seconds:.1f} s: "
+        f"{counted(report.images, 'image')} of {rows}x{cols} in {report.seconds:.1f} s: "
         f"{report.images_per_s:.1f} images/s with everything in it{ended}"
     )
     if report.stages:

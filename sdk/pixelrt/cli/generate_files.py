@@ -5,16 +5,18 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
-import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pixelrt.cli.generate_plan import Bytes, Inputs, Made
+from pixelrt.cli.generate_inputs import Bytes, Inputs
+from pixelrt.cli.generate_pictures import LARGEST_PX, Pictures
+from pixelrt.cli.generate_plan import Made
 from pixelrt.encoding import (
     FORMATS,
     IMAGES,
+    ArraysEncoder,
     GifEncoder,
     VideoEncoder,
     check_film,
@@ -25,16 +27,19 @@ from pixelrt.encoding import (
     write_whole,
 )
 from pixelrt.errors import InputError, SinkError
-from pixelrt.frames import fitted, nearest
 from pixelrt.generation import Generated
-from pixelrt.manifest import ClassInfo, GenerationManifest
-from pixelrt.strict import suggestion
+from pixelrt.manifest import GenerationManifest
 from pixelrt.video.legend import Legend
+from pixelrt.video.sinks.opening import refuse_scheme, unknown_place
 
 DEFAULT_FPS = 12.0
 _KNOWN = "a sheet (.png), a film (.gif, .mp4, .mov, .mkv), a folder (folder/), arrays (.npz) or null:"
-_LARGEST_SHEET_PX = 100_000_000
-_GAP_PX, _SHEET_GAP_PX = 2, 8
+_ENDINGS = {
+    ".npz": "arrays",
+    **dict.fromkeys((*FORMATS, ".gif"), "film"),
+    **dict.fromkeys(IMAGES, "sheet"),
+}
+_GAP_PX, _PAIRS_GAP_PX = 2, 8
 
 
 class MadeWriter:
@@ -68,8 +73,16 @@ class MadeWriter:
         """Give up, and remove what is half-written."""
 
 
-def open_writer(arguments: argparse.Namespace, manifest: GenerationManifest, inputs: Inputs) -> MadeWriter:
+def open_writer(
+    arguments: argparse.Namespace, manifest: GenerationManifest, inputs: Inputs, total: int | None
+) -> MadeWriter:
     """The writer for `--out`. Nothing is written yet.
+
+    Args:
+        arguments: The options.
+        manifest: Of the generator.
+        inputs: Sources of masks and images.
+        total: How many images there will be; None where nobody knows.
 
     Raises:
         InputError: If an option does not fit what is written.
@@ -82,9 +95,8 @@ def open_writer(arguments: argparse.Namespace, manifest: GenerationManifest, inp
     if kind == "null":
         return MadeWriter()
     if kind == "arrays":
-        temporary_for(path)
         return _Arrays(path)
-    pictures = _Pictures(
+    pictures = Pictures(
         manifest, scale=arguments.scale, pairs=_wants_pairs(arguments, kind, inputs), masks=bool(inputs.masks)
     )
     if kind == "film":
@@ -92,31 +104,21 @@ def open_writer(arguments: argparse.Namespace, manifest: GenerationManifest, inp
         return _Film(path, pictures, next(fps for fps in known if fps is not None))
     if kind == "folder":
         return _Folder(path, pictures)
-    temporary_for(path)
-    return _Sheet(path, pictures, arguments.columns)
+    return _Sheet(path, pictures, arguments.columns, total)
 
 
 def _kind_of(text: str) -> str:
     if text == "null:":
         return "null"
-    if scheme := re.match(r"([a-z][a-z0-9+.-]*)://|([a-z]{2,}):$", text):
-        hint = suggestion(scheme[0], ["null:"])
-        raise SinkError(f"{text}: unknown scheme {scheme[0]}{hint}; expected {_KNOWN}")
+    refuse_scheme(text, _KNOWN)
     if not text:
         raise SinkError(f"--out is empty; expected {_KNOWN}")
     if text.endswith(("/", os.sep)) or Path(text).is_dir():
         return "folder"
-    suffix = Path(text).suffix.lower()
-    endings = {
-        ".npz": "arrays",
-        **dict.fromkeys((*FORMATS, ".gif"), "film"),
-        **dict.fromkeys(IMAGES, "sheet"),
-    }
-    if suffix in endings:
-        return endings[suffix]
-    if not suffix:
-        raise SinkError(f"{text} has no suffix; expected {_KNOWN}; for a folder of images write {text}/")
-    raise SinkError(f"{text} ends in {suffix}{suggestion(suffix, list(endings))}; expected {_KNOWN}")
+    kind = _ENDINGS.get(Path(text).suffix.lower())
+    if kind is None:
+        raise SinkError(unknown_place(text, list(_ENDINGS), _KNOWN, "a folder of images"))
+    return kind
 
 
 def _check_kind(arguments: argparse.Namespace, kind: str, inputs: Inputs) -> None:
@@ -139,50 +141,10 @@ def _wants_pairs(arguments: argparse.Namespace, kind: str, inputs: Inputs) -> bo
     return kind == "sheet" and inputs.masks is not None and several
 
 
-class _Pictures:
-    """Makes pictures of images: enlarged, and beside what they were made from."""
-
-    def __init__(self, manifest: GenerationManifest, *, scale: int, pairs: bool, masks: bool) -> None:
-        self._scale, self.pairs = scale, pairs
-        self._size = manifest.output.size
-        self.classes: tuple[ClassInfo, ...] = manifest.mask.classes if manifest.mask and masks else ()
-        self._palette = np.zeros((256, 3), np.uint8)
-        self._palette[: len(self.classes)] = [info.color for info in self.classes] or np.zeros((0, 3))
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Height and width of a picture."""
-        height, width = self._size
-        both = 2 * width * self._scale + _GAP_PX if self.pairs else width * self._scale
-        return height * self._scale, both
-
-    def of(self, made: Made) -> list[Bytes]:
-        """One for each image: uint8[H, W, C], C 1 or 3 (RGB)."""
-        shown = [_enlarged(image, self._scale) for image in made.generated.images]
-        if not self.pairs:
-            return shown
-        return [self._beside(given, image) for given, image in zip(made.given, shown, strict=True)]
-
-    def _beside(self, given: Bytes, image: Bytes) -> Bytes:
-        height, width, channels = image.shape
-        page = np.zeros((height, 2 * width + _GAP_PX, 3), np.uint8)
-        if given.ndim == 2:
-            mask = np.asarray(nearest(given, height, width))
-            page[:, :width] = self._palette[mask]
-        else:
-            page[:, :width] = _enlarged(np.asarray(fitted(given, self._size)), self._scale)
-        page[:, width + _GAP_PX :] = image if channels == 3 else np.repeat(image, 3, axis=2)
-        return page
-
-
-def _enlarged(image: Bytes, scale: int) -> Bytes:
-    return image if scale == 1 else image.repeat(scale, axis=0).repeat(scale, axis=1)
-
-
 class _Film(MadeWriter):
     """A GIF or a video."""
 
-    def __init__(self, path: Path, pictures: _Pictures, fps: float) -> None:
+    def __init__(self, path: Path, pictures: Pictures, fps: float) -> None:
         check_film(path, fps)
         self._path, self._pictures, self._fps = path, pictures, fps
         self._film: VideoEncoder | GifEncoder | None = None
@@ -209,7 +171,7 @@ class _Film(MadeWriter):
 class _Folder(MadeWriter):
     """A PNG per image, each whole as soon as it has its name."""
 
-    def __init__(self, path: Path, pictures: _Pictures) -> None:
+    def __init__(self, path: Path, pictures: Pictures) -> None:
         self._path, self._pictures = path, pictures
         self._count, self._new = 0, not path.exists()
         if not path.parent.is_dir():
@@ -236,19 +198,16 @@ class _Folder(MadeWriter):
 class _Sheet(MadeWriter):
     """All pictures on one page; the only one alone."""
 
-    def __init__(self, path: Path, pictures: _Pictures, columns: int | None) -> None:
+    def __init__(self, path: Path, pictures: Pictures, columns: int | None, total: int | None) -> None:
+        temporary_for(path)
         self._path, self._pictures, self._columns = path, pictures, columns
         self._images: list[Bytes] = []
         self._coverage: list[np.ndarray[Any, Any]] = []
         self._last: Generated | None = None
+        self._check_room(total or 0)
 
     def add(self, made: Made) -> None:
-        rows, cols = self._pictures.size
-        if (len(self._images) + len(made.generated)) * rows * cols > _LARGEST_SHEET_PX:
-            raise SinkError(
-                f"{self._path} would have more than {_LARGEST_SHEET_PX // 10**6} million pixels; write a "
-                "film or a folder, or fewer images with --count N (of a source: --limit N)"
-            )
+        self._check_room(len(self._images) + len(made.generated))
         self._images += self._pictures.of(made)
         self._last = made.generated
         if self._pictures.classes:
@@ -267,9 +226,17 @@ class _Sheet(MadeWriter):
         self._last = None
         return (str(self._path),)
 
+    def _check_room(self, count: int) -> None:
+        rows, cols = self._pictures.size
+        if count * rows * cols > LARGEST_PX:
+            raise SinkError(
+                f"{self._path} would have more than {LARGEST_PX // 10**6} million pixels; write a "
+                "film or a folder, or fewer images with --count N (of a source: --limit N)"
+            )
+
     def _page(self, like: Generated) -> Bytes:
         stacked = dataclasses.replace(like, images=np.stack(self._images), latents=None, labels=None)
-        return stacked.sheet(self._columns, _SHEET_GAP_PX if self._pictures.pairs else _GAP_PX)
+        return stacked.sheet(self._columns, _PAIRS_GAP_PX if self._pictures.pairs else _GAP_PX)
 
     def _with_legend(self, page: Bytes) -> Bytes:
         classes = self._pictures.classes
@@ -287,23 +254,24 @@ class _Arrays(MadeWriter):
     """Images, latents, labels and seed as NPZ."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._parts: list[Generated] = []
+        self._encoder = ArraysEncoder(path)
+        self._labels: list[str] = []
+        self._others: dict[str, Any] = {}
 
     def add(self, made: Made) -> None:
-        self._parts.append(made.generated)
+        found = made.generated
+        self._encoder.append(images=found.images)
+        if found.latents is not None:
+            self._encoder.append(latents=found.latents)
+        if found.labels is not None:
+            self._labels += found.labels
+        if found.seed is not None:
+            self._others["seed"] = np.array(found.seed)
 
     def close(self) -> tuple[str, ...]:
-        if not self._parts:
-            return ()
-        first = self._parts[0]
-        latents = [part.latents for part in self._parts if part.latents is not None]
-        labels = [label for part in self._parts for label in part.labels or ()]
-        whole = dataclasses.replace(
-            first,
-            images=np.concatenate([part.images for part in self._parts]),
-            latents=np.concatenate(latents) if latents else None,
-            labels=tuple(labels) if first.labels is not None else None,
-        )
-        whole.save(self._path)
-        return (str(self._path),)
+        if self._labels:
+            self._others["labels"] = np.array(self._labels)
+        return (str(self._encoder.path),) if self._encoder.close(**self._others) else ()
+
+    def abort(self) -> None:
+        self._encoder.abort()

@@ -1,15 +1,15 @@
-"""Makes the images of a plan, hands them to a writer, and measures each stage."""
+"""Takes images as they are made, hands them to a writer, and measures each stage."""
 
 from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from pixelrt.cli.generate_files import MadeWriter
-from pixelrt.cli.generate_plan import Made, Plan
+from pixelrt.cli.generate_plan import Made
 from pixelrt.errors import SourceError
 from pixelrt.generation import Generator
 from pixelrt.machine import describe
@@ -56,7 +56,7 @@ class Production:
 
     Args:
         generator: Makes the images.
-        plan: Which.
+        parts: The images as they are made, when they are taken.
         writer: Takes them; `execute` closes it.
         progress: Called after each part with the number of images and their rate.
         stop: Asked before each part; true ends the run as if there were no more.
@@ -65,18 +65,18 @@ class Production:
     def __init__(
         self,
         generator: Generator,
-        plan: Plan,
+        parts: Iterator[Made],
         writer: MadeWriter,
         *,
         progress: Callable[[int, float], None] = lambda done, per_s: None,
         stop: Callable[[], bool] = lambda: False,
     ) -> None:
-        self._generator, self._plan, self._writer = generator, plan, writer
+        self._generator, self._parts, self._writer = generator, parts, writer
         self._progress, self._stop = progress, stop
         self._times = StageTimes(STAGES)
         self._started = self._ended = time.perf_counter()
         self._seed: int | None = None
-        self._labels: list[str] | None = None
+        self._labels: list[str] = []
         self._outputs: tuple[str, ...] = ()
         self._done = 0
 
@@ -112,7 +112,7 @@ class Production:
             image_size=output.size,
             channels=output.channels,
             seed=self._seed,
-            labels=None if self._labels is None else tuple(self._labels),
+            labels=tuple(self._labels) if self._generator.labels else None,
             interrupted=interrupted,
             seconds=seconds,
             images_per_s=self._done / seconds if seconds else 0.0,
@@ -121,10 +121,9 @@ class Production:
         )
 
     def _all(self) -> None:
-        parts = iter(self._plan.made)
         while not self._stop():
             began = time.perf_counter()
-            made = next(parts, None)
+            made = next(self._parts, None)
             if made is None:
                 return
             self._one(made, began)
@@ -147,7 +146,7 @@ class Production:
         self._done += count
         self._seed = made.generated.seed if self._seed is None else self._seed
         if made.generated.labels is not None:
-            self._labels = [*(self._labels or []), *made.generated.labels]
+            self._labels += made.generated.labels
         self._progress(self._done, self._done / (self._ended - self._started))
 
     def _finish(self) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pixelrt.bundle import Bundle
 from pixelrt.cli.options import add_machine_options, machine_options
 from pixelrt.cli.stopping import Stop, stopping
-from pixelrt.cli.wording import say_times
+from pixelrt.cli.wording import counted, say_times
 from pixelrt.errors import SourceError
 from pixelrt.progress import showing_progress
 from pixelrt.terminal import complain, heading, say, say_table
@@ -181,7 +181,7 @@ def _open_sinks(arguments: argparse.Namespace, segmenter: Segmenter, source: Sou
 
 def _announce(segmenter: Segmenter, source: Source) -> None:
     info, (rows, cols) = segmenter.session.info, source.size
-    frames = "" if source.num_frames is None else f", {source.num_frames} frames"
+    frames = "" if source.num_frames is None else f", {counted(source.num_frames, 'frame')}"
     name = segmenter.bundle.manifest.name
     complain(f"{name} on {info.backend} {info.version} ({info.device}, {info.precision}: {info.why})")
     complain(f"{source.name}: {rows}x{cols}{frames}, {source.fps:.6g} frames/s")
@@ -204,7 +204,7 @@ def _show_times(report: RunReport) -> None:
     rows, cols = report.frame_size
     ended = ", then interrupted" if report.interrupted else ""
     say(
-        f"{report.frames} frames of {rows}x{cols} in {report.seconds:.1f} s: "
+        f"{counted(report.frames, 'frame')} of {rows}x{cols} in {report.seconds:.1f} s: "
         f"{report.fps:.1f} frames/s with everything in it{ended}"
     )
     if not report.stages:

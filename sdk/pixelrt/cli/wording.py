@@ -18,6 +18,11 @@ def verdict(check: Check) -> str:
     return "passed" if check.passed else "not used"
 
 
+def counted(number: int, what: str) -> str:
+    """`1 frame`, `2 frames`."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
 def say_times(stages: Mapping[str, StageStatistics]) -> None:
     """Write the milliseconds per frame of every stage as a table."""
     say_table(

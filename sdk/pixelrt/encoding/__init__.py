@@ -1,10 +1,11 @@
-"""Images and films as files, whole or not at all.
+"""Images, films and arrays as files, whole or not at all.
 
 | file | how |
 |---|---|
 | `.png` and other images | OpenCV, lossless where the format is |
 | `.mp4`, `.mov`, `.mkv` | H.264 in 4:2:0 by FFmpeg (MPEG-4 where it has no libx264), BT.709 |
 | `.gif` | FFmpeg: a palette of its own for every image, errors diffused (Sierra 2-4A), repeated for ever |
+| `.npz` | NumPy's arrays, compressed |
 
 Images are uint8[H, W] or uint8[H, W, 1] grey, or uint8[H, W, 3] RGB. 4:2:0 needs even sides: an odd one is
 made even by repeating the last row or column, and no other pixel is touched. A GIF takes every size; grey
@@ -13,6 +14,7 @@ images are in it without loss, and those of up to 256 colours but for the roundi
 
 from __future__ import annotations
 
+from pixelrt.encoding.arrays import ArraysEncoder
 from pixelrt.encoding.files import explained, temporary_for, write_whole
 from pixelrt.encoding.film import FASTEST_FPS, FASTEST_GIF_FPS, FORMATS, SLOWEST_FPS, check_film
 from pixelrt.encoding.gif import GifEncoder
@@ -26,6 +28,7 @@ __all__ = [
     "FORMATS",
     "IMAGES",
     "SLOWEST_FPS",
+    "ArraysEncoder",
     "GifEncoder",
     "VideoEncoder",
     "check_film",

@@ -36,9 +36,7 @@ def open_sink(uri: str | os.PathLike[str], source: Source, *, num_frames: int | 
     text = os.fspath(uri)
     if text == "null:":
         return NullSink()
-    if scheme := re.match(r"([a-z][a-z0-9+.-]*)://|([a-z]{2,}):$", text):
-        hint = suggestion(scheme[0], ["null:"])
-        raise SinkError(f"{text}: unknown scheme {scheme[0]}{hint}; expected {_KNOWN}")
+    refuse_scheme(text, _KNOWN)
     path = Path(text)
     check_places([path], source)
     if text.endswith(("/", os.sep)) or path.is_dir():
@@ -47,7 +45,7 @@ def open_sink(uri: str | os.PathLike[str], source: Source, *, num_frames: int | 
     if suffix in FORMATS:
         return VideoSink(path, size=source.size, fps=source.fps)
     if suffix not in IMAGES:
-        raise SinkError(_unknown(text, suffix))
+        raise SinkError(unknown_place(text, (*FORMATS, *IMAGES), _KNOWN, "a folder of masks"))
     if (num_frames or source.num_frames) != 1:
         raise SinkError(
             f"{path} holds one image, and {source.name} has more frames; "
@@ -111,7 +109,31 @@ def check_places(places: Iterable[str | os.PathLike[str]], *sources: Read) -> No
         seen.add(place)
 
 
-def _unknown(text: str, suffix: str) -> str:
+def refuse_scheme(text: str, known: str) -> None:
+    """Refuse a place with a scheme, such as `web://`.
+
+    Args:
+        text: The place; `null:` was taken before.
+        known: Which places there are.
+
+    Raises:
+        SinkError: If it has one.
+    """
+    if scheme := re.match(r"([a-z][a-z0-9+.-]*)://|([a-z]{2,}):$", text):
+        hint = suggestion(scheme[0], ["null:"])
+        raise SinkError(f"{text}: unknown scheme {scheme[0]}{hint}; expected {known}")
+
+
+def unknown_place(text: str, suffixes: Sequence[str], known: str, folder: str) -> str:
+    """What to say about a place with a suffix that nobody knows, or without one.
+
+    Args:
+        text: The place.
+        suffixes: Those that are known.
+        known: Which places there are.
+        folder: What a folder would hold.
+    """
+    suffix = Path(text).suffix.lower()
     if not suffix:
-        return f"{text} has no suffix; expected {_KNOWN}; for a folder of masks write {text}/"
-    return f"{text} ends in {suffix}{suggestion(suffix, [*FORMATS, *IMAGES])}; expected {_KNOWN}"
+        return f"{text} has no suffix; expected {known}; for {folder} write {text}/"
+    return f"{text} ends in {suffix}{suggestion(suffix, list(suffixes))}; expected {known}"

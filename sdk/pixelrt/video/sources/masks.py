@@ -73,7 +73,10 @@ def open_masks(uri: str | os.PathLike[str], *, fps: float = DEFAULT_FPS) -> Mask
     source: Source
     with contextlib.ExitStack() as undo:
         if _is_film(text):
-            raise SourceError(f"{text} has no ground truth, so it has no masks; expected {_KNOWN}")
+            raise SourceError(
+                f"{text} has no ground truth, so it has no masks; expected {_KNOWN}; a segmentation bundle "
+                "makes masks of a video: pixelrt run BUNDLE drive.mp4 --out masks/"
+            )
         source = open_source(text, fps=fps)
         undo.callback(source.close)
         if not isinstance(source, Pictures) and source.truth_classes is None:
