@@ -202,7 +202,7 @@ class Nodes:
     def constant(self, name: str, value: NDArray[Any]) -> str:
         """Add a constant. The same name means the same constant."""
         if name not in self.constants:
-            self.constants[name] = numpy_helper.from_array(np.ascontiguousarray(value), name)
+            self.constants[name] = numpy_helper.from_array(np.asarray(value, order="C"), name)
         return name
 
     def add(self, op: str, inputs: Sequence[str], name: str, output: str = "", **attributes: Any) -> str:
@@ -221,3 +221,10 @@ class Nodes:
             return self.add(op, [tensor], name, output, axes=[axis], keepdims=0)
         axes = self.constant(f"axis_{axis}", np.array([axis], dtype=np.int64))
         return self.add(op, [tensor, axes], name, output, keepdims=0)
+
+    def mean(self, tensor: str, axes: Sequence[int], name: str) -> str:
+        """Add a ReduceMean over axes, which stay with size 1, as the operator set spells it."""
+        if self.opset < 18:
+            return self.add("ReduceMean", [tensor], name, axes=list(axes), keepdims=1)
+        constant = self.constant(f"{name}/axes", np.array(axes, dtype=np.int64))
+        return self.add("ReduceMean", [tensor, constant], name, keepdims=1)

@@ -24,6 +24,7 @@ from pixelrt_export.graph import (
     refuse_control_flow,
     value_types,
 )
+from pixelrt_export.instance_norm import lift_epsilon
 from pixelrt_export.precision.network import ELEM_TYPE, Feeds, Network
 from pixelrt_export.precision.ranges import measure
 from pixelrt_export.precision.retype import retype
@@ -62,11 +63,15 @@ def to_precision(
     """Type a network FP16 or BF16, with FP32 islands where they are needed.
 
     A layer stays FP32 if one of these holds: it normalises or sums many values (softmax, instance norm, a
-    mean over 256 values or more); the largest |x| it reads or writes exceeds 16376, a quarter of FP16's
-    range; the products that it adds up may exceed 65504; a constant of it exceeds 65504 or would lose its
-    digits to FP16's subnormal numbers; the operator has no such type; or it is cheap and stands between FP32
-    layers. BF16 has FP32's range, so the rules of range do not apply to it; it raises the operator set to 22,
-    the first in which a convolution may be BF16.
+    mean over 256 values or more); it belongs to a variance; a layer after it would enlarge its rounding, as a
+    normalisation does where the mean is far above the deviation (`neighbours`); the largest |x| it reads or
+    writes exceeds 16376, a quarter of FP16's range; the products that it adds up may exceed 65504; a constant
+    of it exceeds 65504 or would lose its digits to FP16's subnormal numbers; the operator has no such type;
+    or it is cheap and stands between FP32 layers. BF16 has FP32's range, so the rules of range do not apply
+    to it; it raises the operator set to 22, the first in which a convolution may be BF16.
+
+    Whatever the type, normalisations with an epsilon that TensorRT might raise are written anew
+    (`instance_norm`).
 
     Args:
         model: FP32 network with any number of inputs, float32 or int64, and of outputs.
@@ -91,13 +96,15 @@ def to_precision(
     ranges = measure(plain, network, calibration)
     decided = decide(network, ranges, requested)
     typed, _ = retype(network, {index: layer.type for index, layer in decided.items()}, ELEM_TYPE[requested])
+    num_casts = len(typed.graph.node) - len(plain.graph.node)
+    typed, _ = lift_epsilon(typed)
     typed = checked(typed)
     layers = tuple(decided.values())
     report = PrecisionReport(
         requested=requested,
         layers=layers,
         counts=_count(typed, {layer.layer for layer in layers}),
-        num_casts=len(typed.graph.node) - len(plain.graph.node),
+        num_casts=num_casts,
     )
     return typed, report
 

@@ -15,7 +15,15 @@ from pixelrt_export.graph import ValueType, value_types
 
 Feeds = Mapping[str, NDArray[Any]]
 """Arrays by the name of a network's input, batch first."""
+FP16_SMALLEST_NORMAL = 2.0**-14
 TYPELESS = frozenset({"Shape", "Size"})
+CHEAP = frozenset(
+    {
+        *("Relu", "LeakyRelu", "Clip", "Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten"),
+        *("Add", "Sub", "Mul", "Div", "Neg", "Abs", "Sqrt", "Pow", "Slice", "Split", "Pad", "Concat", "Cast"),
+    }
+)
+"""Operators that cost less than the two casts around them."""
 ELEM_TYPE: dict[PrecisionType, int] = {
     "fp32": TensorProto.FLOAT,
     "fp16": TensorProto.FLOAT16,
@@ -32,6 +40,7 @@ class Network:
     """A checked network, and what is asked about it again and again."""
 
     model: ModelProto
+    opset: int
     types: dict[str, ValueType]
     constants: dict[str, TensorProto]
     """Initializers by name."""
@@ -49,6 +58,7 @@ class Network:
             names.append(name if name not in names else f"{name}_{index}")
         return cls(
             model=model,
+            opset=opset,
             types=value_types(model),
             constants={tensor.name: tensor for tensor in model.graph.initializer},
             schemas=tuple(_schema(node, opset) for node in model.graph.node),

@@ -10,11 +10,11 @@ from onnx import NodeProto, TensorProto, numpy_helper
 
 from pixelrt.manifest import PrecisionType
 from pixelrt_export.graph import attribute_of
-from pixelrt_export.precision.network import ELEM_TYPE, Network
+from pixelrt_export.precision.neighbours import for_others
+from pixelrt_export.precision.network import CHEAP, ELEM_TYPE, FP16_SMALLEST_NORMAL, Network
 from pixelrt_export.precision.ranges import Ranges
 
 FP16_MAX = 65504.0
-FP16_SMALLEST_NORMAL = 2.0**-14
 ACTIVATION_LIMIT = FP16_MAX / 4
 """Largest |x| on the calibration samples that FP16 may carry: another scene may reach four times as far."""
 ROUNDING_LIMIT = 1e-3
@@ -32,19 +32,12 @@ _STATISTICS = frozenset(
         "RMSNormalization",
         "MeanVarianceNormalization",
         "LpNormalization",
+        "ReduceL2",
+        "ReduceSumSquare",
     }
 )
-_REDUCTIONS = frozenset(
-    {"ReduceMean", "ReduceSum", "ReduceSumSquare", "ReduceL1", "ReduceL2", "ReduceLogSumExp"}
-)
+_REDUCTIONS = frozenset({"ReduceMean", "ReduceSum", "ReduceL1", "ReduceLogSumExp"})
 _GLOBAL_POOLS = frozenset({"GlobalAveragePool", "GlobalLpPool"})
-_CHEAP = frozenset(
-    {
-        *("Relu", "LeakyRelu", "Clip", "Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten"),
-        *("Add", "Sub", "Mul", "Div", "Neg", "Abs", "Sqrt", "Pow", "Slice", "Split", "Pad", "Concat", "Cast"),
-    }
-)
-"""Operators that cost less than the two casts around them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +61,8 @@ def decide(network: Network, ranges: Ranges, requested: PrecisionType) -> dict[i
             "fp32 was requested" if requested == "fp32" else _reason(network, index, ranges, requested)
         )
     if requested != "fp32":
+        for index, why in for_others(network, ranges, requested).items():
+            whys[index] = whys[index] or why
         _join_islands(network, whys)
     return {
         index: LayerPrecision(
@@ -92,12 +87,18 @@ def _reason(network: Network, index: int, ranges: Ranges, requested: PrecisionTy
     if not _supported(network, index, ELEM_TYPE[requested]):
         return f"{node.op_type} has no {requested} form"
     if node.op_type in _STATISTICS:
-        return f"{node.op_type} sums many values: its statistics need FP32"
+        return f"{_spoken(node.op_type)}: its statistics need FP32"
     extent = _extent(network, node)
     if extent >= LARGE_EXTENT:
         size = "an unknown number of" if math.isinf(extent) else f"{extent:.0f}"
         return f"{node.op_type} over {size} values: accumulated in FP32"
     return _range_reason(network, index, ranges) if requested == "fp16" else ""
+
+
+def _spoken(op: str) -> str:
+    """An operator as people call it: `InstanceNormalization` is `instance norm`."""
+    words = "".join(f" {letter.lower()}" if letter.isupper() else letter for letter in op).strip()
+    return words.replace("normalization", "norm")
 
 
 def _supported(network: Network, index: int, elem_type: int) -> bool:
@@ -190,6 +191,6 @@ def _join_islands(network: Network, whys: dict[int, str]) -> None:
 
     changed = True
     while changed:
-        found = [i for i, why in whys.items() if not why and nodes[i].op_type in _CHEAP and surrounded(i)]
+        found = [i for i, why in whys.items() if not why and nodes[i].op_type in CHEAP and surrounded(i)]
         whys.update(dict.fromkeys(found, "between FP32 layers: two casts would cost more"))
         changed = bool(found)
