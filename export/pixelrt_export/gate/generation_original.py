@@ -100,7 +100,8 @@ def _of_classes(ids: NDArray[Any], count: int, form: Form) -> NDArray[Any]:
     if form == "index":
         return ids.astype(np.int64)
     every = np.arange(count).reshape(1, count, *[1] * (ids.ndim - 1))
-    return (ids[:, None] == every).astype(np.float32)
+    one_hot: Floats = (ids[:, None] == every).astype(np.float32)
+    return one_hot
 
 
 def _nearest(mask: Bytes, size: tuple[int, int]) -> Bytes:
@@ -108,7 +109,8 @@ def _nearest(mask: Bytes, size: tuple[int, int]) -> Bytes:
     rows, columns = (
         (2 * np.arange(new) + 1) * old // (2 * new) for new, old in zip(size, mask.shape[1:], strict=True)
     )
-    return mask[:, rows[:, None], columns]
+    taken: Bytes = mask[:, rows][:, :, columns]
+    return taken
 
 
 def _normalised(frames: Bytes, image: Preprocess, *, swap: bool) -> Floats:
@@ -218,7 +220,9 @@ def _check_scaled(found: GeneratorReference, declared: ValueRange) -> None:
     """Without an activation in the graph, the network itself must keep to the range."""
     least, most = _BOUNDS[declared]
     if not _within(found, _BOUNDS[declared], _OVERSHOOT):
-        other = "tanh" if declared == "sigmoid" and _within(found, _BOUNDS["tanh"], _OVERSHOOT) else "none"
+        other: ValueRange = "none"
+        if declared == "sigmoid" and _within(found, _BOUNDS["tanh"], _OVERSHOOT):
+            other = "tanh"
         raise ExportError(
             f"{_span(found)}, and with range = {declared!r} values from {least:g} to {most:g} were expected; "
             f"set activation = {declared!r} if forward() leaves it out, range = {other!r} if the values are "
