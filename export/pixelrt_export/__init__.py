@@ -8,8 +8,17 @@ from typing import TYPE_CHECKING
 from pixelrt.dependency import require
 
 if TYPE_CHECKING:
-    from pixelrt_export.exporting import ExportOptions, HeadOptions, export
+    from pixelrt_export.exporting import export
     from pixelrt_export.from_recipe import export_recipe
+    from pixelrt_export.options.generation import (
+        GenerationOptions,
+        ImageOptions,
+        LabelOptions,
+        LatentOptions,
+        MaskOptions,
+        OutputOptions,
+    )
+    from pixelrt_export.options.segmentation import ExportOptions, HeadOptions
     from pixelrt_export.palettes import PALETTES, ClassEntry, class_infos
     from pixelrt_export.recipe import Recipe, read_recipe
 
@@ -17,7 +26,13 @@ __all__ = [
     "PALETTES",
     "ClassEntry",
     "ExportOptions",
+    "GenerationOptions",
     "HeadOptions",
+    "ImageOptions",
+    "LabelOptions",
+    "LatentOptions",
+    "MaskOptions",
+    "OutputOptions",
     "Recipe",
     "class_infos",
     "export",
@@ -26,8 +41,17 @@ __all__ = [
 ]
 
 _HOMES = {
-    "exporting": ("ExportOptions", "HeadOptions", "export"),
+    "exporting": ("export",),
     "from_recipe": ("export_recipe",),
+    "options.generation": (
+        "GenerationOptions",
+        "ImageOptions",
+        "LabelOptions",
+        "LatentOptions",
+        "MaskOptions",
+        "OutputOptions",
+    ),
+    "options.segmentation": ("ExportOptions", "HeadOptions"),
     "palettes": ("PALETTES", "ClassEntry", "class_infos"),
     "recipe": ("Recipe", "read_recipe"),
 }
@@ -64,7 +88,7 @@ def __getattr__(name: str) -> object:
     """
     for module, names in _HOMES.items():
         if name in names:
-            if module == "exporting":
+            if module == "exporting" or module.startswith("options."):
                 load_libraries()
             elif module == "from_recipe":
                 require("rich", "export", "exporting a network")

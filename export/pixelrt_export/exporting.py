@@ -23,7 +23,7 @@ from pixelrt_export.options import generation as of_generation
 from pixelrt_export.options import segmentation as of_segmentation
 from pixelrt_export.options.common import Classes, check_names
 from pixelrt_export.options.generation import GenerationOptions, OutputOptions
-from pixelrt_export.options.segmentation import ExportOptions, HeadOptions
+from pixelrt_export.options.segmentation import ExportOptions
 from pixelrt_export.progress import Steps
 from pixelrt_export.recipe import GenerationRecipe, SegmentationRecipe
 from pixelrt_export.report import Report
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 _TASKS: dict[Task, Any] = {"segmentation": of_segmentation, "generation": of_generation}
-
-__all__ = ["ExportOptions", "GenerationOptions", "HeadOptions", "carry_out", "export"]
 
 
 @overload

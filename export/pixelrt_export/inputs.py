@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from pixelrt.errors import ExportError
 from pixelrt.manifest import Task
@@ -40,6 +41,9 @@ class NetworkInput:
     """Position or name of forward()'s parameter; None: the next that is free."""
     range: tuple[float, float] = (0.0, 1.0)
     """Least value and the end of the range (excluded) for a try-out: (0, K) for ids of K classes."""
+    one_hot: bool = False
+    """Whether the first axis of `size` is that of classes, of which one is 1 and the others are 0: other
+    values may drive a network to where rounding alone changes the image."""
 
     def __post_init__(self) -> None:
         if self.range[0] >= self.range[1]:
@@ -55,16 +59,23 @@ class NetworkInput:
     def two(self, generator: torch.Generator) -> Tensor:
         """Two samples for a try-out, [2, *size]: the second is the first, mirrored in the range."""
         low, high = self.range
+        if self.one_hot:
+            classes, *size = self.size
+            return functional.one_hot(_two_of_ids(0, classes, size), classes).movedim(-1, 1).float()
         if self.dtype == "int64":
-            ids = torch.arange(torch.Size(self.size).numel()) % round(high - low)
-            first = (ids + round(low)).reshape(1, *self.size)
-            return torch.cat([first, round(low) + round(high) - 1 - first])
+            return _two_of_ids(round(low), round(high), self.size)
         first = low + (high - low) * torch.rand(1, *self.size, generator=generator)
         return torch.cat([first, low + high - first])
 
     def zeros(self, batch: int) -> Tensor:
         """An example of the right shape and type."""
         return torch.zeros(batch, *self.size, dtype=DTYPES[self.dtype])
+
+
+def _two_of_ids(low: int, high: int, size: Sequence[int]) -> Tensor:
+    """Ids from low to high (excluded) in turns, and the same mirrored, int64[2, *size]."""
+    first = (low + torch.arange(torch.Size(size).numel()) % (high - low)).reshape(1, *size)
+    return torch.cat([first, low + high - 1 - first])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -133,7 +133,7 @@ def _of_classes(
     name: str, form: str, count: int, size: tuple[int, ...], parameter: int | str | None
 ) -> NetworkInput:
     if form == "one_hot":
-        return NetworkInput(name=name, size=(count, *size), parameter=parameter)
+        return NetworkInput(name=name, size=(count, *size), parameter=parameter, one_hot=True)
     return NetworkInput(name=name, size=size, dtype="int64", parameter=parameter, range=(0, count))
 
 
