@@ -21,7 +21,7 @@ latents = st.builds(
     distribution=st.sampled_from(["normal", "uniform"]),
 )
 limits = st.one_of(st.none(), st.floats(1e-6, 50))
-EXPECTED = [[-0.9959133863, -0.0605802126, 0.5559396744], [-1.7600305080, -0.6592685580, 0.4582346975]]
+EXPECTED = [[-0.5797481537, -0.7672570944, -0.7452895045], [-0.8393605947, 0.5560948849, 1.5579819679]]
 VECTOR = LatentInfo(size=(20_000,), distribution="normal")
 
 
@@ -39,6 +39,20 @@ class TestLatents:
         )
         backwards = draw_latents(info, seed, list(range(first + count))[::-1], truncation)
         np.testing.assert_array_equal(many[::-1], backwards)
+
+    @settings(max_examples=20, deadline=None)
+    @given(latents, seeds, limits)
+    def test_a_sample_far_away_is_its_own(
+        self, info: LatentInfo, seed: int, truncation: float | None
+    ) -> None:
+        """And costs no more: nothing in front of it is drawn."""
+        far = 10**15
+        drawn = draw_latents(info, seed, [far + 1, 3, far, 3], truncation)
+        np.testing.assert_array_equal(
+            drawn[[2, 0]], draw_latents(info, seed, range(far, far + 2), truncation)
+        )
+        np.testing.assert_array_equal(drawn[1], draw_latents(info, seed, range(4), truncation)[3])
+        np.testing.assert_array_equal(drawn[3], drawn[1])
 
     @settings(max_examples=60, deadline=None)
     @given(latents, seeds, st.floats(1e-6, 50))
@@ -90,9 +104,24 @@ class TestLatents:
         with pytest.raises(InputError, match=r"truncation is .*, expected a number above 0"):
             draw_latents(VECTOR, 0, [0], truncation)
 
-    def test_refuse_other_indices(self) -> None:
+    @pytest.mark.parametrize("indices", [[0, -1], range(-1, 2)])
+    def test_refuse_other_indices(self, indices: Any) -> None:
         with pytest.raises(InputError, match="index -1 of a sample"):
-            draw_latents(VECTOR, 0, [0, -1])
+            draw_latents(VECTOR, 0, indices)
+
+    def test_seeds_of_any_length_are_different(self) -> None:
+        """Also those that differ in words of zeros, or hold what others are for."""
+        seeds = [0, 1, 2, 1 << 32, 1 << 33, 1 << 64, (1 << 64) + 1, (1 << 32) + 1]
+        info = LatentInfo(size=(8,), distribution="normal")
+        noise = NoiseInfo(name="a", size=(8,), distribution="normal")
+        drawn = [draw_latents(info, seed, [0]).tobytes() for seed in seeds]
+        assert len({*drawn, *(draw_noise(noise, seed, [0]).tobytes() for seed in seeds)}) == 2 * len(seeds)
+
+    def test_attempts_do_not_resemble_each_other(self) -> None:
+        """Values that were drawn again are as independent as the others."""
+        drawn = draw_latents(VECTOR, 2, range(2), 0.9).astype(float)
+        for first, second in ((drawn[0], drawn[1]), (drawn[0, :-1], drawn[0, 1:])):
+            assert abs(np.corrcoef(first, second)[0, 1]) < 4 / math.sqrt(first.size)
 
 
 class TestNoise:

@@ -1,15 +1,16 @@
 """Random numbers for generators: sample `i` of a seed depends on the seed and `i`, and on nothing else.
 
-Sixteen samples begin with the four that four samples are, wherever they are drawn and in whatever order. The
-bits are those of PCG64, seeded by `numpy.random.SeedSequence`, which NumPy promises not to change; all that
-is made of them is made here, because NumPy makes no such promise for its distributions.
+Sixteen samples begin with the four that four samples are, wherever they are drawn and in whatever order: each
+seed and purpose has a sequence of random words, of which every sample takes as many as it needs, one sample
+after the other. The words are those of PCG64, seeded by `numpy.random.SeedSequence`, which NumPy promises not
+to change; all that is made of them is made here, because NumPy makes no such promise for its distributions.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,10 +20,15 @@ from pixelrt.manifest import LabelInfo, LatentInfo, NoiseInfo
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
+Words = NDArray[np.uint64]
+Flags = NDArray[np.bool_]
 Indices = Sequence[int]
 
 _LATENT, _LABEL, _NOISE = 0, 1, 2
 _PROPOSE_UNIFORMLY_BELOW = math.sqrt(math.pi / 2)
+_FAR = 0x9E3779B97F4A7C15F39CC0605CEDC835
+"""Words between two attempts at the same values, as many as `PCG64.jumped` skips: the golden section of all
+there are. At the distance of a large power of two they would resemble each other."""
 
 
 def draw_latents(info: LatentInfo, seed: int, indices: Indices, truncation: float | None = None) -> Floats:
@@ -43,13 +49,15 @@ def draw_latents(info: LatentInfo, seed: int, indices: Indices, truncation: floa
         InputError: If the seed, an index or the truncation cannot be used.
     """
     check_truncation(truncation)
-    streams, count = _streams((_LATENT,), seed, indices), math.prod(info.size)
+    words, count = _Words(seed, (_LATENT,), indices), math.prod(info.size)
     if info.distribution == "uniform":
         limit = 1.0 if truncation is None else min(1.0, float(truncation))
-        return _together(info.size, streams, count, _uniform(limit))
-    if truncation is None:
-        return _together(info.size, streams, _even(count), _box_muller)
-    return _each(info.size, streams, _truncated(float(truncation)))
+        drawn = _clipped(_between(words.take(count), limit), limit)
+    elif truncation is None:
+        drawn = _normal(words.take(_even(count)), count).astype(np.float32)
+    else:
+        drawn = _clipped(_truncated(words, count, float(truncation)), truncation)
+    return drawn.reshape(-1, *info.size)
 
 
 def draw_noise(info: NoiseInfo, seed: int, indices: Indices) -> Floats:
@@ -61,10 +69,12 @@ def draw_noise(info: NoiseInfo, seed: int, indices: Indices) -> Floats:
     Raises:
         InputError: If the seed or an index cannot be used.
     """
-    streams, count = _streams((_NOISE, *info.name.encode()), seed, indices), math.prod(info.size)
+    words, count = _Words(seed, (_NOISE, *info.name.encode()), indices), math.prod(info.size)
     if info.distribution == "normal":
-        return _together(info.size, streams, _even(count), _box_muller)
-    return _together(info.size, streams, count, _unit)
+        drawn = _normal(words.take(_even(count)), count).astype(np.float32)
+    else:
+        drawn = _unit(words.take(count))
+    return drawn.reshape(-1, *info.size)
 
 
 def draw_labels(info: LabelInfo, seed: int, indices: Indices) -> NDArray[np.int32]:
@@ -73,8 +83,8 @@ def draw_labels(info: LabelInfo, seed: int, indices: Indices) -> NDArray[np.int3
     Raises:
         InputError: If the seed or an index cannot be used.
     """
-    drawn = [int(bits.random_raw()) % len(info.names) for bits in _streams((_LABEL,), seed, indices)]
-    return np.array(drawn, np.int32)
+    drawn = _Words(seed, (_LABEL,), indices).take(1)[:, 0] % np.uint64(len(info.names))
+    return drawn.astype(np.int32)
 
 
 def check_seed(seed: object) -> None:
@@ -109,114 +119,120 @@ def _is_whole(value: object) -> bool:
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
-def _streams(purpose: tuple[int, ...], seed: int, indices: Indices) -> Iterable[np.random.PCG64]:
-    """Independent bits for every sample and purpose."""
-    check_seed(seed)
+class _Words:
+    """The random words of some samples, for one purpose."""
+
+    def __init__(self, seed: int, purpose: tuple[int, ...], indices: Indices) -> None:
+        check_seed(seed)
+        _check_indices(indices)
+        self._bits = np.random.PCG64(_sequence(int(seed), purpose))
+        self._place = 0
+        self._indices = indices
+
+    def take(self, count: int, attempt: int = 0) -> Words:
+        """So many for each sample, others in each attempt, uint64[N, count]."""
+        start, indices = attempt * _FAR, self._indices
+        if isinstance(indices, range) and indices.step == 1:  # one sample after the other, as the words lie
+            return self._read(start + indices.start * count, len(indices) * count).reshape(-1, count)
+        rows = {index: self._read(start + index * count, count) for index in sorted({*map(int, indices)})}
+        return np.array([rows[index] for index in indices], np.uint64).reshape(-1, count)
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def _read(self, place: int, count: int) -> Words:
+        self._bits.advance(place - self._place)
+        self._place = place + count
+        return np.asarray(self._bits.random_raw(count))
+
+
+def _sequence(seed: int, purpose: tuple[int, ...]) -> np.random.SeedSequence:
+    """An array saves NumPy from converting numbers, which takes longer than all that it does with them."""
+    parts = [(seed >> shift) & 0xFFFFFFFF for shift in range(0, max(seed.bit_length(), 1), 32)]
+    return np.random.SeedSequence(np.array([len(parts), *parts, *purpose], np.uint32))  # type: ignore[arg-type]
+
+
+def _check_indices(indices: Indices) -> None:
+    if isinstance(indices, range) and min(indices.start, indices.stop) >= 0:
+        return
     for index in indices:
         if not _is_whole(index) or index < 0:
             raise InputError(f"index {index!r} of a sample: a whole number of at least 0 was expected")
-    keys = ((int(index), *purpose) for index in indices)
-    return (np.random.PCG64(np.random.SeedSequence(int(seed), spawn_key=key)) for key in keys)
 
 
-def _each(
-    size: tuple[int, ...], streams: Iterable[np.random.PCG64], draw: Callable[[Any, int], Any]
-) -> Floats:
-    """Samples one after the other, for what needs an unknown number of bits."""
-    drawn = [draw(bits, math.prod(size)) for bits in streams]
-    return np.stack(drawn).reshape(-1, *size) if drawn else np.empty((0, *size), np.float32)
-
-
-def _together(
-    size: tuple[int, ...],
-    streams: Iterable[np.random.PCG64],
-    words: int,
-    draw: Callable[[NDArray[np.uint64], int], Any],
-) -> Floats:
-    """Samples at once, each from so many words of its own bits."""
-    raw = [bits.random_raw(words) for bits in streams]
-    if not raw:
-        return np.empty((0, *size), np.float32)
-    values: Floats = draw(np.stack(raw), math.prod(size)).astype(np.float32)
-    return values.reshape(-1, *size)
-
-
-def _doubles(bits: NDArray[np.uint64]) -> Doubles:
+def _doubles(words: Words) -> Doubles:
     """From 0 (included) to 1 (excluded), in steps of 2^-53."""
-    fractions: Doubles = (bits >> np.uint64(11)) * np.float64(2.0**-53)
+    fractions: Doubles = (words >> np.uint64(11)) * np.float64(2.0**-53)
     return fractions
 
 
-def _unit(bits: NDArray[np.uint64], count: int) -> Floats:
+def _unit(words: Words) -> Floats:
     """From 0 (included) to 1 (excluded), in steps of 2^-24: float32 holds them, so that none becomes 1."""
-    return (bits >> np.uint64(40)).astype(np.float32) * np.float32(2.0**-24)
+    return (words >> np.uint64(40)).astype(np.float32) * np.float32(2.0**-24)
 
 
-def _uniform(limit: float) -> Callable[[NDArray[np.uint64], int], Floats]:
+def _between(words: Words, limit: float) -> Doubles:
     """From -limit to limit. Drawing again what is beyond it leaves what is uniform between."""
-    return lambda bits, count: _clipped((2 * _doubles(bits) - 1) * limit, limit)
-
-
-def _box_muller(bits: NDArray[np.uint64], count: int) -> Doubles:
-    """Two normal numbers from two uniform ones, along the last axis.
-
-    G. Box, M. Muller: A Note on the Generation of Random Normal Deviates, 1958.
-
-    Args:
-        bits: uint64[..., 2 * ceil(count / 2)].
-        count: How many are wanted.
-    """
-    uniform = _doubles(bits)
-    pairs = bits.shape[-1] // 2
-    radius = np.sqrt(-2 * np.log1p(-uniform[..., :pairs]))
-    angle = 2 * np.pi * uniform[..., pairs:]
-    drawn = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=-1)
-    wanted: Doubles = drawn.reshape(*bits.shape[:-1], -1)[..., :count]
-    return wanted
-
-
-def _truncated(limit: float) -> Callable[[np.random.PCG64, int], Floats]:
-    """Normal numbers between -limit and limit."""
-    propose = _flat_proposals if limit < _PROPOSE_UNIFORMLY_BELOW else _normal_proposals
-    return lambda bits, count: _clipped(_drawn_again(bits, count, limit, propose), limit)
+    return (2 * _doubles(words) - 1) * limit
 
 
 def _even(count: int) -> int:
     return count + count % 2
 
 
-def _drawn_again(
-    bits: np.random.PCG64,
-    count: int,
-    limit: float,
-    propose: Callable[[np.random.PCG64, int, float], tuple[Doubles, NDArray[np.bool_]]],
-) -> Doubles:
-    """Normal numbers between -limit and limit: proposals, of which those refused are drawn again."""
-    values = np.empty(count)
-    missing = np.arange(count)
-    while missing.size:
-        proposed, accepted = propose(bits, missing.size, limit)
-        values[missing[accepted]] = proposed[accepted]
-        missing = missing[~accepted]
+def _normal(words: Words, count: int) -> Doubles:
+    """Two normal numbers from two uniform ones.
+
+    G. Box, M. Muller: A Note on the Generation of Random Normal Deviates, 1958.
+
+    Args:
+        words: uint64[N, 2 * ceil(count / 2)].
+        count: How many are wanted.
+
+    Returns:
+        float64[N, count].
+    """
+    uniform = _doubles(words)
+    pairs = words.shape[1] // 2
+    radius = np.sqrt(-2 * np.log1p(-uniform[:, :pairs]))
+    angle = 2 * np.pi * uniform[:, pairs:]
+    drawn = np.empty_like(uniform)
+    np.multiply(radius, np.cos(angle), out=drawn[:, :pairs])
+    np.multiply(radius, np.sin(angle), out=drawn[:, pairs:])
+    return drawn[:, :count]
+
+
+def _truncated(words: _Words, count: int, limit: float) -> Doubles:
+    """Normal numbers between -limit and limit: proposals, of which those refused are drawn again.
+
+    Returns:
+        float64[N, count].
+    """
+    propose = _flat_proposals if limit < _PROPOSE_UNIFORMLY_BELOW else _normal_proposals
+    values = np.empty((len(words), count))
+    missing = np.ones(values.shape, np.bool_)
+    for attempt in itertools.count():
+        proposed, accepted = propose(words, count, limit, attempt)
+        np.copyto(values, proposed, where=missing)
+        missing &= ~accepted
+        if not missing.any():
+            break
     return values
 
 
-def _normal_proposals(bits: np.random.PCG64, count: int, limit: float) -> tuple[Doubles, NDArray[np.bool_]]:
-    proposed = _box_muller(_raw(bits, _even(count)), count)
+def _normal_proposals(words: _Words, count: int, limit: float, attempt: int) -> tuple[Doubles, Flags]:
+    proposed = _normal(words.take(_even(count), attempt), count)
     return proposed, np.abs(proposed) <= limit
 
 
-def _flat_proposals(bits: np.random.PCG64, count: int, limit: float) -> tuple[Doubles, NDArray[np.bool_]]:
+def _flat_proposals(words: _Words, count: int, limit: float, attempt: int) -> tuple[Doubles, Flags]:
     """Where the limit is small, nearly all normal numbers would be refused; of these at least 79 % are taken.
 
     C. Robert: Simulation of Truncated Normal Variables, 1995.
     """
-    proposed = (2 * _doubles(_raw(bits, count)) - 1) * limit
-    return proposed, _doubles(_raw(bits, count)) < np.exp(-(proposed**2) / 2)
-
-
-def _raw(bits: np.random.PCG64, count: int) -> NDArray[np.uint64]:
-    return np.asarray(bits.random_raw(count))
+    taken = words.take(2 * count, attempt)
+    proposed = _between(taken[:, :count], limit)
+    return proposed, _doubles(taken[:, count:]) < np.exp(-(proposed**2) / 2)
 
 
 def _clipped(values: Doubles, limit: float) -> Floats:
@@ -224,4 +240,4 @@ def _clipped(values: Doubles, limit: float) -> Floats:
     last = np.float32(limit)
     if float(last) > limit:
         last = np.nextafter(last, np.float32(0))
-    return np.clip(values.astype(np.float32), -last, last)
+    return np.minimum(np.maximum(values.astype(np.float32), -last), last)
