@@ -199,6 +199,11 @@ class Nodes:
     nodes: list[NodeProto] = field(default_factory=list)
     constants: dict[str, TensorProto] = field(default_factory=dict)
 
+    def names(self) -> set[str]:
+        """Names of all nodes, of what they write, and of the constants."""
+        written = {name for node in self.nodes for name in (node.name, *node.output)}
+        return written | set(self.constants)
+
     def constant(self, name: str, value: NDArray[Any]) -> str:
         """Add a constant. The same name means the same constant."""
         if name not in self.constants:

@@ -71,9 +71,12 @@ def fixed_dims(dims: tuple[int | str | None, ...] | None, name: str) -> tuple[in
 
 
 def without_clashes(model: ModelProto, taken: set[str]) -> ModelProto:
-    """Give another name to tensors of the network that are called like an input or output of the whole."""
+    """Give another name to tensors and nodes of the network that are called like some of the whole."""
     ours = {name for node in model.graph.node for name in (*node.input, *node.output)}
     renamed, _ = rename_tensors(model, {name: f"network/{name}" for name in taken & ours})
+    for node in renamed.graph.node:
+        if node.name in taken:
+            node.name = f"network/{node.name}"
     return renamed
 
 
