@@ -7,14 +7,12 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from pixelrt.bundle import Bundle
 from pixelrt.cli.generators import psnr_text
 from pixelrt.cli.wording import verdict
 from pixelrt.errors import InputError
 from pixelrt.generation import Generator
-from pixelrt.generation.drawing import draw_labels, draw_latents, draw_noise
+from pixelrt.generation.inventing import invented_inputs
 from pixelrt.loading import load
 from pixelrt.machine import peak_memory_bytes
 from pixelrt.manifest import GenerationCheck, GenerationManifest
@@ -25,9 +23,6 @@ from pixelrt.video.statistics import StageStatistics, StageTimes
 GPU_STAGES = ("gpu_enqueue", "gpu_upload", "gpu_compute", "gpu_download")
 _DISTINCT_CALLS = 8
 _SEED = 7
-_BLOCK_PX = 16
-
-Given = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +65,9 @@ def measure_generator(
     """
     manifest = bundle.generation
     size = _input_size(manifest, arguments.size)
-    given = [random_inputs(manifest, arguments.batch, _SEED + call, size) for call in range(_DISTINCT_CALLS)]
+    given = [
+        invented_inputs(manifest, arguments.batch, _SEED + call, size) for call in range(_DISTINCT_CALLS)
+    ]
     began = time.perf_counter()
     generator = load(bundle, task="generation", **options)
     loaded = time.perf_counter()
@@ -108,35 +105,6 @@ def _input_size(manifest: GenerationManifest, asked: tuple[int, int] | None) -> 
     if own is None and asked is not None:
         raise InputError(f"--size is for masks and images, and {manifest.name} takes none; leave it out")
     return own if asked is None else asked
-
-
-def random_inputs(
-    manifest: GenerationManifest, count: int, seed: int, size: tuple[int, int] | None = None
-) -> Given:
-    """All that a generator takes, for several images, as arguments of its call.
-
-    Args:
-        manifest: What it takes.
-        count: Number of images.
-        seed: Other seeds give other inputs.
-        size: Height and width of masks and images; None for the network's own.
-    """
-    random, places = np.random.default_rng(seed), range(count)
-    given: Given = {noise.name: draw_noise(noise, seed, places) for noise in manifest.noise}
-    if manifest.latent is not None:
-        given["latent"] = draw_latents(manifest.latent, seed, places)
-    if manifest.label is not None:
-        given["label"] = draw_labels(manifest.label, seed, places)
-    if manifest.mask is not None:
-        height, width = size or manifest.mask.size
-        shape = (count, -(-height // _BLOCK_PX), -(-width // _BLOCK_PX))
-        blocks = random.integers(0, len(manifest.mask.classes), shape).astype(np.uint8)
-        masks = blocks.repeat(_BLOCK_PX, axis=1).repeat(_BLOCK_PX, axis=2)
-        given["mask"] = list(masks[:, :height, :width])
-    if manifest.image is not None:
-        pixels = (count, *(size or manifest.image.size), manifest.image.channels)
-        given["image"] = list(random.integers(0, 256, pixels, np.uint8))
-    return given
 
 
 def say_check(check: GenerationCheck) -> None:

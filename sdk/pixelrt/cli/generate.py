@@ -15,7 +15,7 @@ from pixelrt.cli.generate_inputs import Inputs, opened_inputs
 from pixelrt.cli.generate_options import check_options
 from pixelrt.cli.generate_plan import Plan, making, planned
 from pixelrt.cli.generate_run import GenerateReport, Production
-from pixelrt.cli.options import add_machine_options, count, machine_options, size
+from pixelrt.cli.options import add_machine_options, count, grid, machine_options
 from pixelrt.cli.stopping import Stop, stopping
 from pixelrt.cli.wording import counted, say_times
 from pixelrt.encoding import temporary_for, write_whole
@@ -97,7 +97,7 @@ def _add_inputs(parser: argparse.ArgumentParser) -> None:
     )
     ways.add_argument(
         "--grid",
-        type=size,
+        type=grid,
         metavar="ROWSxCOLS",
         help="two coordinates of the latent, one down and one across",
     )

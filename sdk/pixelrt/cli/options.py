@@ -86,6 +86,18 @@ def count(text: str) -> int:
     return number
 
 
+def grid(text: str) -> tuple[int, int]:
+    """Rows and columns from `6x8`.
+
+    Raises:
+        argparse.ArgumentTypeError: If it is no grid.
+    """
+    match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no grid; give rows x columns, such as 6x8")
+    return int(match[1]), int(match[2])
+
+
 def size(text: str) -> tuple[int, int]:
     """Height and width from `720x1280`.
 

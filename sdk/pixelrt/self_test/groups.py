@@ -6,17 +6,20 @@ import dataclasses
 import functools
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from pixelrt.backends import BACKENDS
 from pixelrt.bundle import Bundle, sha256, write_file
 from pixelrt.cuda.opening import DriverName, count_devices, installed, open_driver
 from pixelrt.cuda.protocol import Driver
 from pixelrt.errors import DeviceError
+from pixelrt.generation import Generator
 from pixelrt.loading import load
 from pixelrt.manifest import Artifact
 from pixelrt.segmentation import Segmenter
 from pixelrt.self_test.checks import Check, CheckFailedError, Group, ImpossibleError, expect
 from pixelrt.self_test.cuda_checks import CUDA_CHECKS
+from pixelrt.self_test.generator_checks import GENERATOR_CHECKS, GeneratorGround
 from pixelrt.self_test.protocol import Figures, Order
 from pixelrt.self_test.session_checks import BUNDLE_CHECKS, CPU_CHECKS, GPU_CHECKS, SessionGround
 from pixelrt.self_test.tiny import tiny_bundle
@@ -48,8 +51,7 @@ def all_groups(order: Order) -> tuple[Group, ...]:
     )
     groups += [_cpu_group(name) for name in _CPU]
     if order.bundle:
-        title = f"{order.bundle}, as pixelrt.load opens it"
-        groups.append(Group(name="bundle", title=title, open=_open_bundle, checks=BUNDLE_CHECKS))
+        groups.append(_bundle_group(Bundle.open(order.bundle)))
     return tuple(groups)
 
 
@@ -95,13 +97,14 @@ def _open_driver(name: DriverName, order: Order) -> Driver:
 
 def _references(bundle: Bundle, but: str = "") -> list[tuple[str, Callable[[], Segmenter]]]:
     """The backends of the CPU that can be loaded here, by name."""
+    opened = functools.partial(load, bundle, task="segmentation")
+    return [(name, functools.partial(opened, **options)) for name, options in _on_cpu(but)]
+
+
+def _on_cpu(but: str = "") -> list[tuple[str, dict[str, Any]]]:
+    """How `load` opens each backend of the CPU that is here, by a name for people."""
     return [
-        (
-            f"{name} float32",
-            functools.partial(
-                load, bundle, task="segmentation", device="cpu", backend=name, precision="float32"
-            ),
-        )
+        (f"{name} float32", {"device": "cpu", "backend": name, "precision": "float32"})
         for name in _CPU
         if name != but and not BACKENDS[name].unusable("cpu")
     ]
@@ -140,13 +143,32 @@ def _open_onnxruntime(order: Order) -> SessionGround:
     return SessionGround(bundle, opened, _references(bundle))
 
 
-def _open_bundle(order: Order) -> SessionGround:
-    bundle = Bundle.open(order.bundle)
+# --- the user's bundle
 
+
+def _bundle_group(bundle: Bundle) -> Group:
+    generates = bundle.manifest.task == "generation"
+    return Group(
+        name="bundle",
+        title=f"{bundle.path}, as pixelrt.load opens it",
+        open=functools.partial(_open_generator if generates else _open_segmenter, bundle),
+        checks=GENERATOR_CHECKS if generates else BUNDLE_CHECKS,
+    )
+
+
+def _open_segmenter(bundle: Bundle, order: Order) -> SessionGround:
     def opened(options: GpuOptions) -> Segmenter:
         return load(bundle, task="segmentation", gpu=options)
 
     return SessionGround(bundle, opened, _references(bundle))
+
+
+def _open_generator(bundle: Bundle, order: Order) -> GeneratorGround:
+    def opened(**options: Any) -> Generator:
+        return load(bundle, task="generation", **options)
+
+    references = [(name, functools.partial(opened, **options)) for name, options in _on_cpu()]
+    return GeneratorGround(bundle, opened, references)
 
 
 # --- TensorRT

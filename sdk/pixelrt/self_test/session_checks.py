@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 from pixelrt.backends.gpu_session import GpuSession
 from pixelrt.bundle import Bundle
 from pixelrt.cuda.protocol import Driver
+from pixelrt.frames import Latency
 from pixelrt.machine import resident_memory_bytes
 from pixelrt.segmentation import Segmentation, Segmenter
 from pixelrt.self_test.checks import MIB, Check, CheckFailedError, ImpossibleError, expect, expect_equal
 from pixelrt.self_test.cuda_checks import expect_no_leak, slack_bytes
 from pixelrt.self_test.protocol import Figures
 from pixelrt.self_test.tiny import block_frames, golden, smooth_frames
-from pixelrt.session import GpuOptions
+from pixelrt.session import GpuOptions, SessionInfo
 
 Bytes = NDArray[np.uint8]
 OpenSegmenter = Callable[[GpuOptions], Segmenter]
@@ -30,6 +31,7 @@ _TIMED = 200
 _AGREEMENT_FRAMES = 8
 _BUNDLE_FRAMES = 50
 _RESIDENT_SLACK_BYTES = 48 * MIB
+NOTHING_TO_COMPARE = "no other backend of the CPU is installed to compare with; pip install 'pixelrt[cpu]'"
 _DECIDED = 153
 """Confidence from which a class is no close call: 0.6 of 255."""
 
@@ -89,8 +91,12 @@ def mask_of(result: Segmentation) -> Bytes:
 def loads(ground: SessionGround) -> Figures:
     """It opens, runs a frame, and says what runs."""
     segmenter = ground.segmenter()
-    info = segmenter.session.info
     segmenter(_any_frame(segmenter))
+    return session_figures(segmenter.session.info)
+
+
+def session_figures(info: SessionInfo) -> Figures:
+    """What runs."""
     told = {
         "backend": f"{info.backend} {info.version}",
         "device": info.device,
@@ -240,9 +246,7 @@ def bundle_agreement(ground: SessionGround) -> Figures:
 
 def _agreement(ground: SessionGround, frames: Bytes, least: float) -> Figures:
     if not ground.references:
-        raise ImpossibleError(
-            "no other backend of the CPU is installed to compare with; pip install 'pixelrt[cpu]'"
-        )
+        raise ImpossibleError(NOTHING_TO_COMPARE)
     segmenter = ground.segmenter()
     found = [segmenter(frame) for frame in frames]
     figures: Figures = {}
@@ -297,15 +301,28 @@ def _speed(segmenter: Segmenter, frames: Bytes, count: int) -> Figures:
     for _ in range(5):
         segmenter(next(source))
     latencies = [segmenter(next(source)).latency for _ in range(count)]
+    return latency_figures(latencies, segmenter.session.graphs, "frame")
+
+
+def latency_figures(latencies: Sequence[Latency], graphs: str, what: str) -> Figures:
+    """How long frames or images took.
+
+    Raises:
+        CheckFailedError: If that cannot be.
+    """
     total = [latency.total_ms for latency in latencies]
-    figures: Figures = {"frames": count, "p50, ms": _percentile(total, 50), "p95, ms": _percentile(total, 95)}
+    figures: Figures = {
+        f"{what}s": len(total),
+        "p50, ms": _percentile(total, 50),
+        "p95, ms": _percentile(total, 95),
+    }
     times = [latency.gpu for latency in latencies if latency.gpu is not None]
     for name in ("enqueue", "upload", "compute", "download") if times else ():
         figures[f"{name}, ms"] = _percentile([getattr(time, f"{name}_ms") for time in times], 50)
     if times:
-        figures["graphs"] = segmenter.session.graphs
+        figures["graphs"] = graphs
     if not all(np.isfinite(total)) or min(total) <= 0:
-        raise CheckFailedError(f"a frame took {min(total)} ms, which cannot be")
+        raise CheckFailedError(f"a {what} took {min(total)} ms, which cannot be")
     return figures
 
 
