@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import onnx.inliner
 import torch
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from numpy.typing import NDArray
-from onnx import ModelProto, TensorProto, ValueInfoProto, helper, numpy_helper
+from onnx import ModelProto, TensorProto, ValueInfoProto, helper
 from torch import Tensor
 
 from pixelrt.dependency import require
@@ -25,11 +26,13 @@ from pixelrt.strict import suggestion
 from pixelrt_export.checkpoint import refuse_what_is_no_model
 from pixelrt_export.graph import copy_of, drop_unused, opset_of, rename_tensors, value_types
 from pixelrt_export.inputs import IMAGE, NetworkInput, NetworkSpec, Parameter, Parameters, bind, check_size
+from pixelrt_export.noise import Noise
+from pixelrt_export.onnx_randomness import random_to_inputs
 from pixelrt_export.onnx_tidy import BATCH
 from pixelrt_export.outputs import HeadOutput
 from pixelrt_export.quiet import essential
 from pixelrt_export.torch_onnx import finished
-from pixelrt_export.trial import Runner, outputs_per_head, try_out
+from pixelrt_export.trial import Runner, outputs_per_head, samples, try_out
 
 _FROM_TORCH = (
     "is a PyTorch file, ONNX was expected; for weights use entry and checkpoint in [model], for TorchScript "
@@ -52,6 +55,7 @@ class OnnxNetwork:
     checkpoint_sha256: str
     spec: NetworkSpec | None = None
     """That of the last `to_onnx`."""
+    _noise: tuple[Noise, ...] = field(default=(), init=False)
     _run: Runner | None = field(default=None, init=False, repr=False)
 
     @classmethod
@@ -86,8 +90,8 @@ class OnnxNetwork:
 
     @property
     def noise(self) -> tuple[NoiseInfo, ...]:
-        """See `Network.noise`: ONNX that draws random numbers is refused."""
-        return ()
+        """See `Network.noise`."""
+        return tuple(one.info for one in self._noise)
 
     def to_onnx(self, spec: NetworkSpec) -> ModelProto:
         """See `Network.to_onnx`.
@@ -97,54 +101,33 @@ class OnnxNetwork:
         """
         fed = _fed(self.model, spec, self.description)
         wanted = {head.name: _output_of(self.model, head, self.description) for head in spec.heads}
+        model = _with_batch(self.model, BATCH)
+        noise: dict[str, Noise] = {}
         if spec.task == "generation":
-            _refuse_randomness(self.model, self.description)
-        run = _runner(_with_batch(self.model, BATCH), fed, list(wanted.values()))
-        found = try_out(run, spec.inputs, spec, self.description)
-        fixed = _fixed(_with_batch(self.model, BATCH if found.dynamic_batch else 1), spec, fed)
-        self.spec, self._run = spec, run
+            model, noise = random_to_inputs(model, spec, self.description, partial(_shapes, fed))
+        fed |= {given: one.input for given, one in noise.items()}
+        inputs = (*spec.inputs, *(one.input for one in noise.values()))
+        run = _runner(model, fed, list(wanted.values()))
+        found = try_out(run, inputs, spec, self.description)
+        fixed = _fixed(_with_batch(model, BATCH if found.dynamic_batch else 1), fed)
+        self.spec, self._noise, self._run = spec, tuple(noise.values()), run
         named = _named(fixed, {name: one.name for name, one in fed.items()}, wanted)
-        return finished(_with_shapes(_in_order(named, spec), spec, self.description))
+        return finished(_with_shapes(_in_order(named, inputs), self.description))
 
     def reference(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
         """See `Network.reference`."""
-        spec = self.spec
-        heads = [head.name for head in spec.heads] if spec else []
-        return outputs_per_head(self._run, feeds, heads, spec.inputs if spec else ())
+        if self.spec is None:
+            return outputs_per_head(None, feeds, (), ())
+        inputs = (*self.spec.inputs, *(one.input for one in self._noise))
+        return outputs_per_head(self._run, feeds, [head.name for head in self.spec.heads], inputs)
 
 
 # --- what came -----------------------------------------------------------------------------------
 
 
-_RANDOM = (
-    "RandomNormal",
-    "RandomNormalLike",
-    "RandomUniform",
-    "RandomUniformLike",
-    "Bernoulli",
-    "Multinomial",
-)
-
-
 def _inputs_of(model: ModelProto) -> list[ValueInfoProto]:
     constants = {tensor.name for tensor in model.graph.initializer}
     return [value for value in model.graph.input if value.name not in constants]
-
-
-def _refuse_randomness(model: ModelProto, name: str) -> None:
-    """Random nodes draw other numbers in every runtime, so that nothing could be compared."""
-    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
-    for node in model.graph.node:
-        training = node.op_type == "Dropout" and any(
-            bool(constants.get(given, np.array(True)).all()) for given in node.input[2:3] if given
-        )
-        if node.op_type in _RANDOM or training:
-            raise ExportError(
-                f"{name} draws random numbers: the node {node.name or node.output[0]!r} is a {node.op_type}"
-                f"{' in training mode' if training else ''}. Export it without (model.eval()), take the "
-                "random numbers as an input of the network, or export the PyTorch module itself, whose "
-                "randomness PixelRT makes an input"
-            )
 
 
 def _refuse_half(model: ModelProto, name: str) -> None:
@@ -231,7 +214,7 @@ def _with_batch(model: ModelProto, batch: int | str) -> ModelProto:
     return changed
 
 
-def _fixed(model: ModelProto, spec: NetworkSpec, fed: Mapping[str, NetworkInput]) -> ModelProto:
+def _fixed(model: ModelProto, fed: Mapping[str, NetworkInput]) -> ModelProto:
     """The model with all sizes but the batch fixed."""
     fixed = copy_of(model)
     for value in _inputs_of(fixed):
@@ -265,12 +248,12 @@ def _named(model: ModelProto, inputs: Mapping[str, str], wanted: Mapping[str, st
     return pruned
 
 
-def _in_order(model: ModelProto, spec: NetworkSpec) -> ModelProto:
-    """The inputs in the order of `spec`, ids as int64."""
+def _in_order(model: ModelProto, inputs: Sequence[NetworkInput]) -> ModelProto:
+    """The inputs in their order, ids as int64."""
     ordered = copy_of(model)
     values = {value.name: value for value in _inputs_of(ordered)}
     del ordered.graph.input[:]
-    for one in spec.inputs:
+    for one in inputs:
         value = values[one.name]
         if one.dtype == "int64" and value.type.tensor_type.elem_type == TensorProto.INT32:
             ordered, _ = rename_tensors(ordered, {one.name: f"{one.name}/int32"})
@@ -283,7 +266,7 @@ def _in_order(model: ModelProto, spec: NetworkSpec) -> ModelProto:
     return ordered
 
 
-def _with_shapes(model: ModelProto, spec: NetworkSpec, name: str) -> ModelProto:
+def _with_shapes(model: ModelProto, name: str) -> ModelProto:
     """The model with the shapes of its outputs, inferred."""
     shaped = copy_of(model)
     try:
@@ -330,6 +313,18 @@ def _output_of(model: ModelProto, head: HeadOutput, name: str) -> str:
             f'one of them in [[head]], as in: output = "{example}"'
         )
     return maps[0]
+
+
+def _shapes(
+    fed: Mapping[str, NetworkInput], model: ModelProto, names: list[str], batch: int
+) -> list[tuple[int, ...]] | None:
+    """The shapes of tensors for a batch; None if the network takes none."""
+    run = _runner(model, fed, names)
+    feeds = {name: value[:batch] for name, value in samples(list(fed.values())).items()}
+    try:
+        return [tuple(tensor.shape) for tensor in run(feeds)]
+    except Exception:  # noqa: BLE001 - any failure of a foreign network answers the question
+        return None
 
 
 def _runner(model: ModelProto, fed: Mapping[str, NetworkInput], names: list[str]) -> Runner:

@@ -63,7 +63,8 @@ def load_exported(path: Path) -> Program:
     Raises:
         CheckpointError: If the file is missing, no `.pt2`, cut short, holds compiled code or pickled objects
             other than tensors.
-        ExportError: If the program takes something else than tensors, or was saved in training mode.
+        ExportError: If the program takes something else than tensors, or was saved with batch norm in
+            training mode.
     """
     refuse_what_is_no_model(path)
     archive = _rebuilt(path.read_bytes(), path)
@@ -101,14 +102,19 @@ class Program(nn.Module):
             f"{name}({', '.join(names)})",
         )
         self.keywords = tuple(keywords)
+        self.in_training = _in_training(program)
+        """Dropout that draws."""
         self.training = False
 
     def check(self, spec: NetworkSpec, call: Call, name: str) -> None:
         """Compare what is wanted with the shapes that the program was exported for.
 
         Raises:
-            ExportError: If a type, or a size but that of the batch, is fixed to something else.
+            ExportError: If a type, or a size but that of the batch, is fixed to something else, or a
+                segmentation network drops.
         """
+        if self.in_training and spec.task == "segmentation":
+            raise ExportError(_training_mode(name, self.in_training[0]))
         names = [one.name for one in self.parameters_of_forward.listed]
         fed = dict(zip(names, call.positional, strict=False)) | call.keywords
         wanted = {one.name: one for one in spec.inputs}
@@ -145,14 +151,24 @@ def _check_program(program: ExportedProgram, name: str) -> None:
             raise ExportError(
                 f"{name} takes {tensor.dtype}, float32 was expected; export it before .half() or .bfloat16()"
             )
+    for operator in _in_training(program):
+        if "dropout" not in operator:
+            raise ExportError(_training_mode(name, operator))
+
+
+def _in_training(program: ExportedProgram) -> list[str]:
+    """The operators that do something else in training, and are in training: `aten.dropout.default`."""
+    found = []
     for node in program.graph.nodes:
-        position = _TRAINING_ARGUMENT.get(
-            str(node.target).split(".")[1] if "aten." in str(node.target) else ""
-        )
+        target = str(node.target)
+        position = _TRAINING_ARGUMENT.get(target.split(".")[1] if "aten." in target else "")
         if position is not None and len(node.args) > position and node.args[position] is True:
-            raise ExportError(
-                f"{name} was exported in training mode ({node.target}); call model.eval() and export it again"
-            )
+            found.append(target)
+    return found
+
+
+def _training_mode(name: str, operator: str) -> str:
+    return f"{name} was exported in training mode ({operator}); call model.eval() and export it again"
 
 
 # --- what is in the file -------------------------------------------------------------------------

@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
+from torch.fx import GraphModule
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -214,30 +215,24 @@ _STAND_INS: dict[Any, Callable[..., Any]] = {
 
 
 class _Guard(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Refuses every operator that draws random numbers, whatever called it: they have stand-ins, or none.
+    """Notes operators that draw random numbers, whatever called them: those that have no stand-in."""
 
-    Args:
-        name: What to call the network in messages.
-    """
-
-    def __init__(self, name: str) -> None:
+    def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.name = name
+        self.drawn: list[tuple[Any, Place]] = []
+        """Operators, and where they were called. Raising would lose its type in TorchScript."""
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         """Call an operator."""
-        if torch.Tag.nondeterministic_seeded not in func.tags:
-            return func(*args, **(kwargs or {}))
-        before = torch.get_rng_state()
-        result = func(*args, **(kwargs or {}))  # attention is tagged, and draws nothing without dropout
-        if (kwargs or {}).get("generator") is not None or not torch.equal(before, torch.get_rng_state()):
-            packet = func.overloadpacket
-            raise ExportError(
-                f"{self.name} draws random numbers by {packet.__name__} ({place()}), which cannot become an "
-                f"input: {_INSIDE if packet in _STAND_INS else _ADVICE}"
-            )
+        before = torch.get_rng_state() if torch.Tag.nondeterministic_seeded in func.tags else None
+        with torch._C.DisableTorchFunction():  # what comes from elsewhere than Python has no stand-in
+            result = func(*args, **(kwargs or {}))
+        own = (kwargs or {}).get("generator") is not None
+        # attention has the tag too, and draws nothing without dropout
+        if before is not None and (own or not torch.equal(before, torch.get_rng_state())):
+            self.drawn.append((func.overloadpacket, place()))
         return result
 
 
@@ -252,13 +247,19 @@ def nothing_random(name: str) -> Iterator[None]:
         ExportError: If some are drawn; the message says by what and, where it can, on which line.
     """
     before = _states()
-    with _Guard(name):
+    guard = _Guard()
+    with guard:
         yield
-    changed = [kind for kind, state in _states().items() if state != before[kind]]
-    if changed:
+    for operator, where in guard.drawn:
         raise ExportError(
-            f"{name} draws random numbers by {changed[0]}, which cannot become an input: {_ADVICE}"
+            f"{name} draws random numbers by {operator.__name__} ({where}), which cannot become an input: "
+            f"{_INSIDE if operator in _STAND_INS else _ADVICE}"
         )
+    for kind, state in _states().items():
+        if state != before[kind]:
+            raise ExportError(
+                f"{name} draws random numbers by {kind}, which cannot become an input: {_ADVICE}"
+            )
 
 
 def _states() -> dict[str, bytes]:
@@ -295,7 +296,7 @@ def place() -> Place:
     frame = inspect.currentframe()
     while frame is not None:
         owner, source = frame.f_locals.get("self"), Path(frame.f_code.co_filename)
-        if isinstance(owner, nn.Module):
+        if isinstance(owner, nn.Module) and not isinstance(owner, GraphModule):
             network = getattr(owner, "network", None)
             if source.parent == _HERE and isinstance(network, nn.Module):
                 paths = {id(part): path for path, part in network.named_modules()}
