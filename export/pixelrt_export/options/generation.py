@@ -193,8 +193,8 @@ def _check_inputs(sections: Mapping[str, Any], places: Mapping[str, Any]) -> Non
     """What a recipe of the same content would be refused for, in the words of arguments."""
     if not any(name in sections for name in INPUTS):
         raise InputError(
-            f"there is no input; one or more of {', '.join(f'{name}=' for name in INPUTS)} were expected: "
-            "what forward() takes"
+            "there is no input; one or more of latent=, label=, mask= and image= were expected: what "
+            "forward() takes"
         )
     for name in ("mask", "image"):
         if places[f"{name}s"] is not None and name not in sections:
