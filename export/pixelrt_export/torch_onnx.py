@@ -131,6 +131,15 @@ class HeadsOnly(nn.Module):
         if one:
             self.noise = as_inputs(one, self._draws(two), self.spec.max_batch, self.name)
 
+    def drawn(self) -> str:
+        """The first random numbers that it draws, for messages; empty if that is not known."""
+        feeds = {name: value[:1] for name, value in samples(self.spec.inputs).items()}
+        try:
+            draws = self._draws(feeds)
+        except ExportError:
+            return ""
+        return f"{draws[0].what} ({draws[0].where})" if draws else ""
+
     def _draws(self, feeds: Mapping[str, Tensor]) -> tuple[Draw, ...] | None:
         """What is drawn for these feeds; None if it does not run on them, which the trial explains."""
         try:
@@ -164,7 +173,7 @@ def module_to_onnx(network: HeadsOnly, name: str) -> ModelProto:
     """
     if network.spec.task == "generation":
         network.take_noise()
-    dynamic = try_out(network.run, network.inputs, network.spec, name).dynamic_batch
+    dynamic = try_out(network.run, network.inputs, network.spec, name, network.drawn).dynamic_batch
     examples = tuple(one.zeros(2 if dynamic else 1) for one in network.inputs)
     with quiet(), torch.no_grad():
         program = _captured(network, examples, dynamic, name)
@@ -197,7 +206,7 @@ def script_to_onnx(network: HeadsOnly, name: str) -> ModelProto:
     """
     if network.spec.task == "generation":
         network.take_noise()  # refuses all of it, which TorchScript draws out of sight
-    dynamic = try_out(network.run, network.inputs, network.spec, name).dynamic_batch
+    dynamic = try_out(network.run, network.inputs, network.spec, name, network.drawn).dynamic_batch
     examples = tuple(one.zeros(2 if dynamic else 1) for one in network.inputs)
     options = _options(network)
     names = [*options["input_names"], *options["output_names"]]

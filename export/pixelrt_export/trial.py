@@ -26,13 +26,13 @@ _CHANNELS = re.compile(r"expected input\[1, (\d+), (\d+), (\d+)\] to have (\d+) 
 
 _RANDOM = {
     "segmentation": (
-        "gives two results for the same image: dropout or noise is still active; call it with "
+        "gives two results for the same image: {drawn} is still active; call it with "
         "training=self.training in forward(), or save the network again after model.eval()"
     ),
     "generation": (
-        "gives two results for the same inputs: it draws random numbers in a way that cannot become an "
-        "input; draw them with PyTorch in forward() of a live module or an entry point (torch.randn_like, "
-        "dropout), or take them as a latent"
+        "gives two results for the same inputs: it draws random numbers out of sight, or keeps something "
+        "from one call to the next; draw them with PyTorch in forward() of a live module or an entry point "
+        "(torch.randn_like, dropout), or take them as a latent"
     ),
 }
 _MIXED = {
@@ -63,7 +63,13 @@ def batch_option(spec: NetworkSpec) -> str:
     return f"batch = 1 in {section} (max_batch=1)"
 
 
-def try_out(run: Runner, inputs: Sequence[NetworkInput], spec: NetworkSpec, name: str) -> Found:
+def try_out(
+    run: Runner,
+    inputs: Sequence[NetworkInput],
+    spec: NetworkSpec,
+    name: str,
+    drawn: Callable[[], str] = lambda: "",
+) -> Found:
     """Run a network at the size it is exported for.
 
     Args:
@@ -71,6 +77,7 @@ def try_out(run: Runner, inputs: Sequence[NetworkInput], spec: NetworkSpec, name
         inputs: Those of `spec`, and noise where there is some.
         spec: What is wanted of it.
         name: What to call it in messages.
+        drawn: Names what draws random numbers, where that is known.
 
     Raises:
         ExportError: If it does not run at this size (sizes that would work are named) or with this number of
@@ -85,7 +92,8 @@ def try_out(run: Runner, inputs: Sequence[NetworkInput], spec: NetworkSpec, name
     if not _close(again, first):
         mixed = batched is not None and _close(run(one), first)
         if not mixed or spec.max_batch > 1 or spec.task == "segmentation":
-            raise ExportError(f"{name} {(_MIXED if mixed else _RANDOM)[spec.task]}")
+            reason = (_MIXED if mixed else _RANDOM)[spec.task]
+            raise ExportError(f"{name} {reason.format(drawn=drawn() or 'dropout or noise')}")
     if batched is None and spec.max_batch > 1:
         what = "image" if spec.task == "segmentation" else "sample"
         raise ExportError(
