@@ -24,7 +24,7 @@ from pixelrt.bundle import Bundle
 from pixelrt.errors import ExportError, InputError, SourceError
 from pixelrt.generation.drawing import draw_latents
 from pixelrt.manifest import LabelInfo, LatentInfo
-from pixelrt_export.fuse_generator import GeneratorSpec
+from pixelrt_export.generator_spec import GeneratorSpec
 from pixelrt_export.options import generation as of_generation
 from pixelrt_export.options import segmentation as of_segmentation
 from pixelrt_export.progress import Steps

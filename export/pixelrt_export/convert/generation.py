@@ -21,17 +21,17 @@ from pixelrt.manifest import (
     Tensor,
 )
 from pixelrt_export.convert.common import described, preprocess
-from pixelrt_export.fuse_generator import (
+from pixelrt_export.fuse_generator import fuse_generator
+from pixelrt_export.gate.generation import GeneratorConversion, GeneratorSample, network_feeds
+from pixelrt_export.generator_spec import (
     GENERATED,
     IMAGE,
     LABEL,
     LATENT,
     MASK,
     GeneratorSpec,
-    fuse_generator,
     generator_axes,
 )
-from pixelrt_export.gate.generation import GeneratorConversion, GeneratorSample, network_feeds
 from pixelrt_export.network import HeadOutput, Network, NetworkInput, NetworkSpec
 from pixelrt_export.palettes import class_infos
 from pixelrt_export.precision import PrecisionReport, to_precision

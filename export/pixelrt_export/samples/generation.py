@@ -15,8 +15,8 @@ from pixelrt.frames import nearest
 from pixelrt.generation.drawing import draw_latents, draw_noise
 from pixelrt.metrics import UNLABELLED, foreign_ids
 from pixelrt.video.sources import MaskSource, open_masks, open_source
-from pixelrt_export.fuse_generator import IMAGE, LABEL, LATENT, MASK, GeneratorSpec
 from pixelrt_export.gate.generation import GeneratorSample
+from pixelrt_export.generator_spec import IMAGE, LABEL, LATENT, MASK, GeneratorSpec
 from pixelrt_export.images import find_images, read_frame, read_label, resized
 from pixelrt_export.palettes import class_infos
 from pixelrt_export.progress import Steps
