@@ -56,15 +56,16 @@ class TensorSpec:
         Raises:
             InputError: Naming what came and what was expected.
         """
-        fits = len(shape) == len(self.shape) and all(
-            isinstance(expected, str) or found == expected
-            for found, expected in zip(shape, self.shape, strict=True)
-        )
-        if dtype != self.dtype or not fits or 0 in shape:
+        fits = dtype == self.dtype and len(shape) == len(self.shape) and 0 not in shape
+        if not fits or not all(map(_agree, shape, self.shape)):
             expected = ", ".join(map(str, self.shape))
             raise InputError(
                 f"input {self.name!r} is {dtype}{list(shape)}, expected {self.dtype}[{expected}]"
             )
+
+
+def _agree(found: int, expected: int | str) -> bool:
+    return found == expected or isinstance(expected, str)
 
 
 def axis_sizes(specs: Sequence[TensorSpec], shapes: Mapping[str, Shape]) -> dict[str, int]:

@@ -96,6 +96,11 @@ class BackendContract:
         np.testing.assert_array_equal(frames, before)
         np.testing.assert_array_equal(mask[0, 0], STRIPES[::-1])
 
+    def test_the_input_may_be_read_only(self, session: Session) -> None:
+        frames = stripes()
+        frames.flags.writeable = False
+        np.testing.assert_array_equal(session.run({"frame": frames})["mask"][0, 0], STRIPES)
+
     @pytest.mark.parametrize(
         ("feeds", "message"),
         [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from abc import abstractmethod
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -232,6 +232,8 @@ class LocalSession(Closing):
         self.inputs = tuple(TensorSpec.of(tensor).at_sizes(sizes) for tensor in manifest.inputs)
         self.outputs = tuple(map(TensorSpec.of, manifest.outputs))
         self.info = info
+        self._input_names = frozenset(spec.name for spec in self.inputs)
+        self._output_names = [spec.name for spec in self.outputs]
         self._busy = threading.Lock()
         self._closed = False
 
@@ -270,7 +272,8 @@ class LocalSession(Closing):
                 "with device='cuda'"
             )
         wanted = self._wanted(outputs)
-        return DoneTicket({name: value for name, value in self.run(feeds).items() if name in wanted})
+        found = self.run(feeds)
+        return DoneTicket(found if outputs is None else {name: found[name] for name in wanted})
 
     def host_array(self, dtype: np.dtype[Any], shape: Shape) -> NDArray[Any]:
         """An ordinary array; see `Session.host_array`."""
@@ -311,8 +314,8 @@ class LocalSession(Closing):
                 raise DeviceError("this session is closed; open the bundle again with pixelrt.load")
             yield
 
-    def _wanted(self, outputs: Collection[str] | None) -> list[str]:
-        known = [spec.name for spec in self.outputs]
+    def _wanted(self, outputs: Collection[str] | None) -> Sequence[str]:
+        known = self._output_names
         if outputs is None:
             return known
         if unknown := [name for name in outputs if name not in known]:
@@ -327,6 +330,6 @@ class LocalSession(Closing):
             spec.check(feeds[spec.name])
 
     def _check_names(self, feeds: Mapping[str, Any]) -> None:
-        expected = [spec.name for spec in self.inputs]
-        if sorted(feeds) != sorted(expected):
+        if feeds.keys() != self._input_names:
+            expected = [spec.name for spec in self.inputs]
             raise InputError(f"the inputs {sorted(feeds)} were given, expected {expected}")

@@ -91,7 +91,6 @@ class ONNXRuntimeSession(LocalSession):
         super().__init__(manifest, info, manifest.network_sizes)
         self._manifest = manifest
         self._session: Any = loaded
-        self._names = [spec.name for spec in self.outputs]
 
     def clone(self) -> ONNXRuntimeSession:
         """Another session of the same graph, which several threads may run; see `Session.clone`."""
@@ -101,10 +100,10 @@ class ONNXRuntimeSession(LocalSession):
     def _run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         contiguous = {name: np.ascontiguousarray(value) for name, value in feeds.items()}
         try:
-            values = self._session.run(self._names, contiguous)
+            values = self._session.run(self._output_names, contiguous)
         except failures(_library()) as problem:
             raise DeviceError(f"ONNX Runtime failed while running: {str(problem).strip()}") from problem
-        return dict(zip(self._names, values, strict=True))
+        return dict(zip(self._output_names, values, strict=True))
 
     def _free(self) -> None:
         self._session = None

@@ -149,7 +149,7 @@ class _Words:
 def _sequence(seed: int, purpose: tuple[int, ...]) -> np.random.SeedSequence:
     """An array saves NumPy from converting numbers, which takes longer than all that it does with them."""
     parts = [(seed >> shift) & 0xFFFFFFFF for shift in range(0, max(seed.bit_length(), 1), 32)]
-    return np.random.SeedSequence(np.array([len(parts), *parts, *purpose], np.uint32))  # type: ignore[arg-type]
+    return np.random.SeedSequence(np.array([len(parts), *parts, *purpose], np.uint32))
 
 
 def _check_indices(indices: Indices) -> None:

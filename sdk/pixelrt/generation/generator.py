@@ -16,7 +16,7 @@ from pixelrt.errors import InputError
 from pixelrt.frames import WARM_UP_RUNS, Bytes, Latency, check_size
 from pixelrt.generation.drawing import check_seed, draw_latents
 from pixelrt.generation.generated import Generated
-from pixelrt.generation.inputs import Inputs, Value
+from pixelrt.generation.inputs import Inputs, Items, Value
 from pixelrt.generation.strategies import Drawn, Random, Strategy
 from pixelrt.manifest import ClassInfo, ColorOrder
 from pixelrt.session import Session, Ticket
@@ -49,7 +49,7 @@ class GenerationTicket:
         return self._result
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Work:
     """Images that were submitted: one ticket per part."""
 
@@ -98,6 +98,7 @@ class Generator(Closing):
         manifest = bundle.generation
         self.bundle = bundle
         self.session = session
+        self._manifest = manifest
         self._asked_color = color
         self._color: ColorOrder = color or manifest.output.color
         self._swap_output = manifest.output.channels == 3 and color not in (None, manifest.output.color)
@@ -111,7 +112,7 @@ class Generator(Closing):
     @property
     def takes(self) -> tuple[str, ...]:
         """Names of its inputs: latent, label, mask, image, noise_0, ..."""
-        return tuple(self._inputs.names)
+        return self._inputs.names
 
     @property
     def main(self) -> str:
@@ -121,13 +122,13 @@ class Generator(Closing):
     @property
     def labels(self) -> tuple[str, ...]:
         """Names of the labels; none where it is not conditional."""
-        label = self.bundle.generation.label
+        label = self._manifest.label
         return label.names if label else ()
 
     @property
     def classes(self) -> tuple[ClassInfo, ...]:
         """Classes of the masks that it paints; none where it takes no mask."""
-        mask = self.bundle.generation.mask
+        mask = self._manifest.mask
         return mask.classes if mask else ()
 
     @property
@@ -138,7 +139,7 @@ class Generator(Closing):
     @property
     def input_color(self) -> ColorOrder:
         """Colour order of the images that go in, where it takes images."""
-        image = self.bundle.generation.image
+        image = self._manifest.image
         return self._asked_color or (image.color if image else self._color)
 
     @property
@@ -149,7 +150,7 @@ class Generator(Closing):
     @property
     def largest_batch(self) -> int:
         """How many images go through the network at once; more are cut."""
-        return self.session.largest_batch or self.bundle.manifest.axes["batch"].max
+        return self.session.largest_batch or self._manifest.axes["batch"].max
 
     @property
     def slots(self) -> int:
@@ -181,7 +182,7 @@ class Generator(Closing):
                 ticket.result()
 
     def _black(self, size: tuple[int, int] | None) -> dict[str, Any]:
-        manifest = self.bundle.generation
+        manifest = self._manifest
         black: dict[str, Any] = {}
         if size is not None:
             check_size(size)
@@ -212,7 +213,7 @@ class Generator(Closing):
             OutOfMemory: If the host has no more memory to lock.
         """
         check_size(size)
-        manifest = self.bundle.generation
+        manifest = self._manifest
         if manifest.mask is None and manifest.image is None:
             raise InputError(f"this generator takes no mask and no image, it takes {', '.join(self.takes)}")
         channels = () if manifest.mask is not None or manifest.image is None else (manifest.image.channels,)
@@ -258,7 +259,7 @@ class Generator(Closing):
         check_seed(seed)
         values = self._inputs.read(self._named(given, inputs))
         count = self._inputs.number(values, None)
-        latent = None if "latent" in values else self.bundle.generation.latent
+        latent = None if "latent" in values else self._manifest.latent
         drawn = Drawn(
             seed=seed,
             noise_indices=range(count),
@@ -289,7 +290,7 @@ class Generator(Closing):
         values = self._inputs.read(given)
         asked = self._asked(count, strategy)
         number = self._inputs.number(values, asked)
-        drawn = strategy.draw(self.bundle.generation, range(number))
+        drawn = strategy.draw(self._manifest, range(number))
         self._check_varied(number, values, drawn)
         return self._start(values, drawn, began, columns=strategy.columns)
 
@@ -306,7 +307,7 @@ class Generator(Closing):
                 raise InputError(f"{kind} decides about the {name}, and {name}=... came too; leave one out")
 
     def _asked(self, count: int | None, strategy: Strategy) -> int | None:
-        own = strategy.count(self.bundle.generation)
+        own = strategy.count(self._manifest)
         if own is not None and count not in (None, own):
             raise InputError(
                 f"count is {count}, {type(strategy).__name__} makes {own} images here; leave count out"
@@ -365,7 +366,7 @@ class Generator(Closing):
     ) -> GenerationTicket:
         if on_device and self._swap_output:
             raise InputError(
-                f"images on the GPU are {self.bundle.generation.output.color}, {self._color} was asked for; "
+                f"images on the GPU are {self._manifest.output.color}, {self._color} was asked for; "
                 "load the bundle without color"
             )
         count = len(drawn.noise_indices)
@@ -399,14 +400,8 @@ class Generator(Closing):
         parts = [ticket.result()[_OUTPUT] for ticket in work.tickets]
         done = time.perf_counter()
         scale = 1e3 / work.count
-        output = self.bundle.generation.output
-        images = np.empty((0, *output.size, output.channels), np.uint8)
-        if not work.on_device:
-            images = parts[0] if len(parts) == 1 else np.concatenate(parts)
-            if self._swap_output:
-                images = np.ascontiguousarray(images[..., ::-1])
         return Generated(
-            images=images,
+            images=self._no_images() if work.on_device else self._images(parts),
             device_images=parts[0] if work.on_device else None,
             latency=Latency(
                 prepare_ms=(work.ready_s - work.began_s) * scale,
@@ -414,13 +409,21 @@ class Generator(Closing):
                 total_ms=(done - work.began_s) * scale,
                 gpu=work.tickets[0].times,
             ),
-            latents=None if work.latents is None else np.asarray(work.latents),
+            latents=work.latents,
             labels=None if work.labels is None else tuple(self.labels[index] for index in work.labels),
             seed=work.seed,
             color=self._color,
             columns=work.columns,
         )
 
+    def _images(self, parts: Sequence[Bytes]) -> Bytes:
+        images = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        return np.ascontiguousarray(images[..., ::-1]) if self._swap_output else images
 
-def _host(items: Sequence[Any] | Value | None) -> Sequence[Any] | None:
+    def _no_images(self) -> Bytes:
+        output = self._manifest.output
+        return np.empty((0, *output.size, output.channels), np.uint8)
+
+
+def _host(items: Items | Value | None) -> Any:
     return None if isinstance(items, Value) else items

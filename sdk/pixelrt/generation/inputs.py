@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pixelrt.cuda.interop import is_on_device
 from pixelrt.errors import InputError
@@ -19,12 +20,14 @@ from pixelrt.session import Session
 from pixelrt.strict import suggestion
 from pixelrt.tensors import TensorSpec
 
+Items = Sequence[Any] | NDArray[Any]
+
 
 @dataclass(frozen=True, slots=True)
 class Value:
     """What was given for an input."""
 
-    items: Sequence[Any]
+    items: Items
     """One per sample, or one for all; checked, not yet resized."""
     several: bool
     on_device: bool = False
@@ -37,20 +40,25 @@ class Value:
             return len(self.items)
         return int(self.items[0].shape[0]) if self.several else 1
 
-    def for_each(self, count: int) -> Sequence[Any]:
-        """One item per sample."""
-        return self.items if len(self.items) == count else [self.items[0]] * count
-
 
 class Inputs:
-    """Knows the inputs of one generator in one session."""
+    """Knows the inputs of one generator in one session.
+
+    Attributes:
+        names: In the order of the session.
+        main: The one that is given without its name.
+    """
 
     def __init__(self, manifest: GenerationManifest, session: Session, *, swap_color: bool) -> None:
         self.manifest = manifest
-        self.names = [spec.name for spec in session.inputs]
+        self.names = tuple(spec.name for spec in session.inputs)
+        self.main = next(name for name in ("mask", "image", "latent", "label") if name in self.names)
         self._specs: dict[str, TensorSpec] = {spec.name: spec for spec in session.inputs}
         self._on_cpu = session.info.device == "cpu"
         self._swap_color = swap_color
+        self._of_any_size = [
+            name for name in ("mask", "image") if name in self.names and self._specs[name].fixed_size is None
+        ]
         self._noise = {info.name: info for info in manifest.noise}
         self._readers: dict[str, Callable[[Any], Value]] = {
             "latent": lambda value: self._numbers("latent", value),
@@ -58,11 +66,6 @@ class Inputs:
             "mask": self._masks,
             "image": self._images,
         }
-
-    @property
-    def main(self) -> str:
-        """The input that is given without its name."""
-        return next(name for name in ("mask", "image", "latent", "label") if name in self.names)
 
     def read(self, given: Mapping[str, Any]) -> dict[str, Value]:
         """Check what was given.
@@ -73,7 +76,7 @@ class Inputs:
         values = {}
         for name, value in given.items():
             if name not in self.names:
-                hint = suggestion(name, self.names)
+                hint = suggestion(name, list(self.names))
                 raise InputError(f"this generator takes no {name!r}{hint}; it takes {', '.join(self.names)}")
             values[name] = self._read(name, value)
         return values
@@ -87,15 +90,15 @@ class Inputs:
         return reader(value) if reader else self._numbers(name, value)
 
     def _numbers(self, name: str, value: Any) -> Value:
-        size = tuple(int(side) for side in self._specs[name].shape[1:])
+        size: tuple[int, ...] = self._specs[name].shape[1:]  # type: ignore[assignment]  # no name in it
         array = latent_array(name, value, size)
         several = array.ndim > len(size)
-        return Value(list(array) if several else [array], several)
+        return Value(array if several else array[np.newaxis], several)
 
     def _labels(self, value: Any) -> Value:
         assert self.manifest.label is not None
         ids = label_ids(value, self.manifest.label)
-        return Value(list(ids), isinstance(value, (list, tuple)) or np.ndim(value) == 1)
+        return Value(ids, isinstance(value, (list, tuple)) or np.ndim(value) == 1)
 
     def _masks(self, value: Any) -> Value:
         assert self.manifest.mask is not None
@@ -167,52 +170,47 @@ class Inputs:
                 )
         return found
 
-    def complete(self, values: Mapping[str, Value], drawn: Drawn) -> dict[str, Sequence[Any] | Value]:
+    def complete(self, values: Mapping[str, Value], drawn: Drawn) -> dict[str, Items | Value]:
         """What was given and drawn, one item per sample and input, as the session takes it.
 
         Raises:
             InputError: If an input is missing.
         """
         count = len(drawn.noise_indices)
-        complete: dict[str, Sequence[Any] | Value] = {}
-        for name in self.names:
-            if name in values:
-                complete[name] = self._fit(name, values[name], count)
-            else:
-                complete[name] = self._drawn(name, drawn)
-        return complete
+        return {
+            name: self._fit(name, values[name], count) if name in values else self._drawn(name, drawn)
+            for name in self.names
+        }
 
-    def _drawn(self, name: str, drawn: Drawn) -> Sequence[Any]:
+    def _drawn(self, name: str, drawn: Drawn) -> NDArray[Any]:
         if name in self._noise:
-            return draw_noise(self._noise[name], drawn.seed, drawn.noise_indices)  # type: ignore[return-value]
-        found = {"latent": drawn.latents, "label": drawn.labels}.get(name)
+            return draw_noise(self._noise[name], drawn.seed, drawn.noise_indices)
+        found: NDArray[Any] | None = {"latent": drawn.latents, "label": drawn.labels}.get(name)
         if found is None:
             names = self.manifest.label.names if self.manifest.label else ()
             example = {"label": f"label={names[0]!r}" if names else "", "latent": "latent=z"}.get(
                 name, f"{name}=array"
             )
             raise InputError(f"this generator takes a {name}, none came; give it {example}")
-        return found  # type: ignore[return-value]
+        return found
 
-    def _fit(self, name: str, value: Value, count: int) -> Sequence[Any] | Value:
+    def _fit(self, name: str, value: Value, count: int) -> Items | Value:
         if value.on_device:
             return value
-        spec = self._specs[name]
+        spec, items = self._specs[name], value.items
         if name == "mask":
-            items = [nearest(mask, *(spec.fixed_size or mask.shape)) for mask in value.items]
+            items = [nearest(mask, *(spec.fixed_size or mask.shape)) for mask in items]
         elif name == "image":
-            items = [fitted(image, spec.fixed_size) for image in value.items]
+            items = [fitted(image, spec.fixed_size) for image in items]
             items = [swapped(image) for image in items] if self._swap_color else items
-        else:
-            items = list(value.items)
-        return Value(items, value.several).for_each(count)
+        if len(items) == count:
+            return items
+        return np.repeat(items, count, axis=0) if isinstance(items, np.ndarray) else [items[0]] * count
 
-    def parts(self, complete: Mapping[str, Sequence[Any] | Value], count: int, largest: int) -> list[range]:
+    def parts(self, complete: Mapping[str, Items | Value], count: int, largest: int) -> list[range]:
         """Samples that can go through the network together: of one size, and not too many."""
-        sizes = [
-            tuple(np.shape(items[index]) for items in complete.values() if not isinstance(items, Value))
-            for index in range(count)
-        ]
+        resized = [items for name in self._of_any_size if not isinstance(items := complete[name], Value)]
+        sizes = [[items[index].shape for items in resized] for index in range(count)]
         parts: list[range] = []
         for index in range(count):
             if parts and len(parts[-1]) < largest and sizes[parts[-1].start] == sizes[index]:
@@ -225,21 +223,19 @@ class Inputs:
             )
         return parts
 
-    def feeds(self, complete: Mapping[str, Sequence[Any] | Value], part: range) -> dict[str, Any]:
+    def feeds(self, complete: Mapping[str, Items | Value], part: range) -> dict[str, Any]:
         """What the session takes for some samples."""
-        return {name: self._feed(name, items, part) for name, items in complete.items()}
+        return {name: self._feed(items, part) for name, items in complete.items()}
 
-    def _feed(self, name: str, items: Sequence[Any] | Value, part: range) -> Any:
+    def _feed(self, items: Items | Value, part: range) -> Any:
         if isinstance(items, Value):
             return items.items[0]
-        if isinstance(items, np.ndarray):
-            return items[part.start : part.stop]
         chosen = items[part.start : part.stop]
+        if isinstance(chosen, np.ndarray):
+            return chosen
         if len(chosen) == 1:
-            return np.asarray(chosen[0], self._specs[name].dtype)[np.newaxis]
-        if self._on_cpu or chosen[0].ndim == 0:
-            return np.stack(chosen)
-        return tuple(chosen)
+            return chosen[0][np.newaxis]
+        return np.stack(chosen) if self._on_cpu else tuple(chosen)
 
 
 def _has_mask(value: object) -> bool:
