@@ -127,7 +127,7 @@ LATENT, OUTPUT = "[latent]\nsize = [64]\n", '[output]\nrange = "tanh"\n'
         (
             LATENT,
             LATENT + "[input]\nsize = [64, 64]\n",
-            r'has \[input\], a section of task = "segmentation".*: what the network takes stands in \[latent\]',
+            r'has \[input\], a section of task = "segmentation".*: what the network takes stands in',
         ),
         (OUTPUT, OUTPUT + '[[head]]\nclasses = ["a"]\n', r"has \[head\].*what the network gives stands in"),
         (
