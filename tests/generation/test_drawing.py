@@ -21,7 +21,7 @@ latents = st.builds(
     distribution=st.sampled_from(["normal", "uniform"]),
 )
 limits = st.one_of(st.none(), st.floats(1e-6, 50))
-EXPECTED = [[-0.5797481537, -0.7672570944, -0.7452895045], [-0.8393605947, 0.5560948849, 1.5579819679]]
+EXPECTED = [[-0.4519359767, -1.0970683098, -0.2863627672], [1.2411682606, -0.0873727351, 1.1934641600]]
 VECTOR = LatentInfo(size=(20_000,), distribution="normal")
 
 
