@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -181,7 +180,9 @@ def read_latents(file: Path) -> NDArray[Any]:
     try:
         found = np.load(file, allow_pickle=False)
         return found if isinstance(found, np.ndarray) else _latents_in(found, file)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as problem:
+    except InputError:
+        raise
+    except Exception as problem:  # of a damaged file NumPy raises whatever zlib, zipfile and tokenize do
         reason = getattr(problem, "strerror", None) or problem
         raise InputError(
             f"{file} cannot be read ({reason}); expected latents as NumPy saves them"
