@@ -105,6 +105,7 @@ class HeadsOnly(nn.Module):
         self.call = call
         self.name = name
         self.noise: tuple[Noise, ...] = ()
+        self._takes_noise = False
         self.training = False  # not eval(): a torch.export program refuses the call
 
     @property
@@ -116,7 +117,7 @@ class HeadsOnly(nn.Module):
         """Return float32[N, K, h, w] of each head, from the values of the inputs in their order."""
         count = len(self.spec.inputs)
         named = {one.name: value for one, value in zip(self.spec.inputs, values[:count], strict=True)}
-        with drawing(self.noise, values[count:], self.name) if self.noise else nullcontext():
+        with drawing(self.noise, values[count:], self.name) if self._takes_noise else nullcontext():
             outputs = self.call(self.network, named)
         return tuple(pick(outputs, head, self.spec.task).float() for head in self.spec.heads)
 
@@ -130,6 +131,7 @@ class HeadsOnly(nn.Module):
         one = self._draws({name: value[:1] for name, value in two.items()})
         if one:
             self.noise = as_inputs(one, self._draws(two), self.spec.max_batch, self.name)
+        self._takes_noise = True
 
     def drawn(self) -> str:
         """The first random numbers that it draws, for messages; empty if that is not known."""
