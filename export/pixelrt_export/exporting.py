@@ -26,7 +26,7 @@ from pixelrt_export.options.generation import GenerationOptions, OutputOptions
 from pixelrt_export.options.segmentation import ExportOptions
 from pixelrt_export.progress import Steps
 from pixelrt_export.recipe import GenerationRecipe, SegmentationRecipe
-from pixelrt_export.report import Report
+from pixelrt_export.report import GenerationReport, Report, SegmentationReport
 from pixelrt_export.samples.common import Arrays, Images, arrays_of
 from pixelrt_export.samples.generation import Given, read_material
 from pixelrt_export.samples.segmentation import samples_for
@@ -133,6 +133,7 @@ def _made(
     recipe: SegmentationRecipe | GenerationRecipe, network: Network, given: Given, out: Path, steps: Steps
 ) -> Bundle:
     """One export, whatever it started from."""
+    report: Report
     if isinstance(recipe, GenerationRecipe):
         fused, report = _generator(recipe, network, given, steps)
     else:
@@ -143,14 +144,14 @@ def _made(
 
 def _segmenter(
     recipe: SegmentationRecipe, network: Network, images: Arrays | None, steps: Steps
-) -> tuple[ModelProto, Report]:
+) -> tuple[ModelProto, SegmentationReport]:
     samples = samples_for(recipe, images, steps)
     conversion, precision = convert_segmentation.convert(recipe, network, samples, steps)
     manifest, verification = conversion.manifest, None
     if not recipe.gate.skip:
         verification = verify(conversion, samples, manifest.gate, steps.track)
         manifest = dataclasses.replace(manifest, gate=verification.gate)
-    return conversion.fused, Report(
+    return conversion.fused, SegmentationReport(
         manifest=manifest,
         precision=precision,
         verification=verification,
@@ -161,14 +162,14 @@ def _segmenter(
 
 def _generator(
     recipe: GenerationRecipe, network: Network, given: Given, steps: Steps
-) -> tuple[ModelProto, Report]:
+) -> tuple[ModelProto, GenerationReport]:
     material = read_material(recipe, given, steps)
     conversion, precision, samples = convert_generation.convert(recipe, network, material, steps)
     manifest, verification = conversion.manifest, None
     if not recipe.gate.skip:
         verification = verify_generator(conversion, samples, manifest.gate, steps.track)
         manifest = dataclasses.replace(manifest, gate=verification.gate)
-    return conversion.fused, Report(
+    return conversion.fused, GenerationReport(
         manifest=manifest,
         precision=precision,
         verification=verification,

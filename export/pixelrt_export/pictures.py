@@ -17,6 +17,8 @@ Bytes = NDArray[np.uint8]
 _DIFFERENT = (255, 0, 160)
 """RGB of differing pixels: a colour that no palette of street scenes has."""
 _JPEG_QUALITY = 82
+_EXACT_PIXELS = 64 * 64
+"""Images of so few pixels are shown pixel by pixel, where JPEG would be seen."""
 
 
 def as_rgb(pixels: Bytes, color: ColorOrder) -> Bytes:
@@ -27,8 +29,9 @@ def as_rgb(pixels: Bytes, color: ColorOrder) -> Bytes:
 
 
 def colored(mask: Bytes, classes: Sequence[ClassInfo]) -> Bytes:
-    """A mask in the colours of its classes, uint8[h, w, 3] RGB."""
-    palette = np.array([info.color for info in classes], np.uint8)
+    """A mask in the colours of its classes, uint8[h, w, 3] RGB; ids that are none of them are black."""
+    palette = np.zeros((max(256, len(classes)), 3), np.uint8)
+    palette[: len(classes)] = [info.color for info in classes]
     return palette[mask]
 
 
@@ -44,6 +47,11 @@ def difference(frame: Bytes, first: Bytes, second: Bytes) -> Bytes:
 def photo_uri(image: Bytes) -> str:
     """A photograph as a data URI (JPEG)."""
     return _uri(image, ".jpg", "image/jpeg", [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
+
+
+def image_uri(image: Bytes) -> str:
+    """A generated image as a data URI: exact if it is small, else like a photograph."""
+    return drawing_uri(image) if image.shape[0] * image.shape[1] <= _EXACT_PIXELS else photo_uri(image)
 
 
 def drawing_uri(image: Bytes) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import platform
 from importlib import metadata
 from pathlib import Path
@@ -45,14 +44,13 @@ def write_bundle(out: Path, model: ModelProto, report: reports.Report) -> Bundle
     """
     content = model.SerializeToString()
     artifact = Artifact(file=MODEL, kind="onnx", sha256=sha256(content), size_bytes=len(content))
-    manifest = dataclasses.replace(report.manifest, artifacts=(artifact,))
-    report = dataclasses.replace(report, manifest=manifest)
+    report = reports.with_model(report, artifact)
 
     def fill(folder: Path) -> None:
         (folder / MODEL).write_bytes(content)
         (folder / REPORT_JSON).write_text(reports.to_json(report), encoding="utf-8")
         (folder / REPORT).write_text(reports.to_html(report), encoding="utf-8")
-        (folder / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
+        (folder / MANIFEST).write_text(report.manifest.to_json(), encoding="utf-8")
 
     inside = out.resolve() in (Path.cwd(), *Path.cwd().parents)
     place = out.resolve() if inside else out  # `.` is gone when its folder was replaced

@@ -24,7 +24,7 @@ from pixelrt.errors import BuildError
 from pixelrt.manifest import Artifact, ClassInfo
 from pixelrt.markup import Html, element, join, table
 from pixelrt_export.pictures import as_rgb, colored, difference, drawing_uri, photo_uri
-from pixelrt_export.report import percent
+from pixelrt_export.report.words import percent
 
 SIZE = (48, 64)
 NASTY = "<script>alert('x')</script> & \"co\""
