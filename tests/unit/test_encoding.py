@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from pixelrt.encoding import encode_image, encode_png, write_gif, write_video
+from pixelrt.encoding import ArraysEncoder, encode_image, encode_png, write_gif, write_video
 from pixelrt.errors import InputError, SinkError
 
 Bytes = NDArray[np.uint8]
@@ -256,3 +256,64 @@ def full_disk() -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft_limit, hard))
+
+
+class TestArrays:
+    @given(lengths=st.lists(st.integers(1, 5), min_size=1, max_size=4), seed=st.integers(0, 99))
+    @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    def test_pieces_become_one(self, lengths: list[int], seed: int, tmp_path: Path) -> None:
+        random = np.random.default_rng(seed)
+        images = [random.integers(0, 256, (length, 3, 4, 1), np.uint8) for length in lengths]
+        latents = [random.normal(size=(length, 7)).astype(np.float32) for length in lengths]
+        encoder = ArraysEncoder(tmp_path / "a.npz")
+        for image, latent in zip(images, latents, strict=True):
+            encoder.append(images=image[:, ::-1], latents=latent)
+        assert encoder.close(labels=np.array(["a", "bc"]), seed=np.array(7))
+        assert [file.name for file in tmp_path.iterdir()] == ["a.npz"]
+        with np.load(tmp_path / "a.npz", allow_pickle=False) as found:
+            np.testing.assert_array_equal(found["images"], np.concatenate(images)[:, ::-1])
+            np.testing.assert_array_equal(found["latents"], np.concatenate(latents))
+            assert found["images"].dtype == np.uint8 and found["latents"].dtype == np.float32
+            assert (found["labels"].tolist(), int(found["seed"])) == (["a", "bc"], 7)
+
+    def test_nothing_is_no_file(self, tmp_path: Path) -> None:
+        assert not ArraysEncoder(tmp_path / "a.npz").close()
+        assert not list(tmp_path.iterdir())
+
+    def test_given_up(self, tmp_path: Path) -> None:
+        (tmp_path / "a.npz").write_bytes(b"old")
+        encoder = ArraysEncoder(tmp_path / "a.npz")
+        encoder.append(images=np.zeros((2, 2), np.uint8))
+        encoder.abort()
+        assert not encoder.close()
+        assert (tmp_path / "a.npz").read_bytes() == b"old"
+        assert len(list(tmp_path.iterdir())) == 1
+
+    def test_pieces_that_do_not_fit(self, tmp_path: Path) -> None:
+        encoder = ArraysEncoder(tmp_path / "a.npz")
+        encoder.append(x=np.zeros((2, 3), np.uint8))
+        for piece in (np.zeros((2, 4), np.uint8), np.zeros((2, 3), np.float32)):
+            with pytest.raises(SinkError, match=r"x was begun as uint8\[N, 3\], and"):
+                encoder.append(x=piece)
+        encoder.abort()
+
+    def test_places_that_cannot_be_written(self, tmp_path: Path) -> None:
+        with pytest.raises(SinkError, match=r"ends in \.npy, expected \.npz"):
+            ArraysEncoder(tmp_path / "a.npy")
+        with pytest.raises(SinkError, match="there is no folder"):
+            ArraysEncoder(tmp_path / "nowhere" / "a.npz")
+
+    @pytest.mark.parametrize("late", [False, True])
+    def test_a_full_disk_leaves_nothing(self, tmp_path: Path, late: bool) -> None:
+        """Full while it grows, or when it is compressed."""
+        noise = np.random.default_rng(0).integers(0, 256, (20, 1000), np.uint8)
+        encoder = ArraysEncoder(tmp_path / "a.npz")
+        with pytest.raises(SinkError, match=r"cannot be written \(File too large\)"):
+            if late:
+                encoder.append(x=noise[:1, :690])
+            with full_disk():
+                if not late:
+                    encoder.append(x=noise)
+                encoder.close()
+        encoder.abort()
+        assert not list(tmp_path.iterdir())

@@ -178,8 +178,9 @@ def read_latents(file: Path) -> NDArray[Any]:
     if suffix not in (".npy", ".npz"):
         raise InputError(f"{file} ends in {suffix or 'nothing'}, expected latents as .npy or .npz")
     try:
-        found = np.load(file, allow_pickle=False)
-        return found if isinstance(found, np.ndarray) else _latents_in(found, file)
+        with file.open("rb") as stream:  # NumPy leaves open what it cannot read
+            found = np.load(stream, allow_pickle=False)
+            return found if isinstance(found, np.ndarray) else _latents_in(found, file)
     except InputError:
         raise
     except Exception as problem:  # of a damaged file NumPy raises whatever zlib, zipfile and tokenize do
