@@ -28,7 +28,15 @@ from pixelrt_export.generator_spec import GeneratorSpec
 from pixelrt_export.options import generation as of_generation
 from pixelrt_export.options import segmentation as of_segmentation
 from pixelrt_export.progress import Steps
-from pixelrt_export.recipe import GenerationRecipe
+from pixelrt_export.recipe import (
+    GenerationGateSection,
+    GenerationRecipe,
+    ImageSection,
+    LabelSection,
+    LatentSection,
+    MaskSection,
+    OutputSection,
+)
 from pixelrt_export.samples.generation import Given, Material, read_material
 
 SIZE = (16, 24)
@@ -325,10 +333,11 @@ def test_a_part_of_a_module_in_fp32_without_a_gate_and_masks(tmp_path: Path) -> 
         ),
         ({"latent": 5, "psnr": -1}, InputError, "psnr is -1.0; decibels"),
         ({"latent": 5, "precision": "fp8"}, InputError, "precision.type is 'fp8'"),
+        ({"latent": 5, "part": "a..b"}, InputError, r"^part is 'a..b'; the name of a submodule"),
         (
             {"latent": 5, "as_in_training": ["droput"]},
             InputError,
-            r"as_in_training\[0\] is 'droput'.*'dropout'",
+            r"^as_in_training\[0\] is 'droput'.*'dropout'",
         ),
         ({"latent": 5, "size": SIZE}, InputError, r"size is an option of task='segmentation', and .*image="),
         ({"latent": 5, "batch": 4}, InputError, r"batch is an option of .*output=\{'range': 'tanh', 'batch'"),
@@ -410,6 +419,19 @@ def test_a_task_has_its_own_options(tmp_path: Path) -> None:
         pixelrt_export.export(Painter(), tmp_path / "b")  # type: ignore[call-overload]
     for here, there in ((of_generation, of_segmentation), (of_segmentation, of_generation)):
         assert set(here.STRANGERS) == set(there.KNOWN) - set(here.KNOWN)
+
+
+def test_the_options_are_those_of_a_recipe() -> None:
+    for options, section in (
+        (pixelrt_export.LatentOptions, LatentSection),
+        (pixelrt_export.LabelOptions, LabelSection),
+        (pixelrt_export.MaskOptions, MaskSection),
+        (pixelrt_export.ImageOptions, ImageSection),
+        (pixelrt_export.OutputOptions, OutputSection),
+    ):
+        assert set(options.__annotations__) == set(section.__dataclass_fields__)
+    gate = set(GenerationGateSection.__dataclass_fields__) - {"skip"}
+    assert gate <= set(pixelrt_export.GenerationOptions.__annotations__)
 
 
 def recipe(**changes: Any) -> GenerationRecipe:

@@ -25,7 +25,6 @@ import pixelrt
 import pixelrt_export
 from pixelrt.bundle import MANIFEST, Bundle
 from pixelrt.errors import BundleError, ExportError, GateFailed, InputError, SourceError
-from pixelrt_export import exporting
 from pixelrt_export.engines import with_engines
 from pixelrt_export.models import UNet
 from pixelrt_export.progress import Steps
@@ -657,7 +656,7 @@ class TestPublicNames:
     def test_the_options_are_those_of_a_recipe(self) -> None:
         from pixelrt_export.recipe import GateSection, HeadSection, InputSection
 
-        known = set(exporting.ExportOptions.__annotations__)
-        assert set(exporting.HeadOptions.__annotations__) <= set(HeadSection.__dataclass_fields__)
+        known = set(pixelrt_export.ExportOptions.__annotations__)
+        assert set(pixelrt_export.HeadOptions.__annotations__) <= set(HeadSection.__dataclass_fields__)
         assert set(InputSection.__dataclass_fields__) - {"size"} <= known
         assert set(GateSection.__dataclass_fields__) - {"images", "skip"} <= known

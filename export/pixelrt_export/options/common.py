@@ -72,9 +72,7 @@ def shared(model: nn.Module, out: Path, given: Mapping[str, Any]) -> dict[str, A
     kind = type(model)
     chosen = {key: given[key] for key in ("part", "as_in_training") if key in given}
     return {
-        "model": section(
-            ModelSection, {**chosen, "entry": f"{kind.__module__}:{kind.__qualname__}"}, "the model"
-        ),
+        "model": section(ModelSection, {**chosen, "entry": f"{kind.__module__}:{kind.__qualname__}"}),
         "precision": section(PrecisionSection, {"type": given.get("precision", "fp16")}, "precision"),
         "name": given.get("name") or out.resolve().name,
         "text": "",
