@@ -38,7 +38,7 @@ __all__ = [
 ]
 
 NUM_PICTURES = 3
-"""Images that are kept for the report, besides the worst ones."""
+"""Images that are kept for the report, besides the worst ones of each contender."""
 
 _WINDOW = 7
 """Side in pixels of the window in which structural similarity is measured."""
@@ -113,6 +113,7 @@ def verify_generator(
         return [_measure(conversion, contender, samples, reference, track)]
 
     figures = each_measured(conversion.manifest, measured, notes)
+    _drop_images(figures)
     for one in figures:
         one.check = _judge(one, gate)
     _demand(conversion, samples, [one for one in figures if one.contender.required], gate)
@@ -149,9 +150,14 @@ def _add(figures: GeneratorFigures, index: int, expected: Sequence[Bytes], image
     figures.ssim.append(ssim(expected[index], image))
     figures.largest.append(int(byte_difference(expected[index], image).max()))
     figures.images[index] = image
-    kept = {*figures.worst_ones, *np.linspace(0, len(expected) - 1, NUM_PICTURES, dtype=int).tolist()}
-    for other in set(figures.images) - kept:
-        del figures.images[other]
+
+
+def _drop_images(figures: Sequence[GeneratorFigures]) -> None:
+    """Keep the same few images of all contenders."""
+    spread = np.linspace(0, len(figures[0].images) - 1, NUM_PICTURES, dtype=int).tolist()
+    kept = {*spread, *(index for one in figures for index in one.worst_ones)}
+    for one in figures:
+        one.images = {index: one.images[index] for index in sorted(kept)}
 
 
 def byte_difference(first: Bytes, second: Bytes) -> Bytes:

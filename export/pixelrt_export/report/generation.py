@@ -184,10 +184,9 @@ def _strip(one: GeneratorFigures, limit: float) -> tuple[Html, str]:
 
 
 def _images(report: GenerationReport, verification: GeneratorVerification) -> Html:
-    figures = verification.figures
     shown = _required(verification)[-1]
-    indices = set(shown.images) | {one.worst for one in figures}
     times = _amplification(verification)
+    order = sorted(shown.images, key=lambda index: (index != shown.worst, not _reasons(verification, index)))
     return element(
         "section",
         element("h2", "Images"),
@@ -196,10 +195,7 @@ def _images(report: GenerationReport, verification: GeneratorVerification) -> Ht
             "The worst images of each run, and others spread over the samples. Below each image is its "
             f"difference from {original_of(report.manifest)}'s, {times} times as large as it is.",
         ),
-        *(
-            _shot(report, verification, index, times)
-            for index in sorted(indices, key=lambda index: (index not in shown.worst_ones, index))
-        ),
+        *(_shot(report, verification, index, times) for index in order),
     )
 
 
@@ -209,44 +205,63 @@ def _amplification(verification: GeneratorVerification) -> int:
     return min(_MOST_AMPLIFIED, 1 << int(math.log2(255 / max(1, most))))
 
 
-def _shot(report: GenerationReport, verification: GeneratorVerification, index: int, times: int) -> Html:
-    sample, output = report.samples[index], report.manifest.output
-    original = verification.reference.images[index]
-    shown = _required(verification)[-1]
-    line = (
-        f"PSNR {decibels(psnr(shown.squares[index]))} dB, SSIM {similarity(shown.ssim[index])}, largest "
-        f"difference {shown.largest[index]} in {runs_as(shown.contender)}"
-    )
-    name = f"{original_of(report.manifest)}, FP32"
-    figures = [
-        *_given(report.manifest, sample),
-        picture(image_uri(as_rgb(original, output.color)), name, sample.name),
+def _reasons(verification: GeneratorVerification, index: int) -> list[str]:
+    """Of which runs an image is the worst, if they differ from the original at all."""
+    figures = [one for one in verification.figures if max(one.largest) and len(one.largest) > 1]
+    return [
+        f"{what} of {runs_as(one.contender)}"
+        for one in figures
+        for what, worst in zip(
+            ("least PSNR", "least SSIM", "largest difference"), one.worst_ones, strict=True
+        )
+        if worst == index
     ]
-    figures.extend(
-        _found(report.manifest, sample, one, original, one.images[index], times)
-        for one in verification.figures
-        if index in one.images
+
+
+def _shot(report: GenerationReport, verification: GeneratorVerification, index: int, times: int) -> Html:
+    manifest, sample = report.manifest, report.samples[index]
+    original = verification.reference.images[index]
+    figures = [
+        *_given(manifest, sample),
+        picture(
+            image_uri(as_rgb(original, manifest.output.color)), f"{original_of(manifest)}, FP32", sample.name
+        ),
+        *(
+            _found(manifest, sample, one, index, byte_difference(original, one.images[index]), times)
+            for one in verification.figures
+        ),
+    ]
+    reasons = _reasons(verification, index)
+    label = _label(manifest, sample)
+    return shot(
+        sample.name, [label] * bool(label) + reasons, figures, "shots made", style=f"--columns:{len(figures)}"
     )
-    label = _label(report.manifest, sample)
-    return shot(sample.name, f"{label}{line}", figures, "shots made")
 
 
 def _found(
     manifest: GenerationManifest,
     sample: GeneratorSample,
     one: GeneratorFigures,
-    original: Bytes,
-    found: Bytes,
+    index: int,
+    difference: Bytes,
     times: int,
 ) -> Html:
     """A contender's image over its difference from the original's."""
     name, color = runs_as(one.contender), manifest.output.color
-    off = np.minimum(255, byte_difference(original, found).astype(np.int64) * times).astype(np.uint8)
+    larger = np.minimum(255, difference.astype(np.int64) * times).astype(np.uint8)
     return element(
         "figure",
-        element("img", src=image_uri(as_rgb(found, color)), alt=f"{name} of {sample.name}"),
-        element("img", src=image_uri(as_rgb(off, color)), alt=f"Difference of {name} of {sample.name}"),
-        element("figcaption", f"{name}, difference {TIMES} {times}"),
+        element("img", src=image_uri(as_rgb(one.images[index], color)), alt=f"{name} of {sample.name}"),
+        element("img", src=image_uri(as_rgb(larger, color)), alt=f"Difference of {name} of {sample.name}"),
+        element(
+            "figcaption",
+            name,
+            element(
+                "small",
+                f"PSNR {decibels(psnr(one.squares[index]))} dB, SSIM {similarity(one.ssim[index])}, "
+                f"up to {one.largest[index]}",
+            ),
+        ),
     )
 
 
@@ -265,7 +280,7 @@ def _given(manifest: GenerationManifest, sample: GeneratorSample) -> list[Html]:
 def _label(manifest: GenerationManifest, sample: GeneratorSample) -> str:
     if manifest.label is None:
         return ""
-    return f"“{manifest.label.names[int(sample.feeds[LABEL][0])]}”, "
+    return f"“{manifest.label.names[int(sample.feeds[LABEL][0])]}”"
 
 
 # --- what was made ------------------------------------------------------------------------------------

@@ -153,12 +153,19 @@ def picture(uri: str, name: str, sample: str) -> Html:
     return element("figure", element("img", src=uri, alt=f"{name} of {sample}"), element("figcaption", name))
 
 
-def shot(sample: str, line: str, figures: Iterable[Html], kind: str = "shots") -> Html:
+def shot(
+    sample: str,
+    remarks: Sequence[str],
+    figures: Iterable[Html],
+    kind: str = "shots",
+    style: str | None = None,
+) -> Html:
     """The pictures of one sample under a line that says what they show."""
+    line = f": {'; '.join(remarks)}" if remarks else None
     return element(
         "div",
-        element("p", element("code", sample), f": {line}"),
-        element("div", *figures, class_=kind),
+        element("p", element("code", sample), line),
+        element("div", *figures, class_=kind, style=style),
         class_="shot",
     )
 

@@ -274,7 +274,7 @@ def _shot(
     ]
     line = f"{differing:,} of {expected.size:,} pixels differ" if differing else "no pixel differs"
     worst = " (the most of all images)" if index == one.worst and differing and len(one.equal) > 1 else ""
-    return shot(sample.name, f"{line}{worst}", (picture(uri, name, sample.name) for name, uri in pictures))
+    return shot(sample.name, [f"{line}{worst}"], (picture(uri, name, sample.name) for name, uri in pictures))
 
 
 # --- what was made --------------------------------------------------------------------------------

@@ -39,11 +39,11 @@ def decibels(psnr: float | None) -> str:
 
 def similarity(ssim: float) -> str:
     """An SSIM; it never says 1 of what is not the same."""
-    for digits in (4, 6):
+    for digits in (5, 7):
         text = f"{ssim:.{digits}f}"
         if ssim >= 1 or float(text) < 1:
             return text
-    return "> 0.999999"
+    return "> 0.9999999"
 
 
 def runs_as(ran: Check | Contender) -> str:
