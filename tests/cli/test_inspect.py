@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
+from generator_contract import bundles as bundles
+from generators import ALL, GAN, Kind
 
-from pixelrt.bundle import MODEL, Bundle
+from pixelrt.bundle import MANIFEST, MODEL, Bundle
 from pixelrt.cli import main
+from pixelrt.manifest import GenerationCheck
 from pixelrt.onnx_file import OnnxTensor, read_onnx
 from pixelrt.trt import BuildOptions, build_bundle
 
@@ -82,6 +86,58 @@ class TestBundle:
         assert main(["inspect", str(copy)]) == 1
         shown = capsys.readouterr().out
         assert "MISSING" in shown and "DAMAGED" not in shown
+
+
+class TestGenerator:
+    def test_for_people(self, bundles: Mapping[Kind, Bundle], capsys: Capture) -> None:
+        assert main(["inspect", str(bundles[ALL].path)]) == 0
+        shown = capsys.readouterr().out
+        for expected in (
+            "task        generation",
+            "in   mask       uint8    [batch, mask_height, mask_width]",
+            "out  generated  uint8    [batch, 8, 12, 3]",
+            "latent   5 values, normal (mean 0, variance 1)",
+            "label    one of 3 (below)",
+            "mask     8x12 (HxW), 3 classes (below)",
+            "image    8x12 (HxW), 3 channels, rgb, mean 0.5, 0.5, 0.5, std 0.5, 0.5, 0.5",
+            "noise_0  1x8x12 values, normal; drawn from the seed",
+            "image   8x12 (HxW), 3 channels, rgb",
+            "values  0..255 made into bytes 0..255",
+            " 1  dog\n",
+            " 2  tree   #120000",
+            "skipped at the export",
+            "intact",
+        ):
+            assert expected in shown
+
+    def test_the_gate(self, bundles: Mapping[Kind, Bundle], tmp_path: Path, capsys: Capture) -> None:
+        manifest = bundles[GAN].generation
+        same = GenerationCheck(
+            backend="openvino",
+            device="cpu",
+            precision="float32",
+            passed=True,
+            psnr=None,
+            mean_psnr=None,
+            ssim=1.0,
+            max_difference=0,
+        )
+        worse = dataclasses.replace(
+            same, precision="bfloat16", passed=False, psnr=31.25, mean_psnr=35.0, ssim=0.9, max_difference=40
+        )
+        gate = dataclasses.replace(
+            manifest.gate, skipped=False, num_images=8, seed=3, images="masks", checks=(same, worse)
+        )
+        shutil.copytree(bundles[GAN].path, tmp_path / "copy")
+        (tmp_path / "copy" / MANIFEST).write_text(dataclasses.replace(manifest, gate=gate).to_json())
+        assert main(["inspect", str(tmp_path / "copy")]) == 0
+        shown = " ".join(capsys.readouterr().out.split())
+        assert (
+            "PSNR >= 40 dB, SSIM >= 0.99, max difference <= 32 of 255, "
+            "measured on 8 images from masks, seed 3"
+        ) in shown
+        assert "openvino cpu float32 same bytes same bytes 1.00000 0 passed" in shown
+        assert "openvino cpu bfloat16 31.2 dB 35.0 dB 0.90000 40 not used" in shown
 
 
 class TestOnnx:

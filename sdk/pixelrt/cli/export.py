@@ -93,10 +93,10 @@ def _show(bundle: Bundle) -> None:
 def _generation_table(gate: GenerationGate) -> Any:
     table = _empty_table()
     table.add_column("gate", no_wrap=True)
-    table.add_column(f"PSNR, worst\n>= {gate.psnr:g} dB", justify="right", no_wrap=True)
+    table.add_column(f"worst PSNR\n>= {gate.psnr:g} dB", justify="right", no_wrap=True)
     table.add_column("PSNR\nof all", justify="right", no_wrap=True)
-    table.add_column(f"SSIM, worst\n>= {gate.ssim:g}", justify="right", no_wrap=True)
-    table.add_column(f"max difference\n<= {gate.max_difference}", justify="right")
+    table.add_column(f"worst SSIM\n>= {gate.ssim:g}", justify="right", no_wrap=True)
+    table.add_column(f"max diff\n<= {gate.max_difference}", justify="right", no_wrap=True)
     table.add_column("verdict")
     for check in gate.checks:
         table.add_row(
