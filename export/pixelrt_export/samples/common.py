@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,6 +60,37 @@ def chosen(source: Iterable[T], indices: set[int]) -> Iterator[T]:
             yield frame
         if frame.index >= last:
             return
+
+
+class Item(NamedTuple):
+    """An image or a mask at the network's size."""
+
+    name: str
+    array: Bytes
+
+
+@dataclass(slots=True)
+class Choice:
+    """Which of so many are used, and how many there were."""
+
+    limit: int
+    count: int | None = None
+
+    def __call__(self, count: int | None) -> set[int]:
+        """Indices of those that are used."""
+        self.count = count
+        return spread(count, self.limit)
+
+
+def some(items: list[Item], place: str, what: str) -> list[Item]:
+    """The items of a source that has some.
+
+    Raises:
+        SourceError: If there are none.
+    """
+    if not items:
+        raise SourceError(f"{place} gives no {what}, at least one was expected; name another source")
+    return items
 
 
 def check_channels(address: str, channels: int) -> None:
