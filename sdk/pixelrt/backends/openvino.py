@@ -115,10 +115,17 @@ def _lendable(value: NDArray[Any]) -> NDArray[Any]:
 
 
 def _compile(model: bytes, manifest: Manifest, options: OpenOptions) -> Any:
+    """Compile for the shortest latency, with threads that the system may move.
+
+    OpenVINO would pin them, and wait for a core that another process has just taken. Two cores and a 28x28
+    generator: pinned it took 1.1 times as long on a quiet machine, 2 to 5 times (median) on a busy one; a
+    painter at 128x192 as long, and 1.05 times. With one thread it runs in the caller's if it is not pinned.
+    """
     settings: dict[str, Any] = {
         "INFERENCE_PRECISION_HINT": _HINTS[options.precision],
         "PERFORMANCE_HINT": "LATENCY",
         "NUM_STREAMS": 1,
+        "ENABLE_CPU_PINNING": False,
     }
     if options.threads is not None:
         settings["INFERENCE_NUM_THREADS"] = options.threads
