@@ -70,17 +70,25 @@ def as_inputs(
         ExportError: If batches are wanted, and a draw does not grow with them.
     """
     batched = one if two is None else two
-    kinds = [[(draw.distribution, draw.what, len(draw.shape)) for draw in draws] for draws in (one, batched)]
-    if kinds[0] != kinds[1]:
+    if not _alike(one, batched):
         raise ExportError(
-            f"{name} draws random numbers {len(one)} times for one sample and {len(batched)} times, or "
-            "others, for two; the same draws were expected. Draw them for the whole batch at once, as in: "
-            "torch.randn_like(x)"
+            f"{name} draws {_listed(one)} for one sample and {_listed(batched)} for two; the same draws were "
+            "expected. Draw for the whole batch at once, as in torch.randn_like(x), and whatever the values "
+            "are: torch.where chooses"
         )
     return tuple(
         _as_input(index, first, second.shape if two else None, max_batch, name)
         for index, (first, second) in enumerate(zip(one, batched, strict=True))
     )
+
+
+def _alike(one: Sequence[Draw], two: Sequence[Draw]) -> bool:
+    kinds = [[(draw.distribution, draw.what, len(draw.shape)) for draw in draws] for draws in (one, two)]
+    return kinds[0] == kinds[1]
+
+
+def _listed(draws: Sequence[Draw]) -> str:
+    return ", ".join(f"{draw.what} {list(draw.shape)}" for draw in draws[:4]) + ", ..." * (len(draws) > 4)
 
 
 def _as_input(index: int, draw: Draw, two: tuple[int, ...] | None, max_batch: int, name: str) -> Noise:

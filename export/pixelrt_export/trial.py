@@ -95,6 +95,7 @@ def try_out(
             reason = (_MIXED if mixed else _RANDOM)[spec.task]
             raise ExportError(f"{name} {reason.format(drawn=drawn() or 'dropout or noise')}")
     if batched is None and spec.max_batch > 1:
+        _first(run, {key: value[1:] for key, value in two.items()}, spec, name)
         what = "image" if spec.task == "segmentation" else "sample"
         raise ExportError(
             f"{name} takes one {what} at a time: it was saved with a fixed batch, or writes the batch size "
@@ -130,7 +131,7 @@ def _first(run: Runner, feeds: Mapping[str, Tensor], spec: NetworkSpec, name: st
                 f"{name} does not run at {spec.size[0]}x{spec.size[1]} (H x W), its size must be a multiple "
                 f"of its stride; the nearest that work: {spelled}. The reason given: {essential(problem)}"
             ) from problem
-        taken = ", ".join(one.text for one in spec.inputs)
+        taken = ", ".join(_as_given(one) for one in spec.inputs)
         if spec.task == "segmentation":
             advice = ", and at no size near it; check size, channels and forward()"
         else:
@@ -139,6 +140,14 @@ def _first(run: Runner, feeds: Mapping[str, Tensor], spec: NetworkSpec, name: st
         raise ExportError(
             f"{name} does not run on {taken}{advice}. The reason given: {essential(problem)}"
         ) from problem
+
+
+def _as_given(one: NetworkInput) -> str:
+    """An input as messages write it, with the form that a label or a mask has, and the other one."""
+    if one.dtype == "int64":
+        low, high = (round(limit) for limit in one.range)
+        return f'{one.text} (form = "index", ids {low} to {high - 1}; the other form is "one_hot")'
+    return f'{one.text} (form = "one_hot"; the other form is "index")' if one.one_hot else one.text
 
 
 def _with_two(run: Runner, feeds: Mapping[str, Tensor]) -> tuple[Tensor, ...] | None:

@@ -215,8 +215,11 @@ REFUSED: list[tuple[Callable[[Tensor], Any], str]] = [
         r"randn draws from a generator of its own.*in __init__",
     ),
     (lambda x: torch.randn(x.shape, out=torch.empty(x.shape)), "randn writes to out="),
-    (in_a_loop, "1 times for one sample and 2 times, or others, for two.*torch.randn_like"),
-    (by_value, "(does not always draw the same random numbers|or others, for two)"),
+    (
+        in_a_loop,
+        r"draws randn \[3, 4, 4\] for one sample and randn \[3, 4, 4\], randn \[3, 4, 4\] for two; the",
+    ),
+    (by_value, r"draws rand(n)?_like \[1, 3, 4, 4\] for one sample and rand(n)?_like .*torch.where chooses"),
     (lambda x: functional.dropout1d(x[:, :, 0, 0], 0.5).sum(), r"dropout of channels got \[1, 3\]"),
     (lambda x: torch.randn(4, 4, dtype=torch.complex64).real, "random numbers of torch.complex64"),
 ]
