@@ -1,8 +1,10 @@
-"""Layers that stay FP32 for the sake of another one: variances, and what cancels later.
+"""Layers that stay FP32 for the sake of another one: variances, what cancels later, and thresholds of noise.
 
-Both are traps of generators, whose normalisations make small differences large. A variance is a mean of
+All are traps of generators. Their normalisations make small differences large: a variance is a mean of
 squares: FP16 has none above 65504 (x of 256) or below 6e-8 (x of 2.4e-4). And a normalisation takes the mean
 off: where it is a hundred deviations, a hundred times the rounding of what it reads is in the result.
+Dropout compares noise with its probability: rounded noise falls on the other side of it, and a whole feature
+comes or goes.
 """
 
 from __future__ import annotations
@@ -22,13 +24,17 @@ AMPLIFICATION_LIMIT: dict[PrecisionType, float] = {"fp16": 16.0, "bf16": 4.0}
 _MEANS = frozenset({"ReduceMean", "ReduceSum", "GlobalAveragePool", "AveragePool"})
 _MOVING = frozenset({"Resize", "MaxPool", "DepthToSpace", "Expand", "Tile", "Gather", "PRelu", "Elu"})
 """Hand values on, more or less: a look behind them finds where those come from."""
+_COMPARING = frozenset(
+    {"Less", "LessOrEqual", "Greater", "GreaterOrEqual", "Equal", "Floor", "Ceil", "Round", "Sign"}
+)
 _SQUARING = frozenset({"Pow", "Mul", "Abs"})
 
 
 def for_others(network: Network, ranges: Ranges, requested: PrecisionType) -> dict[int, str]:
     """Layers by the index of their node, and why they stay FP32."""
     graph = _Graph(network)
-    return {**_cancelling(graph, ranges, AMPLIFICATION_LIMIT[requested]), **_variances(graph)}
+    cancelling = _cancelling(graph, ranges, AMPLIFICATION_LIMIT[requested])
+    return {**cancelling, **_variances(graph), **_thresholds(graph)}
 
 
 class _Graph:
@@ -77,6 +83,24 @@ def _is_root(network: Network, node: NodeProto) -> bool:
         return True
     exponent = network.constants.get(node.input[1]) if node.op_type == "Pow" else None
     return exponent is not None and bool(np.all(np.abs(numpy_helper.to_array(exponent)) == 0.5))
+
+
+# --- thresholds --------------------------------------------------------------------------------------
+
+
+def _thresholds(graph: _Graph) -> dict[int, str]:
+    """Comparisons of what comes straight from an input, such as the noise of a dropout."""
+    found: dict[int, str] = {}
+    for index, node in enumerate(graph.nodes):
+        if node.op_type not in _COMPARING:
+            continue
+        path = [*graph.behind(node.input, CHEAP), index]
+        if all(graph.nodes[each].op_type in CHEAP for each in path[:-1]):
+            why = (
+                f"{graph.network.names[index]!r} compares an input: rounded, it would fall on the other side"
+            )
+            found.update(dict.fromkeys(path, why))
+    return found
 
 
 # --- what cancels ------------------------------------------------------------------------------------
