@@ -385,6 +385,7 @@ def test_a_part_of_a_module_in_fp32_without_a_gate_and_masks(tmp_path: Path) -> 
             ExportError,
             "the masks hold 0 and 255 alone, ids of 3 classes from 0 to 2 were expected",
         ),
+        ({"mask": MASK, "masks": [np.full((4, 4), 255, np.uint8)]}, ExportError, "the masks hold 255 alone"),
         (
             {"mask": MASK, "masks": "test://drive?frames=2&size=64x96"},
             ExportError,

@@ -77,7 +77,8 @@ def check_masks(masks: list[Item], section: MaskSection) -> None:
                 "classes if the network knows it"
             )
     found = np.unique(np.concatenate([np.unique(ids) for _, ids in masks]))
-    if count > 1 and len(found) > 1 and len(found[found < count]) < 2:
+    known = found[found < count]
+    if not len(known) or (count > 1 and len(known) < 2 and len(known) < len(found)):
         raise ExportError(
             f"the masks hold {' and '.join(map(str, found))} alone, ids of {count} classes from 0 to "
             f"{count - 1} were expected ({UNLABELLED} counts as unlabelled); write class ids into the masks, "
