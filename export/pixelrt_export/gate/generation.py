@@ -16,7 +16,6 @@ from skimage.metrics import structural_similarity
 from pixelrt.errors import ExportError
 from pixelrt.manifest import GenerationCheck, GenerationGate
 from pixelrt_export.diagnose import explain
-from pixelrt_export.fuse_generator import GENERATED
 from pixelrt_export.gate.contenders import Contender, Track, each_measured, failure, opened
 from pixelrt_export.gate.generation_original import (
     GeneratorConversion,
@@ -26,6 +25,7 @@ from pixelrt_export.gate.generation_original import (
     original,
 )
 from pixelrt_export.gate.images import Bytes
+from pixelrt_export.generator_spec import GENERATED
 
 __all__ = [
     "GeneratorConversion",
@@ -224,17 +224,15 @@ def _misses(one: GeneratorFigures, gate: GenerationGate, samples: Sequence[Gener
     misses = []
     if least < gate.psnr:
         misses.append(
-            f"PSNR is {_apart(least, gate.psnr, 2)} dB on sample {by_psnr}, the gate demands "
-            f"psnr = {gate.psnr:g}"
+            f"PSNR is {_apart(least, gate.psnr, 2)} dB on {by_psnr}, the gate demands psnr = {gate.psnr:g}"
         )
     if similar < gate.ssim:
         misses.append(
-            f"SSIM is {_apart(similar, gate.ssim, 4)} on sample {by_ssim}, the gate demands "
-            f"ssim = {gate.ssim:g}"
+            f"SSIM is {_apart(similar, gate.ssim, 4)} on {by_ssim}, the gate demands ssim = {gate.ssim:g}"
         )
     if most > gate.max_difference:
         misses.append(
-            f"a byte differs by {most} on sample {by_difference}, the gate allows "
+            f"a byte differs by {most} on {by_difference}, the gate allows "
             f"max_difference = {gate.max_difference}"
         )
     return misses

@@ -16,9 +16,9 @@ from onnx import ModelProto
 
 from pixelrt.errors import ExportError
 from pixelrt.manifest import GenerationManifest, OutputActivation, Preprocess, ValueRange
-from pixelrt_export.fuse_generator import IMAGE, LABEL, MASK, Form, GeneratorSpec
 from pixelrt_export.gate.contenders import Track
 from pixelrt_export.gate.images import Bytes, Floats, normalised_frames, resized_bilinear
+from pixelrt_export.generator_spec import IMAGE, LABEL, MASK, Form, GeneratorSpec
 from pixelrt_export.network import Network
 
 _BOUNDS: dict[ValueRange, tuple[float, float]] = {
@@ -164,7 +164,7 @@ def original(
 def _check_finite(values: Floats, sample: str) -> None:
     if not np.isfinite(values).all():
         raise ExportError(
-            f"the original network gives NaN or infinity for sample {sample} (FP32, before any conversion), "
+            f"the original network gives NaN or infinity for {sample} (FP32, before any conversion), "
             "numbers were expected; check its weights and its inputs"
         )
 

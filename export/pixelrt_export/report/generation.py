@@ -9,7 +9,6 @@ import numpy as np
 
 from pixelrt.manifest import GenerationManifest
 from pixelrt.markup import Html, element, table
-from pixelrt_export.fuse_generator import IMAGE, LABEL, MASK
 from pixelrt_export.gate.generation import (
     GeneratorFigures,
     GeneratorSample,
@@ -18,6 +17,7 @@ from pixelrt_export.gate.generation import (
     psnr,
 )
 from pixelrt_export.gate.images import Bytes
+from pixelrt_export.generator_spec import IMAGE, LABEL, MASK
 from pixelrt_export.pictures import as_rgb, colored, drawing_uri, image_uri, photo_uri
 from pixelrt_export.report.contents import GenerationReport
 from pixelrt_export.report.page import (
