@@ -238,7 +238,7 @@ class TestInspect:
     ) -> None:
         told = [layer("{ForeignNode[conv1...conv9]}", "DLA", "Half"), *LAYERS]
         facts = describe(LIBRARY, FakeEngine(told))
-        monkeypatch.setattr("pixelrt.cli.inspect.examine_engine", lambda *_, **__: facts)
+        monkeypatch.setattr("pixelrt.cli.inspect_engine.examine_engine", lambda *_, **__: facts)
         copy = Path(shutil.copy(engine, tmp_path / "copy.engine"))
         assert main(["inspect", str(copy), "--load"]) == 0
         out = " ".join(capsys.readouterr().out.split())
@@ -338,7 +338,7 @@ class TestInspect:
             loaded.append((content, keywords))
             return facts
 
-        monkeypatch.setattr("pixelrt.cli.inspect.examine_engine", examine)
+        monkeypatch.setattr("pixelrt.cli.inspect_engine.examine_engine", examine)
         return loaded
 
 
