@@ -322,10 +322,16 @@ def drawn_by(run: Callable[[], object], name: str) -> tuple[Draw, ...]:
         ExportError: If it draws numbers that cannot become an input.
     """
     generator = np.random.default_rng(0)
+    before = torch.get_rng_state()
     draws: list[Draw] = []
 
     def take(distribution: NoiseDistribution, shape: Sequence[int], what: str) -> Tensor:
         here = place()
+        if not torch.equal(torch.get_rng_state(), before):
+            raise ExportError(
+                f"{name} seeds its random numbers itself ({what}, {here}), so that they are always the same; "
+                "make them once in __init__ (register_buffer)"
+            )
         named = f"{what} in {here.layer}" if here.layer else what
         draws.append(Draw(distribution, tuple(map(int, shape)), named, str(here)))
         fill = generator.standard_normal if distribution == "normal" else generator.random

@@ -182,8 +182,14 @@ def module_to_onnx(network: HeadsOnly, name: str) -> ModelProto:
         try:
             exported = torch.onnx.export(program, (), dynamo=True, **_options(network))
         except Exception as problem:
+            alone = (
+                f". If it depends on the batch (groups=batch, say), set {batch_option(network.spec)}"
+                if dynamic
+                else ""
+            )
             raise ExportError(
-                f"torch.onnx cannot express {name}: {essential(problem)}; replace that operation in forward()"
+                f"torch.onnx cannot express {name}: {essential(problem)}; replace that operation in "
+                f"forward(){alone}"
             ) from problem
         assert exported is not None
         model = exported.model_proto

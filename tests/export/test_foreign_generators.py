@@ -165,6 +165,32 @@ class StyleGan(nn.Module):
         return torch.tanh(self.to_rgb(x))
 
 
+class ModulatedConv(nn.Module):
+    """Weights for each sample in one convolution with as many groups as samples, as in StyleGAN2."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(3, 4, 3, 3))
+        self.style = nn.Linear(8, 4)
+        self.constant = nn.Parameter(torch.randn(1, 4, 6, 6))
+
+    def forward(self, z: Tensor) -> Tensor:
+        weight = self.weight[None] * self.style(z)[:, None, :, None, None]
+        weight = weight * torch.rsqrt(weight.square().sum((2, 3, 4), keepdim=True) + 1e-8)
+        features = self.constant.repeat(z.shape[0], 1, 1, 1).reshape(1, -1, 6, 6)
+        out = functional.conv2d(features, weight.reshape(-1, 4, 3, 3), padding=1, groups=z.shape[0])
+        return out.reshape(z.shape[0], 3, 6, 6)
+
+
+def test_modulated_convolutions_take_one_sample() -> None:
+    network = from_module(ModulatedConv())
+    with pytest.raises(
+        ExportError, match=r"depends on the batch \(groups=batch, say\), set batch = 1 in \[output\]"
+    ):
+        network.to_onnx(spec_of(latent(8)))
+    assert_same(network, spec_of(latent(8), max_batch=1), (1,))
+
+
 @pytest.mark.parametrize(
     ("make", "given"),
     [

@@ -188,6 +188,12 @@ def seeded(x: Tensor) -> Tensor:
     return torch.zeros_like(x)
 
 
+def seeded_for_itself(x: Tensor) -> Tensor:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return torch.randn_like(x)
+
+
 def attention(x: Tensor) -> Tensor:
     flat = x.flatten(2).movedim(1, 2)
     return (
@@ -210,6 +216,7 @@ REFUSED: list[tuple[Callable[[Tensor], Any], str]] = [
     (lambda x: random.random(), "by Python's random, which cannot become an input"),
     (lambda x: float(np.random.rand()), r"by numpy\.random"),  # noqa: NPY002 - as networks do
     (seeded, "by torch.manual_seed, or a function that is not seen"),
+    (seeded_for_itself, r"Draws seeds its random numbers itself \(randn_like, at test_randomness.py:\d+\)"),
     (
         lambda x: torch.randn(x.shape, generator=torch.Generator()),
         r"randn draws from a generator of its own.*in __init__",
