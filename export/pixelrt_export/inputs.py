@@ -155,13 +155,14 @@ class Parameters:
             kinds.KEYWORD_ONLY: "keyword",
         }
         every = signature.parameters.values()
+        bare = [one.replace(annotation=one.empty) for one in every]
         return cls(
             tuple(
                 Parameter(one.name, one.default is one.empty, words[one.kind])
                 for one in every
                 if one.kind in words
             ),
-            f"{name}({', '.join(str(one.replace(annotation=one.empty)) for one in every)})",
+            f"{name}{signature.replace(parameters=bare, return_annotation=signature.empty)}",
             more_positions=any(one.kind == kinds.VAR_POSITIONAL for one in every),
             more_names=any(one.kind == kinds.VAR_KEYWORD for one in every),
         )
