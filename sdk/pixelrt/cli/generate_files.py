@@ -18,11 +18,10 @@ from pixelrt.encoding import (
     IMAGES,
     ArraysEncoder,
     GifEncoder,
+    ImageFolder,
     VideoEncoder,
     check_film,
     encode_image,
-    encode_png,
-    explained,
     temporary_for,
     write_whole,
 )
@@ -169,30 +168,20 @@ class _Film(MadeWriter):
 
 
 class _Folder(MadeWriter):
-    """A PNG per image, each whole as soon as it has its name."""
+    """A PNG per image, named after its mask or image, or numbered."""
 
     def __init__(self, path: Path, pictures: Pictures) -> None:
-        self._path, self._pictures = path, pictures
-        self._count, self._new = 0, not path.exists()
-        if not path.parent.is_dir():
-            raise SinkError(f"{path}/ cannot be made: there is no folder {path.parent}; make it first")
-        if not self._new and not path.is_dir():
-            raise SinkError(f"{path} is a file, expected a folder; choose another name")
+        self._folder, self._pictures = ImageFolder(path), pictures
 
     def add(self, made: Made) -> None:
-        with explained(self._path, "made"):
-            self._path.mkdir(exist_ok=True)
         for place, image in enumerate(self._pictures.of(made)):
-            name = made.names[place] if made.names else f"{self._count:05d}"
-            write_whole(self._path / f"{name}.png", encode_png(image))
-            self._count += 1
+            self._folder.write(made.names[place] if made.names else f"{len(self._folder):05d}", image)
 
     def close(self) -> tuple[str, ...]:
-        return (str(self._path),) if self._count else ()
+        return (str(self._folder.path),) if len(self._folder) else ()
 
     def abort(self) -> None:
-        if self._new and self._path.is_dir() and not any(self._path.iterdir()):
-            self._path.rmdir()
+        self._folder.abort()
 
 
 class _Sheet(MadeWriter):

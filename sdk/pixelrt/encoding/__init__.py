@@ -17,6 +17,7 @@ from __future__ import annotations
 from pixelrt.encoding.arrays import ArraysEncoder
 from pixelrt.encoding.files import explained, temporary_for, write_whole
 from pixelrt.encoding.film import FASTEST_FPS, FASTEST_GIF_FPS, FORMATS, SLOWEST_FPS, check_film
+from pixelrt.encoding.folder import ImageFolder
 from pixelrt.encoding.gif import GifEncoder
 from pixelrt.encoding.images import IMAGES, encode_image, encode_png
 from pixelrt.encoding.video import VideoEncoder
@@ -30,6 +31,7 @@ __all__ = [
     "SLOWEST_FPS",
     "ArraysEncoder",
     "GifEncoder",
+    "ImageFolder",
     "VideoEncoder",
     "check_film",
     "encode_image",

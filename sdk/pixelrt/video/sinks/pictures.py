@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pixelrt.encoding import encode_image, encode_png, explained, temporary_for, write_whole
+from pixelrt.encoding import ImageFolder, encode_image, temporary_for, write_whole
 from pixelrt.errors import SinkError
 from pixelrt.segmentation import Segmentation
 from pixelrt.video.sinks.base import BaseSink, Bytes
@@ -66,13 +66,8 @@ class MaskFolder(BaseSink):
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._new = not path.is_dir()
-        self._names: set[str] = set()
-        if self._new:
-            if not path.parent.is_dir():
-                raise SinkError(f"{path}/ cannot be made: there is no folder {path.parent}; make it first")
-            with explained(path, "made"):
-                path.mkdir()
+        self._folder = ImageFolder(path)
+        self._folder.make()
 
     def __enter__(self) -> MaskFolder:
         return self
@@ -84,12 +79,8 @@ class MaskFolder(BaseSink):
             SinkError: If it cannot be written, or another frame had the same name.
             InputError: If the bundle emits no mask.
         """
-        file = self.path / f"{frame.name}.png"
-        if frame.name in self._names:
-            raise SinkError(f"{file} was written already in this run: two frames are called {frame.name!r}")
-        self._names.add(frame.name)
         height, width, _ = frame.image.shape
-        write_whole(file, encode_png(result.mask_at((height, width))))
+        self._folder.write(frame.name, result.mask_at((height, width)))
 
     def close(self) -> tuple[Path, ...]:
         """Nothing is left to do."""
@@ -97,5 +88,4 @@ class MaskFolder(BaseSink):
 
     def abort(self) -> None:
         """Remove the folder if it is new and empty."""
-        if self._new and self.path.is_dir() and not any(self.path.iterdir()):
-            self.path.rmdir()
+        self._folder.abort()
