@@ -32,6 +32,8 @@ def test_the_script_knows_the_commands(shell: str, tmp_path: Path, capsys: Captu
         (("pixelrt", "ins"), {"inspect"}),
         (("pixelrt", "bench", "--fra"), {"--frames"}),
         (("pixelrt", "bench", "x", "--device", "c"), {"cpu", "cuda"}),
+        (("pixelrt", "generate", "x", "--mode", "s"), {"slerp"}),
+        (("pixelrt", "generate", "x", "--latents", "mod"), {"model.onnx"}),
         (("pixelrt", "inspect", "mod"), {"model.onnx"}),
     ],
 )

@@ -325,6 +325,7 @@ ERRORS: list[tuple[Kind, str, str]] = [
     (GAN, "--out no/a.npz", "no/a.npz cannot be written: there is no folder no; make it first"),
     (GAN, "--out no/a.gif", "no/a.gif cannot be written: there is no folder no; make it first"),
     (GAN, "--out no/a/", "no/a/ cannot be made: there is no folder no; make it first"),
+    (GAN, "--out two.npy/", "two.npy is a file, expected a folder; choose another name"),
     (GAN, "--out a.png --json no/a", "no/a cannot be written: there is no folder no; make it first"),
     (GAN, "--out a.png --json a.png", "a.png was asked for twice"),
     (GAN, "--out a.mp4 --fps 0", "a.mp4 cannot have 0 frames per second, expected 0.01 to 1000"),
@@ -440,6 +441,22 @@ def test_the_bundle_is_never_overwritten(bundles: Bundles, capsys: Capture) -> N
     assert main(["generate", str(bundle.path), *words]) == 1
     assert "is where gan is read from; write somewhere else" in capsys.readouterr().err
     assert before == {file: file.read_bytes() for file in bundle.path.iterdir()}
+
+
+@pytest.mark.parametrize("out", ["a.png", "a.gif", "a.mp4", "a.npz", "a/", "there/"])
+def test_a_folder_that_is_read_only(
+    bundles: Bundles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture, out: str
+) -> None:
+    """Asked of the system, because nothing is read only to root; found out before anything is loaded."""
+    Path("there").mkdir()
+    asked: list[Path] = []
+    monkeypatch.setattr(os, "access", lambda path, mode: asked.append(Path(path).absolute()))
+    assert main(["generate", str(bundles[GAN].path), "--out", out]) == 1
+    place = tmp_path / "there" if out == "there/" else tmp_path
+    assert capsys.readouterr().err == (
+        f"error: {Path(out)} cannot be written: this user may not write to {place}; choose another place\n"
+    )
+    assert asked == [place]
 
 
 @pytest.mark.parametrize("out", ["a.png", "a.gif", "a.mp4", "a.npz", "a/"])

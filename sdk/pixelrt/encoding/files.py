@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,13 +16,30 @@ def temporary_for(path: Path) -> Path:
     """A hidden name beside `path`, to be renamed to it when it is whole.
 
     Raises:
-        SinkError: If there is no folder to write into, or a folder is in the way.
+        SinkError: If there is no folder to write into, it may not be written to, or a folder is in the way.
     """
     if not path.parent.is_dir():
         raise SinkError(f"{path} cannot be written: there is no folder {path.parent}; make it first")
+    check_writable(path.parent, path)
     if path.is_dir():
         raise SinkError(f"{path} is a folder, expected a file; give {path}/ for a folder of images")
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+
+
+def check_writable(folder: Path, path: Path) -> None:
+    """Refuse a folder that is read only, before any work.
+
+    Args:
+        folder: It exists.
+        path: What shall be written into it, for the message.
+
+    Raises:
+        SinkError: If this user may not write to it.
+    """
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise SinkError(
+            f"{path} cannot be written: this user may not write to {folder.absolute()}; choose another place"
+        )
 
 
 @contextlib.contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pixelrt.encoding.files import explained, write_whole
+from pixelrt.encoding.files import check_writable, explained, write_whole
 from pixelrt.encoding.images import Bytes, encode_png
 from pixelrt.errors import SinkError
 
@@ -16,7 +16,7 @@ class ImageFolder:
         path: The folder; it is made by `make`, or with the first image.
 
     Raises:
-        SinkError: If a file is in the way, or there is no folder to make it in.
+        SinkError: If a file is in the way, or there is no folder to make it in, or one that is read only.
     """
 
     def __init__(self, path: Path) -> None:
@@ -27,6 +27,7 @@ class ImageFolder:
             raise SinkError(f"{path} is a file, expected a folder; choose another name")
         if not path.parent.is_dir():
             raise SinkError(f"{path}/ cannot be made: there is no folder {path.parent}; make it first")
+        check_writable(path.parent if self._new else path, path)
 
     def __len__(self) -> int:
         return len(self._names)
