@@ -1,9 +1,9 @@
 """Random numbers for generators: sample `i` of a seed depends on the seed and `i`, and on nothing else.
 
 Sixteen samples begin with the four that four samples are, wherever they are drawn and in whatever order: each
-seed and purpose has a sequence of random words, of which every sample takes as many as it needs, one sample
-after the other. The words are those of PCG64, which NumPy promises not to change; all that is made of them is
-made here, because NumPy makes no such promise for its distributions.
+seed and purpose has a sequence of random words, in which every sample has a place of its own. The words are
+those of PCG64, which NumPy promises not to change. Uniform numbers are made of them here; normal ones by
+RandomState, whose numbers NumPy promises not to change either (NEP 19), while those of Generator may.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,8 @@ Purpose = tuple[str, ...]
 
 _LATENT, _LABEL, _NOISE = "latent", "label", "noise"
 _PROPOSE_UNIFORMLY_BELOW = math.sqrt(math.pi / 2)
+_APART = 0x9E3779B97F4A7C15
+"""Words between two samples that take an unknown number of them: the golden section of 2^64."""
 _FAR = 0x9E3779B97F4A7C15F39CC0605CEDC835
 """Words between two attempts at the same values, as many as `PCG64.jumped` skips: the golden section of all
 there are. At the distance of a large power of two they would resemble each other."""
@@ -53,14 +55,14 @@ def draw_latents(info: LatentInfo, seed: int, indices: Indices, truncation: floa
         InputError: If the seed, an index or the truncation cannot be used.
     """
     check_truncation(truncation)
-    words, count = _Words(seed, (_LATENT,), indices), math.prod(info.size)
+    stream, count = _Stream(seed, (_LATENT,), indices), math.prod(info.size)
     if info.distribution == "uniform":
         limit = 1.0 if truncation is None else min(1.0, float(truncation))
-        drawn = _clipped(_between(words.take(count), limit), limit)
+        drawn = _clipped(_between(stream.words(count), limit), limit)
     elif truncation is None:
-        drawn = _normal(words.take(_even(count)), count).astype(np.float32)
+        drawn = stream.normals(count).astype(np.float32)
     else:
-        drawn = _clipped(_truncated(words, count, float(truncation)), truncation)
+        drawn = _clipped(_truncated(stream, count, float(truncation)), truncation)
     return drawn.reshape(-1, *info.size)
 
 
@@ -73,11 +75,11 @@ def draw_noise(info: NoiseInfo, seed: int, indices: Indices) -> Floats:
     Raises:
         InputError: If the seed or an index cannot be used.
     """
-    words, count = _Words(seed, (_NOISE, info.name), indices), math.prod(info.size)
+    stream, count = _Stream(seed, (_NOISE, info.name), indices), math.prod(info.size)
     if info.distribution == "normal":
-        drawn = _normal(words.take(_even(count)), count).astype(np.float32)
+        drawn = stream.normals(count).astype(np.float32)
     else:
-        drawn = _unit(words.take(count))
+        drawn = _unit(stream.words(count))
     return drawn.reshape(-1, *info.size)
 
 
@@ -87,7 +89,7 @@ def draw_labels(info: LabelInfo, seed: int, indices: Indices) -> NDArray[np.int3
     Raises:
         InputError: If the seed or an index cannot be used.
     """
-    drawn = _Words(seed, (_LABEL,), indices).take(1)[:, 0] % np.uint64(len(info.names))
+    drawn = _Stream(seed, (_LABEL,), indices).words(1)[:, 0] % np.uint64(len(info.names))
     return drawn.astype(np.int32)
 
 
@@ -123,31 +125,44 @@ def _is_whole(value: object) -> bool:
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
-class _Words:
-    """The random words of some samples, for one purpose."""
+class _Stream:
+    """The random numbers of some samples, for one purpose."""
 
     def __init__(self, seed: int, purpose: Purpose, indices: Indices) -> None:
         check_seed(seed)
         _check_indices(indices)
-        self._bits = np.random.PCG64(_Key(int(seed), purpose))  # type: ignore[arg-type]  # NumPy takes it
-        self._place = 0
+        self._key = _Key(int(seed), purpose)
         self._indices = indices
-
-    def take(self, count: int, attempt: int = 0) -> Words:
-        """So many for each sample, others in each attempt, uint64[N, count]."""
-        start, indices = attempt * _FAR, self._indices
-        if isinstance(indices, range) and indices.step == 1:  # one sample after the other, as the words lie
-            return self._read(start + indices.start * count, len(indices) * count).reshape(-1, count)
-        rows = {index: self._read(start + index * count, count) for index in sorted({*map(int, indices)})}
-        return np.array([rows[index] for index in indices], np.uint64).reshape(-1, count)
 
     def __len__(self) -> int:
         return len(self._indices)
 
-    def _read(self, place: int, count: int) -> Words:
-        self._bits.advance(place - self._place)
-        self._place = place + count
-        return np.asarray(self._bits.random_raw(count))
+    def words(self, count: int, attempt: int = 0) -> Words:
+        """So many for each sample, others in each attempt, uint64[N, count]."""
+        start, indices = attempt * _FAR, self._indices
+        if isinstance(indices, range) and indices.step == 1:  # one sample after the other, as the words lie
+            bits = self._bits(start + indices.start * count)
+            return np.asarray(bits.random_raw(len(indices) * count)).reshape(-1, count)
+        drawn = self._each(lambda index: self._bits(start + index * count).random_raw(count))
+        return np.array(drawn, np.uint64).reshape(-1, count)
+
+    def normals(self, count: int, attempt: int = 0) -> Doubles:
+        """Normal numbers, likewise, float64[N, count]."""
+        start = attempt * _FAR
+        drawn = self._each(
+            lambda index: np.random.RandomState(self._bits(start + index * _APART)).standard_normal(count)
+        )
+        return np.array(drawn).reshape(-1, count)
+
+    def _bits(self, place: int) -> np.random.PCG64:
+        bits = np.random.PCG64(self._key)  # type: ignore[arg-type]  # NumPy takes it
+        bits.advance(place)
+        return bits
+
+    def _each(self, draw: Callable[[int], Any]) -> list[Any]:
+        """What every sample draws, which those that come twice draw once."""
+        drawn = {index: draw(index) for index in {*map(int, self._indices)}}
+        return [drawn[index] for index in self._indices]
 
 
 class _Key(ISeedSequence):
@@ -157,11 +172,12 @@ class _Key(ISeedSequence):
     """
 
     def __init__(self, seed: int, purpose: Purpose) -> None:
-        self._text = repr((seed, *purpose))
+        digest = hashlib.sha256(repr((seed, *purpose)).encode()).digest()
+        self._state = np.frombuffer(digest, "<u8").astype(np.uint64)
 
     def generate_state(self, n_words: int, dtype: Any = np.uint64) -> Words:
         """The 4 words that PCG64 asks for."""
-        return np.frombuffer(hashlib.sha256(self._text.encode()).digest(), "<u8").astype(np.uint64)
+        return self._state
 
 
 def _check_indices(indices: Indices) -> None:
@@ -188,43 +204,17 @@ def _between(words: Words, limit: float) -> Doubles:
     return (2 * _doubles(words) - 1) * limit
 
 
-def _even(count: int) -> int:
-    return count + count % 2
-
-
-def _normal(words: Words, count: int) -> Doubles:
-    """Two normal numbers from two uniform ones.
-
-    G. Box, M. Muller: A Note on the Generation of Random Normal Deviates, 1958.
-
-    Args:
-        words: uint64[N, 2 * ceil(count / 2)].
-        count: How many are wanted.
-
-    Returns:
-        float64[N, count].
-    """
-    uniform = _doubles(words)
-    pairs = words.shape[1] // 2
-    radius = np.sqrt(-2 * np.log1p(-uniform[:, :pairs]))
-    angle = 2 * np.pi * uniform[:, pairs:]
-    drawn = np.empty_like(uniform)
-    np.multiply(radius, np.cos(angle), out=drawn[:, :pairs])
-    np.multiply(radius, np.sin(angle), out=drawn[:, pairs:])
-    return drawn[:, :count]
-
-
-def _truncated(words: _Words, count: int, limit: float) -> Doubles:
+def _truncated(stream: _Stream, count: int, limit: float) -> Doubles:
     """Normal numbers between -limit and limit: proposals, of which those refused are drawn again.
 
     Returns:
         float64[N, count].
     """
     propose = _flat_proposals if limit < _PROPOSE_UNIFORMLY_BELOW else _normal_proposals
-    values = np.empty((len(words), count))
+    values = np.empty((len(stream), count))
     missing = np.ones(values.shape, np.bool_)
     for attempt in itertools.count():
-        proposed, accepted = propose(words, count, limit, attempt)
+        proposed, accepted = propose(stream, count, limit, attempt)
         np.copyto(values, proposed, where=missing)
         missing &= ~accepted
         if not missing.any():
@@ -232,19 +222,19 @@ def _truncated(words: _Words, count: int, limit: float) -> Doubles:
     return values
 
 
-def _normal_proposals(words: _Words, count: int, limit: float, attempt: int) -> tuple[Doubles, Flags]:
-    proposed = _normal(words.take(_even(count), attempt), count)
+def _normal_proposals(stream: _Stream, count: int, limit: float, attempt: int) -> tuple[Doubles, Flags]:
+    proposed = stream.normals(count, attempt)
     return proposed, np.abs(proposed) <= limit
 
 
-def _flat_proposals(words: _Words, count: int, limit: float, attempt: int) -> tuple[Doubles, Flags]:
+def _flat_proposals(stream: _Stream, count: int, limit: float, attempt: int) -> tuple[Doubles, Flags]:
     """Where the limit is small, nearly all normal numbers would be refused; of these at least 79 % are taken.
 
     C. Robert: Simulation of Truncated Normal Variables, 1995.
     """
-    taken = words.take(2 * count, attempt)
-    proposed = _between(taken[:, :count], limit)
-    return proposed, _doubles(taken[:, count:]) < np.exp(-(proposed**2) / 2)
+    words = stream.words(2 * count, attempt)
+    proposed = _between(words[:, :count], limit)
+    return proposed, _doubles(words[:, count:]) < np.exp(-(proposed**2) / 2)
 
 
 def _clipped(values: Doubles, limit: float) -> Floats:
