@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -50,6 +51,8 @@ _MOST_AMPLIFIED = 64
 """A difference of one byte can be seen, and does not look like one of sixty."""
 _STRIP_DECIBELS = 80.0
 """Top of the bars: one byte of an ordinary image differs by one in about 1,500."""
+_SMALL = 64
+"""Width in pixels up to which an image is small."""
 _RANGES = {"tanh": "-1 to 1", "sigmoid": "0 to 1", "none": "0 to 255"}
 
 
@@ -140,8 +143,8 @@ def _about(report: GenerationReport, verification: GeneratorVerification) -> lis
     said: list[str | Html] = [f"{made}: {inputs}"]
     if gate.images:
         said += [", from ", element("code", gate.images)]
-    if report.manifest.latent or report.manifest.noise or (report.manifest.label and not gate.images):
-        said.append(f", drawn from seed {gate.seed}")
+    if report.manifest.latent or report.manifest.noise:
+        said.append(f"; what is random is drawn from seed {gate.seed}")
     return [*said, "."]
 
 
@@ -206,16 +209,23 @@ def _amplification(verification: GeneratorVerification) -> int:
 
 
 def _reasons(verification: GeneratorVerification, index: int) -> list[str]:
-    """Of which runs an image is the worst, if they differ from the original at all."""
-    figures = [one for one in verification.figures if max(one.largest) and len(one.largest) > 1]
-    return [
-        f"{what} of {runs_as(one.contender)}"
-        for one in figures
-        for what, worst in zip(
-            ("least PSNR", "least SSIM", "largest difference"), one.worst_ones, strict=True
-        )
-        if worst == index
-    ]
+    """Of which runs an image is the worst, and by which measure."""
+    reasons = []
+    for one in verification.figures:
+        measures = [measure for measure, worst in _worst_per_measure(one).items() if worst == index]
+        if measures:
+            reasons.append(f"worst {' and '.join(measures)} of {runs_as(one.contender)}")
+    return reasons
+
+
+def _worst_per_measure(one: GeneratorFigures) -> dict[str, int]:
+    """Without measures by which no image is worse than all others."""
+    per_image: dict[str, list[Any]] = {"PSNR": one.squares, "SSIM": one.ssim, "difference": one.largest}
+    return {
+        measure: worst
+        for (measure, values), worst in zip(per_image.items(), one.worst_ones, strict=True)
+        if len(values) > 1 and values.count(values[worst]) == 1
+    }
 
 
 def _shot(report: GenerationReport, verification: GeneratorVerification, index: int, times: int) -> Html:
@@ -234,7 +244,11 @@ def _shot(report: GenerationReport, verification: GeneratorVerification, index: 
     reasons = _reasons(verification, index)
     label = _label(manifest, sample)
     return shot(
-        sample.name, [label] * bool(label) + reasons, figures, "shots made", style=f"--columns:{len(figures)}"
+        sample.name,
+        [label] * bool(label) + reasons,
+        figures,
+        "shots made",
+        style=f"--columns:{len(figures)};--widest:{_width(original)}",
     )
 
 
@@ -256,12 +270,22 @@ def _found(
         element(
             "figcaption",
             name,
-            element(
-                "small",
-                f"PSNR {decibels(psnr(one.squares[index]))} dB, SSIM {similarity(one.ssim[index])}, "
-                f"up to {one.largest[index]}",
-            ),
+            element("small", _nearness(one, index)),
         ),
+    )
+
+
+def _width(image: Bytes) -> str:
+    """How wide an image may be on the page: small ones are not blown up."""
+    return "8rem" if image.shape[1] <= _SMALL else "13rem"
+
+
+def _nearness(one: GeneratorFigures, index: int) -> str:
+    if not one.largest[index]:
+        return "the same, byte by byte"
+    return (
+        f"PSNR {decibels(psnr(one.squares[index]))} dB, SSIM {similarity(one.ssim[index])}, up to "
+        f"{one.largest[index]}"
     )
 
 
