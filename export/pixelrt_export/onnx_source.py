@@ -26,6 +26,7 @@ from pixelrt.strict import suggestion
 from pixelrt_export.checkpoint import refuse_what_is_no_model
 from pixelrt_export.graph import copy_of, drop_unused, opset_of, rename_tensors, value_types
 from pixelrt_export.inputs import IMAGE, NetworkInput, NetworkSpec, Parameter, Parameters, bind, check_size
+from pixelrt_export.instance_norm import expand_group_norms
 from pixelrt_export.noise import Noise
 from pixelrt_export.onnx_randomness import random_to_inputs
 from pixelrt_export.onnx_tidy import BATCH
@@ -110,6 +111,7 @@ class OnnxNetwork:
         run = _runner(model, fed, list(wanted.values()))
         found = try_out(run, inputs, spec, self.description)
         fixed = _fixed(_with_batch(model, BATCH if found.dynamic_batch else 1), fed)
+        fixed, _ = expand_group_norms(fixed)
         self.spec, self._noise, self._run = spec, tuple(noise.values()), run
         named = _named(fixed, {name: one.name for name, one in fed.items()}, wanted)
         return finished(_with_shapes(_in_order(named, inputs), self.description))

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from pixelrt_export.graph import attribute_of
-from pixelrt_export.instance_norm import EPSILON_FLOOR, lift_epsilon
+from pixelrt_export.inputs import NetworkInput, NetworkSpec
+from pixelrt_export.instance_norm import EPSILON_FLOOR, expand_group_norms, lift_epsilon
+from pixelrt_export.onnx_source import OnnxNetwork
+from pixelrt_export.outputs import HeadOutput
 from pixelrt_export.precision import to_precision
 
 SHAPE = (2, 8, 6, 10)
@@ -138,3 +143,55 @@ def test_every_precision_is_lifted(precision: Any) -> None:
     if precision != "fp32":
         assert layer.why == "instance norm: its statistics need FP32"
     np.testing.assert_array_equal(run(typed, values(1e-3)), run(model, values(1e-3)))
+
+
+class TestGroupNorms:
+    def model(self, opset: int) -> ModelProto:
+        """Two of them, a convolution between: ONNX knows no shape behind the first."""
+        rng = np.random.default_rng(3)
+        size = SHAPE[1] if opset >= 21 else 4
+        constants = {
+            "scale": rng.normal(1, 0.3, size),
+            "bias": rng.normal(size=size),
+            "w": rng.normal(size=(8, 8, 1, 1)),
+        }
+        group = {"num_groups": 4, "epsilon": 1e-6}
+        graph = helper.make_graph(
+            [
+                helper.make_node("GroupNormalization", ["x", "scale", "bias"], ["a"], "one", **group),
+                helper.make_node("Conv", ["a", "w"], ["b"], "conv"),
+                helper.make_node("GroupNormalization", ["b", "scale", "bias"], ["y"], "", **group),
+            ],
+            "groups",
+            [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", *SHAPE[1:]])],
+            [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+            [numpy_helper.from_array(value.astype(np.float32), name) for name, value in constants.items()],
+        )
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
+
+    @pytest.mark.parametrize("opset", [18, 21])
+    def test_written_out_they_are_the_same_and_can_be_typed(self, opset: int) -> None:
+        model = self.model(opset)
+        expanded, changed = expand_group_norms(model)
+        assert changed
+        assert "GroupNormalization" not in {node.op_type for node in expanded.graph.node}
+        for x in (values(1.0), values(1e-2, 0.1)):
+            np.testing.assert_allclose(run(expanded, x), run(model, x), atol=5e-4)
+        typed, report = to_precision(expanded, [{"x": values(1.0)}], "fp16")
+        assert report.counts["fp16"] >= 1
+        np.testing.assert_allclose(run(typed, values(1.0)), run(model, values(1.0)), atol=0.02)
+
+    def test_without_any_nothing_changes(self) -> None:
+        model = model_of("InstanceNormalization", 1e-5)
+        assert expand_group_norms(model) == (model, False)
+
+    def test_a_foreign_onnx_file_with_them_can_be_exported(self, tmp_path: Path) -> None:
+        model = self.model(21)
+        onnx.save(model, tmp_path / "net.onnx")
+        network = OnnxNetwork.open(tmp_path / "net.onnx")
+        inputs = (NetworkInput(name="latent", size=SHAPE[1:], parameter="x", range=(-1, 1)),)
+        plain = network.to_onnx(NetworkSpec(inputs=inputs, heads=(HeadOutput("generated"),), max_batch=4))
+        feeds = {"latent": values(1.0)}
+        session = onnxruntime.InferenceSession(plain.SerializeToString(), providers=["CPUExecutionProvider"])
+        (found,) = session.run(None, feeds)
+        np.testing.assert_allclose(found, network.reference(feeds)["generated"], atol=1e-4)

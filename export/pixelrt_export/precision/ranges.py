@@ -125,7 +125,7 @@ def _with_probes(model: ModelProto, network: Network) -> tuple[ModelProto, dict[
 
 
 def _mean_axes(node: NodeProto, network: Network) -> list[int] | None:
-    """Axes over which a normalisation takes its mean; those of a group norm are of [N, groups, rest]."""
+    """Axes over which a normalisation takes its mean; None for other layers."""
     dims = network.types[node.input[0]].dims if node.input else None
     if dims is None:
         return None
@@ -133,7 +133,7 @@ def _mean_axes(node: NodeProto, network: Network) -> list[int] | None:
         return list(range(2, len(dims)))
     if node.op_type == "LayerNormalization":
         return list(range(attribute_of(node, "axis", -1) % len(dims), len(dims)))
-    return [2] if node.op_type == "GroupNormalization" else None
+    return None
 
 
 def _offset(node: NodeProto, layer: str, axes: list[int], opset: int) -> Nodes:
@@ -141,9 +141,6 @@ def _offset(node: NodeProto, layer: str, axes: list[int], opset: int) -> Nodes:
     name = f"offset_of/{layer}"
     build = Nodes(opset)
     x = node.input[0]
-    if node.op_type == "GroupNormalization":
-        groups = np.array([0, attribute_of(node, "num_groups"), -1], np.int64)
-        x = build.add("Reshape", [x, build.constant(f"{name}/groups", groups)], f"{name}/grouped")
     mean = build.mean(x, axes, f"{name}/mean")
     centred = build.add("Sub", [x, mean], f"{name}/centred")
     square = build.add("Mul", [centred, centred], f"{name}/square")
