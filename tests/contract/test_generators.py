@@ -48,7 +48,13 @@ class OnAFake(GpuGeneratorContract):
     options = GpuOptions(slots=2)
 
     def open(self, bundle: Bundle) -> Generator:
+        return self.open_on(FakeCuda(**self.cuda), bundle)
+
+    def open_two(self, first: Bundle, second: Bundle) -> tuple[Generator, Generator]:
         cuda = FakeCuda(**self.cuda)
+        return self.open_on(cuda, first), self.open_on(cuda, second)
+
+    def open_on(self, cuda: FakeCuda, bundle: Bundle) -> Generator:
         loaded = onnxruntime.InferenceSession(bundle.read(bundle.model), providers=["CPUExecutionProvider"])
         inputs, outputs = (
             tuple(map(TensorSpec.of, tensors))

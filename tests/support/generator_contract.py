@@ -5,6 +5,7 @@ Test modules subclass the contracts and import the fixtures `bundles` and `opene
 
 from __future__ import annotations
 
+import gc
 import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -28,7 +29,9 @@ from numpy.typing import NDArray
 
 import pixelrt
 from pixelrt import Generator, Grid, Interpolate, Labels, Latents, Random
+from pixelrt.backends.gpu_session import GpuSession
 from pixelrt.bundle import Bundle
+from pixelrt.cuda.protocol import Driver
 from pixelrt.errors import DeviceError, InputError
 from pixelrt.generation.drawing import draw_latents, draw_noise
 
@@ -49,6 +52,12 @@ def opened(
     yield made
     for generator in made.values():
         generator.close()
+
+
+def driver_of(generator: Generator) -> Driver:
+    """What its session talks to the GPU with."""
+    assert isinstance(generator.session, GpuSession)
+    return generator.session.driver
 
 
 def expected(generator: Generator, seed: int, given: Mapping[str, NDArray[Any]], count: int) -> Any:
@@ -211,6 +220,13 @@ class GeneratorContract:
 class GpuGeneratorContract(GeneratorContract):
     """What it must do on a GPU, or on a fake one, beside that."""
 
+    why_no_graphs = ""
+    """What the session says where the library's runs are not captured although the driver could."""
+
+    def open_two(self, first: Bundle, second: Bundle) -> tuple[Generator, Generator]:
+        """Two on the same GPU."""
+        return self.open(first), self.open(second)
+
     def test_graphs_are_captured(self, bundles: Mapping[Kind, Bundle]) -> None:
         with self.open(bundles[ALL]) as generator:
             generator.warm_up()
@@ -218,7 +234,48 @@ class GpuGeneratorContract(GeneratorContract):
             for seed in range(4):
                 found = generator(seed=seed, **given)
                 expect_images(found.images, expected(generator, seed, given, 1))
-            assert generator.session.graphs.split(" ")[0] == str(generator.slots)
+            text = generator.session.graphs
+            if not driver_of(generator).captures_graphs:
+                assert "has no CUDA graphs" in text
+            elif self.why_no_graphs:
+                assert self.why_no_graphs in text
+            else:
+                assert text.split(" ")[0] == str(generator.slots)
+
+    def test_nothing_is_left(self, bundles: Mapping[Kind, Bundle]) -> None:
+        """Of slots, graphs, images that stayed and tickets that nobody asked."""
+        given = inputs_of(ALL, 1)
+
+        def work(generator: Generator, count: int) -> dict[str, int]:
+            for seed in range(count):
+                generator.submit(seed=seed, on_device=seed % 2 == 0, **given)
+            generator(**given)
+            gc.collect()
+            return dict(driver_of(generator).live)
+
+        with self.open(bundles[ALL]) as generator:
+            driver = driver_of(generator)
+            others = dict.fromkeys(driver.live, 0)
+            assert work(generator, 20) == work(generator, 100)
+            kept = generator.submit(on_device=True, **given).result().device_images
+            wanted = expected(generator, 0, given, 1)
+        assert kept is not None
+        expect_images(kept.to_host(), wanted)
+        kept.close()
+        del generator
+        gc.collect()
+        assert dict(driver.live) == others
+
+    def test_a_chain_stays_on_the_gpu(self, bundles: Mapping[Kind, Bundle]) -> None:
+        masks = inputs_of(PAINTER, 5)["mask"]
+        with pixelrt.chain(*self.open_two(bundles[PAINTER], bundles[FILTER])) as both:
+            assert both.on_device == (True,)
+            painter = both.steps[0]
+            assert isinstance(painter, Generator)
+            painted = [painter(mask, seed=2).images for mask in masks]
+            for result, image in zip(both.stream(masks, seed=2), painted, strict=True):
+                expect_images(result.last.images, reference(image=image))
+                np.testing.assert_array_equal(result[0].device_images.to_host(), image)
 
     def test_images_that_stay_on_the_gpu(self, opened: Mapping[Kind, Generator]) -> None:
         generator, given = opened[ALL], inputs_of(ALL, 3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -145,7 +146,8 @@ def expect_images(found: NDArray[np.uint8], values: NDArray[np.float64]) -> None
 def make_generator_bundle(folder: Path, kind: Kind) -> Bundle:
     """Write the bundle of a kind."""
     parts = kind.manifest_parts()
-    spec = GeneratorSpec(**parts, label_form="one_hot", range="none", axes=generator_axes(LARGEST_BATCH))
+    axes = {name: dataclasses.replace(axis, min=1) for name, axis in generator_axes(LARGEST_BATCH).items()}
+    spec = GeneratorSpec(**parts, label_form="one_hot", range="none", axes=axes)
     model, inputs, outputs, axes = fuse_generator(network(kind), spec)
     content = model.SerializeToString()
     manifest = GenerationManifest(
