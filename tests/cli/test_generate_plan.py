@@ -9,20 +9,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from generator_contract import bundles as bundles
-from generators import GAN, LABELS, PAINTER
+from generators import FILTER, GAN, LABELS, PAINTER
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pixelrt.cli.entry import build_parser
 from pixelrt.cli.generate_files import open_writer
-from pixelrt.cli.generate_inputs import Inputs
+from pixelrt.cli.generate_inputs import Inputs, opened_inputs
 from pixelrt.cli.generate_options import check_options, read_latents
 from pixelrt.cli.generate_plan import Plan, planned
 from pixelrt.cli.options import count, grid
-from pixelrt.errors import InputError
+from pixelrt.errors import InputError, SourceError
 from pixelrt.generation import Drawn
 from pixelrt.manifest import GenerationManifest
 
@@ -139,6 +140,43 @@ def test_what_is_asked_for_by_default(gan: GenerationManifest) -> None:
     assert plan_of(gan).total == 16
     assert plan_of(gan, "--labels").total == 8 * len(LABELS)
     assert plan_of(gan, "--interpolate", "0", "1", "--label", "cat").total == 30
+
+
+class TestGreyImages:
+    """What takes one channel gets it, of images that are grey."""
+
+    @pytest.fixture
+    def manifest(self, bundles) -> GenerationManifest:  # type: ignore[no-untyped-def]
+        found: GenerationManifest = bundles[FILTER].generation
+        assert found.image is not None
+        return dataclasses.replace(found, image=dataclasses.replace(found.image, channels=1))
+
+    def test_are_taken_as_they_are(self, manifest: GenerationManifest, tmp_path: Path) -> None:
+        image = np.random.default_rng(0).integers(0, 256, (6, 9), np.uint8)
+        cv2.imwrite(str(tmp_path / "a.png"), image)
+        with opened_inputs(parsed("--image", str(tmp_path / "a.png")), manifest) as inputs:
+            (given,) = inputs.frames(manifest)["image"]
+        assert given.name == "a"
+        np.testing.assert_array_equal(given.value, image[..., np.newaxis])
+
+    def test_colours_are_refused(self, manifest: GenerationManifest, tmp_path: Path) -> None:
+        image = np.full((6, 9, 3), 80, np.uint8)
+        image[2, 3, 1] = 81
+        cv2.imwrite(str(tmp_path / "a.png"), image)
+        arguments = parsed("--image", str(tmp_path / "a.png"))
+        with (
+            opened_inputs(arguments, manifest) as inputs,
+            pytest.raises(SourceError, match="the image a is in colour, and this generator takes grey ones"),
+        ):
+            planned(arguments, manifest, inputs)
+
+    def test_other_channels_are_for_python(self, manifest: GenerationManifest) -> None:
+        assert manifest.image is not None
+        four = dataclasses.replace(manifest, image=dataclasses.replace(manifest.image, channels=4))
+        with pytest.raises(
+            InputError, match=r"takes images of 4 channels, and files and cameras give 1 \(grey"
+        ):
+            check_options(parsed("--image", "a.png"), four)
 
 
 def test_odd_sides_of_a_video_are_told(bundles) -> None:  # type: ignore[no-untyped-def]

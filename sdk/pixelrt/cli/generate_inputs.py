@@ -15,7 +15,7 @@ from pixelrt.cli.generate_options import WAYS
 from pixelrt.errors import InputError, SourceError
 from pixelrt.manifest import GenerationManifest
 from pixelrt.metrics import foreign_ids
-from pixelrt.video.sources import DEFAULT_FPS, Mask, MaskSource, Source, open_masks, open_source
+from pixelrt.video.sources import DEFAULT_FPS, Frame, Mask, MaskSource, Source, open_masks, open_source
 
 Bytes = NDArray[np.uint8]
 
@@ -27,7 +27,7 @@ class Given:
     name: str
     """Unlike every other name of the source; a file name without its suffix."""
     value: Bytes
-    """uint8[H, W] class ids, or uint8[H, W, 3] RGB."""
+    """uint8[H, W] class ids, uint8[H, W, 3] RGB or uint8[H, W, 1] grey."""
 
 
 @dataclass(slots=True, eq=False)
@@ -67,7 +67,7 @@ class Inputs:
         return next((source.fps for source in self.sources if source.num_frames != 1), None)
 
     def frames(self, manifest: GenerationManifest) -> dict[str, Iterator[Given]]:
-        """What each source gives, by the name of the input; a mask with ids of other classes raises.
+        """What each source gives, by the name of the input, as the generator takes it.
 
         Raises:
             SourceError: While they are taken, if one cannot be read or used.
@@ -78,7 +78,9 @@ class Inputs:
             number = len(manifest.mask.classes)
             frames["mask"] = (_checked_mask(mask, number) for mask in self.masks)
         if self.images is not None:
-            frames["image"] = (Given(frame.name, frame.image) for frame in self.images)
+            assert manifest.image is not None
+            take = _grey if manifest.image.channels == 1 else _coloured
+            frames["image"] = (take(frame) for frame in self.images)
         return {name: itertools.islice(each, self.limit) for name, each in frames.items()}
 
     def _limited(self, number: int | None) -> int | None:
@@ -158,3 +160,17 @@ def _checked_mask(mask: Mask, number: int) -> Given:
             f"{number} classes (0 to {number - 1}, 255 for none); give masks of its classes"
         )
     return Given(mask.name, mask.ids)
+
+
+def _coloured(frame: Frame) -> Given:
+    return Given(frame.name, frame.image)
+
+
+def _grey(frame: Frame) -> Given:
+    """One channel of three that are the same."""
+    grey = frame.image[..., :1]
+    if (frame.image != grey).any():
+        raise SourceError(
+            f"the image {frame.name} is in colour, and this generator takes grey ones; convert it to grey"
+        )
+    return Given(frame.name, np.ascontiguousarray(grey))

@@ -121,10 +121,10 @@ def _check_inputs(arguments: argparse.Namespace, manifest: GenerationManifest) -
             raise InputError(
                 f"{manifest.name} works on {article} {name}, and none was given; add --{name} SOURCE"
             )
-    if manifest.image is not None and manifest.image.channels != 3:
+    if manifest.image is not None and manifest.image.channels not in (1, 3):
         raise InputError(
             f"{manifest.name} takes images of {manifest.image.channels} channels, and files and cameras give "
-            "3 (RGB); run it from Python: pixelrt.load(...)"
+            "1 (grey) or 3 (RGB); run it from Python: pixelrt.load(...)"
         )
 
 

@@ -25,7 +25,7 @@ class Made:
     names: tuple[str, ...] = ()
     """Of each, where a source has names."""
     given: tuple[Bytes, ...] = ()
-    """The mask uint8[H, W] or image uint8[H, W, 3] of each, where they came from a source."""
+    """The mask uint8[H, W] or image uint8[H, W, C] of each, where they came from a source."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
