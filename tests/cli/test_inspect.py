@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from generator_contract import bundles as bundles
-from generators import ALL, GAN, Kind
+from generators import ALL, FILTER, GAN, Kind
 
 from pixelrt.bundle import MANIFEST, MODEL, Bundle
 from pixelrt.cli import main
@@ -138,6 +138,20 @@ class TestGenerator:
         ) in shown
         assert "openvino cpu float32 same bytes same bytes 1.00000 0 passed" in shown
         assert "openvino cpu bfloat16 31.2 dB 35.0 dB 0.90000 40 not used" in shown
+
+    def test_grey_images(self, bundles: Mapping[Kind, Bundle], tmp_path: Path, capsys: Capture) -> None:
+        manifest = bundles[FILTER].generation
+        assert manifest.image is not None
+        image = dataclasses.replace(manifest.image, channels=1, mean=(0.0,), std=(1.0,))
+        output = dataclasses.replace(manifest.output, channels=1, range="sigmoid", activation="sigmoid")
+        grey = dataclasses.replace(manifest, image=image, output=output)
+        shutil.copytree(bundles[FILTER].path, tmp_path / "copy")
+        (tmp_path / "copy" / MANIFEST).write_text(grey.to_json())
+        assert main(["inspect", str(tmp_path / "copy")]) == 0
+        shown = capsys.readouterr().out
+        assert "image  8x12 (HxW), 1 channel (grey), mean 0, std 1\n" in shown
+        assert "image   8x12 (HxW), 1 channel (grey)\n" in shown
+        assert "values  0..1 made into bytes 0..255, after a sigmoid in the graph\n" in shown
 
 
 class TestOnnx:

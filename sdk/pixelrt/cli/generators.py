@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pixelrt.cli.wording import verdict
-from pixelrt.manifest import GenerationCheck, GenerationGate, GenerationManifest, Preprocess
+from pixelrt.manifest import ColorOrder, GenerationCheck, GenerationGate, GenerationManifest, Preprocess
 from pixelrt.terminal import heading, say_pairs, say_table
 
 SAME = "same bytes"
@@ -28,7 +28,11 @@ def preprocess_text(given: Preprocess) -> str:
     height, width = given.size
     mean = ", ".join(f"{value:g}" for value in given.mean)
     std = ", ".join(f"{value:g}" for value in given.std)
-    return f"{height}x{width} (HxW), {given.channels} channels, {given.color}, mean {mean}, std {std}"
+    return f"{height}x{width} (HxW), {_channels_text(given.channels, given.color)}, mean {mean}, std {std}"
+
+
+def _channels_text(channels: int, color: ColorOrder) -> str:
+    return "1 channel (grey)" if channels == 1 else f"{channels} channels, {color}"
 
 
 def show_generator(manifest: GenerationManifest) -> None:
@@ -38,11 +42,10 @@ def show_generator(manifest: GenerationManifest) -> None:
     heading("What it gives")
     given = manifest.output
     height, width = given.size
-    colour = f"3 channels, {given.color}" if given.channels == 3 else "1 channel (grey)"
     activation = "" if given.activation == "none" else f", after a {given.activation} in the graph"
     say_pairs(
         [
-            ("image", f"{height}x{width} (HxW), {colour}"),
+            ("image", f"{height}x{width} (HxW), {_channels_text(given.channels, given.color)}"),
             ("values", f"{_RANGES[given.range]} made into bytes 0..255{activation}"),
         ]
     )
