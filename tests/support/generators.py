@@ -18,6 +18,7 @@ from pixelrt.manifest import (
     SCHEMA,
     Artifact,
     ClassInfo,
+    GenerationCheck,
     GenerationGate,
     GenerationManifest,
     LabelInfo,
@@ -143,16 +144,32 @@ def expect_images(found: NDArray[np.uint8], values: NDArray[np.float64]) -> None
     assert np.abs(found - values).max() <= 0.5 + 1e-4
 
 
-def make_generator_bundle(folder: Path, kind: Kind) -> Bundle:
-    """Write the bundle of a kind."""
+def make_generator_bundle(
+    folder: Path, kind: Kind, passed: Mapping[tuple[str, str], bool] | None = None
+) -> Bundle:
+    """Write the bundle of a kind, with what its gate said of (backend, precision)."""
     parts = kind.manifest_parts()
     axes = {name: dataclasses.replace(axis, min=1) for name, axis in generator_axes(LARGEST_BATCH).items()}
     spec = GeneratorSpec(**parts, label_form="one_hot", range="none", axes=axes)
-    model, inputs, outputs, axes = fuse_generator(network(kind), spec)
+    output = OutputInfo(size=SIZE, channels=3, range="none")
+    return write_generator(folder, kind.name, network(kind), spec, output, passed)
+
+
+def write_generator(
+    folder: Path,
+    name: str,
+    bare: onnx.ModelProto,
+    spec: GeneratorSpec,
+    output: OutputInfo,
+    passed: Mapping[tuple[str, str], bool] | None = None,
+) -> Bundle:
+    """Write a bundle around a bare network, without its gate where `passed` is None."""
+    model, inputs, outputs, axes = fuse_generator(bare, spec)
     content = model.SerializeToString()
+    checks = [_check(backend, precision, good) for (backend, precision), good in (passed or {}).items()]
     manifest = GenerationManifest(
         schema=SCHEMA,
-        name=kind.name,
+        name=name,
         created="2026-01-01T00:00:00Z",
         tools={"pixelrt": "0"},
         inputs=inputs,
@@ -160,20 +177,36 @@ def make_generator_bundle(folder: Path, kind: Kind) -> Bundle:
         axes=axes,
         precision=Precision(requested="fp32", layers={"fp32": 2}),
         artifacts=(Artifact(file=MODEL, kind="onnx", sha256=sha256(content), size_bytes=len(content)),),
-        source=Source(model=kind.name),
-        output=OutputInfo(size=SIZE, channels=3, range="none"),
+        source=Source(model=name),
+        output=output,
         gate=GenerationGate(
-            skipped=True, psnr=40.0, ssim=0.99, max_difference=32, seed=0, images="", num_images=0
+            skipped=passed is None,
+            psnr=40.0,
+            ssim=0.99,
+            max_difference=32,
+            seed=0,
+            images="",
+            num_images=0,
+            checks=tuple(checks),
         ),
-        **parts,
+        latent=spec.latent,
+        label=spec.label,
+        mask=spec.mask,
+        image=spec.image,
+        noise=spec.noise,
     )
 
     def fill(path: Path) -> None:
         (path / MODEL).write_bytes(content)
         (path / MANIFEST).write_text(manifest.to_json())
 
-    write_folder(folder / kind.name, fill)
-    return Bundle.open(folder / kind.name)
+    write_folder(folder / name, fill)
+    return Bundle.open(folder / name)
+
+
+def _check(backend: str, precision: str, passed: bool) -> GenerationCheck:
+    figures: dict[str, Any] = {"psnr": 50.0, "mean_psnr": 52.0, "ssim": 0.999, "max_difference": 2}
+    return GenerationCheck(backend=backend, device="cpu", precision=precision, passed=passed, **figures)
 
 
 def some_inputs(kind: Kind, count: int, seed: int = 0) -> Mapping[str, NDArray[Any]]:
