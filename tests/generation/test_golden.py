@@ -1,4 +1,4 @@
-"""A network with fixed weights paints what PyTorch paints, on every backend of the CPU; precisions by the gate."""
+"""A network with fixed weights paints as PyTorch does on every backend of the CPU; precisions by the gate."""
 
 from __future__ import annotations
 
