@@ -360,6 +360,7 @@ ERRORS: list[tuple[Kind, str, str]] = [
         "no.txt ends in .txt, expected latents as .npy or .npz",
     ),
     (GAN, "--out a.png --latents two.npy --label cat", "latent is float64[2, 4], expected float32[5]"),
+    (GAN, "--out a.png --latents nan.npy --label cat", "latent holds numbers that are not finite"),
     (GAN, "--out a.png --latents other.npz --label cat", "other.npz holds x, expected an array `latents`"),
     (GAN, "--out a.png --latents five.npy --label cat --label dog --label 3", "3 labels came for 5 latents"),
     (
@@ -393,6 +394,7 @@ def test_errors_are_one_message(
     """And nothing is loaded or written before they are found out."""
     np.save("two.npy", np.zeros((2, 4)))
     np.save("five.npy", np.zeros((5, 5)))
+    np.save("nan.npy", np.array([[0.0] * 5, [np.nan] * 5]))
     np.savez("other.npz", x=np.zeros(3))
     cv2.imwrite("colour.png", np.zeros((8, 12, 3), np.uint8))
     Path("a.mp4").write_bytes(b"")

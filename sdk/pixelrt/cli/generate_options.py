@@ -57,7 +57,8 @@ def strategy_of(arguments: argparse.Namespace, manifest: GenerationManifest) -> 
         InputError: If it does not fit the generator, or latents cannot be read.
     """
     strategy = _strategy(arguments)
-    strategy.draw(manifest, range(1))  # found out here, and not after an engine was built
+    strategy.count(manifest)  # found out here, and not after an engine was built
+    strategy.draw(manifest, range(1))
     return strategy
 
 

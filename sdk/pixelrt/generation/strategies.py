@@ -6,6 +6,7 @@ generator.sample(strategy=Interpolate(3, 4, steps=60))
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, get_args
@@ -310,7 +311,8 @@ class Latents:
 
     def count(self, manifest: GenerationManifest) -> int | None:
         """As many as there are in the array."""
-        return len(self._all(manifest))
+        info = _latent_info(manifest)
+        return latent_array("latent", self.array, info.size).size // math.prod(info.size)
 
     @property
     def columns(self) -> int | None:
@@ -324,20 +326,20 @@ class Latents:
 
     def draw(self, manifest: GenerationManifest, indices: range) -> Drawn:
         """See `Strategy.draw`."""
-        chosen = np.asarray(indices, np.intp)
+        info, chosen = _latent_info(manifest), np.asarray(indices, np.intp)
+        several = self._several(info)
         labels = None
         if self.labels is not None:
             labels = label_ids(self.labels, _label_info(manifest))
-            labels = self._one_each(labels, len(self._all(manifest)))[chosen]
-        return Drawn(
-            seed=self.seed, noise_indices=indices, latents=self._all(manifest)[chosen], labels=labels
-        )
+            labels = self._one_each(labels, len(several))[chosen]
+        latents = latent_array("latent", several[chosen], info.size)
+        return Drawn(seed=self.seed, noise_indices=indices, latents=latents, labels=labels)
 
-    def _all(self, manifest: GenerationManifest) -> Floats:
-        info = _latent_info(manifest)
-        array = latent_array("latent", self.array, info.size)
-        several: Floats = array.reshape(-1, *info.size)
-        return several
+    def _several(self, info: LatentInfo) -> NDArray[Any]:
+        """[N, *size]; an array of that shape as it is: looking through all of it for each part takes long."""
+        if isinstance(self.array, np.ndarray) and self.array.shape[1:] == info.size and len(self.array):
+            return self.array
+        return latent_array("latent", self.array, info.size).reshape(-1, *info.size)
 
     def _one_each(self, labels: Ids, count: int) -> Ids:
         if len(labels) not in (1, count):
