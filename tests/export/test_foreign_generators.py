@@ -14,6 +14,8 @@ from monai.networks.nets import Generator, VarAutoEncoder
 from torch import Tensor, nn
 from torch.nn import functional
 
+import pixelrt
+import pixelrt_export
 from pixelrt.errors import ExportError
 from pixelrt_export.inputs import NetworkInput
 from pixelrt_export.models import Pix2PixGenerator
@@ -252,6 +254,35 @@ def test_batch_norm_as_in_training_is_that_of_a_batch_of_one() -> None:
     with torch.no_grad():
         eval_mode = net.eval()(torch.from_numpy(feeds["image"]))
     assert (eval_mode - original).abs().max() > 0.01
+
+
+def test_pix2pix_as_in_training_runs_from_its_bundle(tmp_path: Path) -> None:
+    pictures = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), dtype=np.uint8)
+    net = pix2pix("batch")
+    bundle = pixelrt_export.export(
+        net,
+        tmp_path / "painter",
+        task="generation",
+        image={"size": (16, 16), "mean": (0.5,) * 3, "std": (0.5,) * 3},
+        images=list(pictures),
+        output="tanh",
+        as_in_training=["dropout", "batch_norm"],
+    )
+    with pixelrt.load(bundle.path, device="cpu") as painter:
+        first = painter(pictures[0], seed=1).image
+        assert np.array_equal(painter(pictures[0], seed=1).image, first)
+        assert not np.array_equal(painter(pictures[0], seed=2).image, first)
+        noise = {info.name: np.full(info.size, 0.75, np.float32) for info in bundle.generation.noise}
+        found = painter(pictures[0], **noise).image
+    for layer in net.eval().modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.train()
+        if isinstance(layer, nn.Dropout):  # all are kept, and twice as large
+            layer.register_forward_hook(lambda *given: given[2] * 2)
+    with torch.no_grad():
+        expected = net(torch.from_numpy(pictures[:1]).permute(0, 3, 1, 2) / 127.5 - 1)
+    bytes_ = ((expected[0].permute(1, 2, 0) + 1) * 127.5).round()
+    np.testing.assert_allclose(found.astype(int), bytes_, atol=2)
 
 
 # --- several inputs -------------------------------------------------------------------------------------

@@ -314,6 +314,17 @@ def test_exported_programs_and_onnx_give_their_noise(tmp_path: Path) -> None:
     )
 
 
+def test_an_exported_segmentation_network_that_drops_is_refused(tmp_path: Path) -> None:
+    net = nn.Sequential(nn.Conv2d(3, 2, 1), nn.Dropout(0.5))
+    with quiet():
+        torch.export.save(torch.export.export(net.train(), (torch.zeros(2, *SHAPE),)), tmp_path / "net.pt2")
+    network = open_network(ModelSection(exported=str(tmp_path / "net.pt2")))
+    with pytest.raises(
+        ExportError, match=r"exported in training mode \(aten.dropout.default\); call model.eval"
+    ):
+        network.to_onnx(NetworkSpec.of_image((4, 4), 3, (HeadOutput("scene"),)))
+
+
 def test_torchscript_that_draws_is_refused(tmp_path: Path) -> None:
     with quiet():
         torch.jit.save(torch.jit.script(Noisy().eval()), tmp_path / "net.pt")
