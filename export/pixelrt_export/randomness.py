@@ -1,42 +1,30 @@
 """Randomness inside a network: found while the network runs, and replaced by numbers that are given.
 
 PyTorch's random functions are caught where they are called, in the run of the original as well as while
-torch.export follows it, so that both take the same numbers from the same inputs:
-
-    torch.randn, rand, normal, randn_like, rand_like    noise, normal or uniform
-    torch.bernoulli, dropout, dropout1d to 3d           uniform noise, compared with the probability
-    Tensor.normal_, uniform_, bernoulli_                the same, written into the tensor
-
-Every other random function is refused, whoever calls it.
+torch.export follows it, so that both take the same numbers from the same inputs; see `stand_ins`. Every other
+random function is refused, whoever calls it.
 """
 
 from __future__ import annotations
 
-import inspect
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributions import Distribution
-from torch.fx import GraphModule
-from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pixelrt.errors import ExportError
 from pixelrt.manifest import NoiseDistribution
 from pixelrt_export.noise import Draw, Noise
+from pixelrt_export.place import Place, place
+from pixelrt_export.stand_ins import STAND_INS, Take
 
-Take = Callable[[NoiseDistribution, Sequence[int], str], Tensor]
-"""From distribution, shape and what is drawn to float32 of this shape."""
-
-_TORCH, _HERE = Path(torch.__file__).parent, Path(__file__).parent
 _ADVICE = (
     "draw with torch.randn, torch.rand, torch.normal, torch.bernoulli or dropout, of which PixelRT makes "
     "inputs, or take the numbers as a latent"
@@ -66,7 +54,7 @@ class GivenNoise(TorchFunctionMode):
     ) -> Any:
         """Call a function of PyTorch, or what stands in for it."""
         given = dict(kwargs or {})
-        stand_in = _STAND_INS.get(getattr(func, "overloadpacket", func))
+        stand_in = STAND_INS.get(getattr(func, "overloadpacket", func))
         if stand_in is None:
             return func(*args, **given)
         _refuse_options(func, given)
@@ -82,133 +70,6 @@ def _refuse_options(func: Any, given: Mapping[str, Any]) -> None:
         )
     if given.get("out") is not None:
         raise ExportError(f"{func.__name__} writes to out=... ({place()}); use the value that it returns")
-
-
-def _randn(take: Take, *size: Any, **options: Any) -> Tensor:
-    return _typed(take("normal", _shape(size, options), "randn"), options)
-
-
-def _rand(take: Take, *size: Any, **options: Any) -> Tensor:
-    return _typed(take("unit", _shape(size, options), "rand"), options)
-
-
-def _randn_like(take: Take, tensor: Tensor, **options: Any) -> Tensor:
-    return _typed(take("normal", tensor.shape, "randn_like"), {"dtype": tensor.dtype, **_set(options)})
-
-
-def _rand_like(take: Take, tensor: Tensor, **options: Any) -> Tensor:
-    return _typed(take("unit", tensor.shape, "rand_like"), {"dtype": tensor.dtype, **_set(options)})
-
-
-def _normal(take: Take, mean: Any = 0.0, std: Any = 1.0, size: Any = None, **options: Any) -> Tensor:
-    if size is None:
-        size = torch.broadcast_shapes(*(value.shape for value in (mean, std) if isinstance(value, Tensor)))  # type: ignore[no-untyped-call]
-    return cast("Tensor", _typed(take("normal", size, "normal"), options) * std + mean)
-
-
-def _normal_in_place(take: Take, tensor: Tensor, mean: float = 0.0, std: float = 1.0, **_: Any) -> Tensor:
-    return tensor.copy_(take("normal", tensor.shape, "normal_") * std + mean)
-
-
-def _uniform_in_place(take: Take, tensor: Tensor, *limits: float, **options: float) -> Tensor:
-    low, high = (*limits, *(0.0, 1.0)[len(limits) :])
-    low, high = options.get("from", low), options.get("to", high)
-    return tensor.copy_(take("unit", tensor.shape, "uniform_") * (high - low) + low)
-
-
-def _bernoulli(take: Take, tensor: Tensor, p: Any = None, **_: Any) -> Tensor:
-    probability = tensor if p is None else p
-    return (take("unit", tensor.shape, "bernoulli") < probability).to(tensor.dtype)
-
-
-def _bernoulli_in_place(take: Take, tensor: Tensor, p: Any = 0.5, **_: Any) -> Tensor:
-    return tensor.copy_(take("unit", tensor.shape, "bernoulli_") < p)
-
-
-def _dropout(take: Take, value: Tensor, p: float = 0.5, *rest: bool, **options: bool) -> Tensor:
-    return _dropped(take, value, p, value.shape, "dropout", _training(rest, options))
-
-
-def _channel_dropout(take: Take, value: Tensor, p: float = 0.5, *rest: bool, **options: bool) -> Tensor:
-    """Whole channels of float[N, C, ...] are dropped."""
-    training = _training(rest, options)
-    if value.ndim < 3 and training[0] and p > 0:
-        raise ExportError(
-            f"dropout of channels got {list(value.shape)} ({place()}); [batch, channels, ...] was expected"
-        )
-    shape = (*value.shape[:2], *(1,) * (value.ndim - 2))
-    return _dropped(take, value, p, shape, "channel dropout", training)
-
-
-def _native_dropout(take: Take, value: Tensor, p: float, train: bool | None) -> tuple[Tensor, Tensor]:
-    kept = torch.ones_like(value)
-    dropped = _dropped(take, kept, p, value.shape, "dropout", (train is not False, False))
-    return value * dropped, dropped > 0
-
-
-def _training(rest: Sequence[bool], options: Mapping[str, bool]) -> tuple[bool, bool]:
-    """Whether dropout is active, and whether it changes its input."""
-    given = dict(zip(("training", "inplace"), rest, strict=False)) | dict(options)
-    return given.get("train", given.get("training", True)), given.get("inplace", False)
-
-
-def _dropped(
-    take: Take, value: Tensor, p: float, shape: Sequence[int], what: str, training: tuple[bool, bool]
-) -> Tensor:
-    active, in_place = training
-    if not active or p == 0:
-        return value
-    if p == 1:
-        scale = torch.zeros_like(value)
-    else:
-        kept = take("unit", shape, f"{what} (p = {p:g})") >= p
-        scale = kept.to(value.dtype) / (1 - p)
-    return value.mul_(scale) if in_place else value * scale
-
-
-def _shape(size: tuple[Any, ...], options: dict[str, Any]) -> Sequence[int]:
-    size = size or (options["size"],)
-    return cast(
-        "Sequence[int]", size[0] if len(size) == 1 and not isinstance(size[0], int | torch.SymInt) else size
-    )
-
-
-def _typed(noise: Tensor, options: Mapping[str, Any]) -> Tensor:
-    dtype = options.get("dtype") or torch.get_default_dtype()
-    if not dtype.is_floating_point:
-        raise ExportError(f"random numbers of {dtype} are drawn ({place()}); floats were expected")
-    return noise.to(dtype)
-
-
-def _set(options: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in options.items() if value is not None}
-
-
-_aten = torch.ops.aten
-_STAND_INS: dict[Any, Callable[..., Any]] = {
-    **dict.fromkeys((torch.randn, _aten.randn), _randn),
-    **dict.fromkeys((torch.rand, _aten.rand), _rand),
-    **dict.fromkeys((torch.randn_like, _aten.randn_like), _randn_like),
-    **dict.fromkeys((torch.rand_like, _aten.rand_like), _rand_like),
-    **dict.fromkeys((torch.normal, _aten.normal), _normal),
-    **dict.fromkeys((Tensor.normal_, _aten.normal_), _normal_in_place),
-    **dict.fromkeys((Tensor.uniform_, _aten.uniform_), _uniform_in_place),
-    **dict.fromkeys((torch.bernoulli, Tensor.bernoulli, _aten.bernoulli), _bernoulli),
-    **dict.fromkeys((Tensor.bernoulli_, _aten.bernoulli_), _bernoulli_in_place),
-    **dict.fromkeys((functional.dropout, torch.dropout, _aten.dropout), _dropout),
-    **dict.fromkeys((torch.native_dropout, _aten.native_dropout), _native_dropout),
-    **dict.fromkeys(
-        (
-            functional.dropout1d,
-            functional.dropout2d,
-            functional.dropout3d,
-            torch.feature_dropout,
-            _aten.feature_dropout,
-        ),
-        _channel_dropout,
-    ),
-}
-"""By PyTorch's function, or by its operator, which programs of torch.export call."""
 
 
 # --- what is not --------------------------------------------------------------------------------------
@@ -253,7 +114,7 @@ def nothing_random(name: str) -> Iterator[None]:
     for operator, where in guard.drawn:
         raise ExportError(
             f"{name} draws random numbers by {operator.__name__} ({where}), which cannot become an input: "
-            f"{_INSIDE if operator in _STAND_INS else _ADVICE}"
+            f"{_INSIDE if operator in STAND_INS else _ADVICE}"
         )
     for kind, state in _states().items():
         if state != before[kind]:
@@ -270,42 +131,6 @@ def _states() -> dict[str, bytes]:
         "numpy.random": numpy_state[1].tobytes() + str(numpy_state[2:]).encode(),
         "torch.manual_seed, or a function that is not seen": torch.get_rng_state().numpy().tobytes(),
     }
-
-
-# --- where ----------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """What of a network is running."""
-
-    layer: str = ""
-    """Path of the innermost module: `up.0.4`; empty for the network itself."""
-    line: str = ""
-    """Of the network's source: `model.py:12`; empty where it has none, as in saved programs."""
-
-    def __str__(self) -> str:
-        parts = [f"in {self.layer}"] * bool(self.layer) + [f"at {self.line}"] * bool(self.line)
-        return ", ".join(parts) or "in forward()"
-
-
-def place() -> Place:
-    """Where the network is that runs inside a module of this package (which has it as `network`)."""
-    layer: nn.Module | None = None
-    line = ""
-    frame = inspect.currentframe()
-    while frame is not None:
-        owner, source = frame.f_locals.get("self"), Path(frame.f_code.co_filename)
-        if isinstance(owner, nn.Module) and not isinstance(owner, GraphModule):
-            network = getattr(owner, "network", None)
-            if source.parent == _HERE and isinstance(network, nn.Module):
-                paths = {id(part): path for path, part in network.named_modules()}
-                return Place(paths.get(id(layer), ""), line)
-            layer = layer or owner
-        if not line and _TORCH not in source.parents and source.parent != _HERE and source.is_file():
-            line = f"{source.name}:{frame.f_lineno}"
-        frame = frame.f_back
-    return Place()
 
 
 # --- the draws of a network ----------------------------------------------------------------------
