@@ -35,7 +35,8 @@ class ModelSection:
     args: dict[str, Any] = field(default_factory=dict)
     """Keyword arguments for `entry`."""
     part: str | None = None
-    """The submodule of what `entry` returns that is exported: a VAE's `decoder`, say; dotted where nested."""
+    """The submodule or method of what `entry` returns that is exported: a VAE's `decoder` or `decode`, say;
+    dotted where nested."""
     as_in_training: tuple[AsInTraining, ...] = ()
     """Layers that do at test time what they did in training; all others do not."""
 
