@@ -9,6 +9,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from skimage.metrics import structural_similarity
@@ -118,7 +119,7 @@ def verify_generator(
         one.check = _judge(one, gate)
     _demand(conversion, samples, [one for one in figures if one.contender.required], gate)
     notes.extend(
-        f"{one.contender} is not used: {'; '.join(misses)}"
+        f"{one.contender} is not used: {'; '.join(miss.text for miss in misses)}"
         for one in figures
         if (misses := _misses(one, gate, samples))
     )
@@ -217,24 +218,28 @@ def _judge(one: GeneratorFigures, gate: GenerationGate) -> GenerationCheck:
     return dataclasses.replace(check, passed=near)
 
 
-def _misses(one: GeneratorFigures, gate: GenerationGate, samples: Sequence[GeneratorSample]) -> list[str]:
-    """The limits that were missed, in words, each with its worst sample."""
-    by_psnr, by_ssim, by_difference = (samples[index].name for index in one.worst_ones)
-    least, similar, most = psnr(max(one.squares)), min(one.ssim), max(one.largest)
+class _Miss(NamedTuple):
+    worst: int
+    """Index of the worst sample."""
+    text: str
+    """Which number missed which limit, and on which sample."""
+
+
+def _misses(one: GeneratorFigures, gate: GenerationGate, samples: Sequence[GeneratorSample]) -> list[_Miss]:
+    """The limits that were missed."""
+    by_psnr, by_ssim, by_difference = one.worst_ones
+    least, similar, most = psnr(one.squares[by_psnr]), one.ssim[by_ssim], one.largest[by_difference]
     misses = []
     if least < gate.psnr:
-        misses.append(
-            f"PSNR is {_apart(least, gate.psnr, 2)} dB on {by_psnr}, the gate demands psnr = {gate.psnr:g}"
-        )
+        said = f"PSNR is {_apart(least, gate.psnr, 2)} dB on {samples[by_psnr].name}"
+        misses.append(_Miss(by_psnr, f"{said}, the gate demands psnr = {gate.psnr:g}"))
     if similar < gate.ssim:
-        misses.append(
-            f"SSIM is {_apart(similar, gate.ssim, 4)} on {by_ssim}, the gate demands ssim = {gate.ssim:g}"
-        )
+        said = f"SSIM is {_apart(similar, gate.ssim, 4)} on {samples[by_ssim].name}"
+        misses.append(_Miss(by_ssim, f"{said}, the gate demands ssim = {gate.ssim:g}"))
     if most > gate.max_difference:
-        misses.append(
-            f"a byte differs by {most} on {by_difference}, the gate allows "
-            f"max_difference = {gate.max_difference}"
-        )
+        said = f"a byte differs by {most} on {samples[by_difference].name}"
+        allowed = f"the gate allows max_difference = {gate.max_difference}"
+        misses.append(_Miss(by_difference, f"{said}, {allowed}"))
     return misses
 
 
@@ -254,8 +259,9 @@ def _demand(
     failed = [(one, misses) for one in required if (misses := _misses(one, gate, samples))]
     if not failed:
         return
-    lines = [f"{one.contender}: {miss}" for one, misses in failed for miss in misses]
-    feeds = network_feeds(samples[failed[0][0].worst].feeds, conversion.spec)
+    lines = [f"{one.contender}: {miss.text}" for one, misses in failed for miss in misses]
+    (_, (first, *_)), *_ = failed
+    feeds = network_feeds(samples[first.worst].feeds, conversion.spec)
     cause = explain(
         conversion.network.reference(feeds),
         conversion.plain,
