@@ -20,6 +20,7 @@ from pixelrt.frames import Bytes, Latency
 from pixelrt.manifest import ColorOrder
 
 _FPS = 12.0
+_BYTE = np.dtype(np.uint8)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,7 +45,7 @@ class Generated:
 
     def __post_init__(self) -> None:
         shape = self.images.shape
-        if self.images.dtype != np.uint8 or len(shape) != 4 or shape[3] not in (1, 3):
+        if self.images.dtype != _BYTE or len(shape) != 4 or shape[3] not in (1, 3):
             raise InputError(
                 f"images is {self.images.dtype}{list(shape)}, expected uint8[N, H, W, C] with C 1 or 3"
             )

@@ -209,14 +209,11 @@ class Inputs:
 
     def parts(self, complete: Mapping[str, Items | Value], count: int, largest: int) -> list[range]:
         """Samples that can go through the network together: of one size, and not too many."""
-        resized = [items for name in self._of_any_size if not isinstance(items := complete[name], Value)]
-        sizes = [[items[index].shape for items in resized] for index in range(count)]
-        parts: list[range] = []
-        for index in range(count):
-            if parts and len(parts[-1]) < largest and sizes[parts[-1].start] == sizes[index]:
-                parts[-1] = range(parts[-1].start, index + 1)
-            else:
-                parts.append(range(index, index + 1))
+        sized = [items for name in self._of_any_size if not isinstance(items := complete[name], Value)]
+        if not sized:
+            parts = [range(start, min(start + largest, count)) for start in range(0, count, largest)]
+        else:
+            parts = _of_one_size([[items[index].shape for items in sized] for index in range(count)], largest)
         if len(parts) > 1 and any(isinstance(items, Value) for items in complete.values()):
             raise InputError(
                 f"{count} images on the GPU came at once, this network takes at most {largest}; give it fewer"
@@ -236,6 +233,17 @@ class Inputs:
         if len(chosen) == 1:
             return chosen[0][np.newaxis]
         return np.stack(chosen) if self._on_cpu else tuple(chosen)
+
+
+def _of_one_size(sizes: Sequence[object], largest: int) -> list[range]:
+    """Neighbours of the same size, at most so many together."""
+    parts: list[range] = []
+    for index, size in enumerate(sizes):
+        if parts and len(parts[-1]) < largest and sizes[parts[-1].start] == size:
+            parts[-1] = range(parts[-1].start, index + 1)
+        else:
+            parts.append(range(index, index + 1))
+    return parts
 
 
 def _has_mask(value: object) -> bool:
