@@ -117,9 +117,10 @@ def _lendable(value: NDArray[Any]) -> NDArray[Any]:
 def _compile(model: bytes, manifest: Manifest, options: OpenOptions) -> Any:
     """Compile for the shortest latency, with threads that the system may move.
 
-    OpenVINO would pin them, and wait for a core that another process has just taken. Two cores and a 28x28
-    generator: pinned it took 1.1 times as long on a quiet machine, 2 to 5 times (median) on a busy one; a
-    painter at 128x192 as long, and 1.05 times. With one thread it runs in the caller's if it is not pinned.
+    OpenVINO would pin each to a core, and every layer then waits for a core that another process has just
+    taken. Two busy cores, generators of 28x28, 64x64 and 128x192, alone in their process by turns: pinned, the
+    mean was 1.1 to 1.9, 1.7 to 1.8 and 1.2 to 1.7 times as long. Undisturbed runs of the 64x64 one were up to
+    1.5 times as short: pinned threads are ready sooner. Those of the others were as long, give or take a fifth.
     """
     settings: dict[str, Any] = {
         "INFERENCE_PRECISION_HINT": _HINTS[options.precision],
