@@ -118,9 +118,9 @@ def _compile(model: bytes, manifest: Manifest, options: OpenOptions) -> Any:
     """Compile for the shortest latency, with threads that the system may move.
 
     OpenVINO would pin each to a core, and every layer then waits for a core that another process has just
-    taken. Two busy cores, generators of 28x28, 64x64 and 128x192, alone in their process by turns: pinned, the
-    mean was 1.1 to 1.9, 1.7 to 1.8 and 1.2 to 1.7 times as long. Undisturbed runs of the 64x64 one were up to
-    1.5 times as short: pinned threads are ready sooner. Those of the others were as long, give or take a fifth.
+    taken. Two busy cores, generators of 28x28, 64x64 and 128x192, each in a process of its own by turns:
+    pinned, the mean was 1.1 to 1.9, 1.7 to 1.8 and 1.2 to 1.7 times as long. The least disturbed run of each
+    process was up to 1.5 times as short at 64x64; at the other sizes it was not in every round.
     """
     settings: dict[str, Any] = {
         "INFERENCE_PRECISION_HINT": _HINTS[options.precision],
