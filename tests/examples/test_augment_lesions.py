@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+import pixelrt
 from pixelrt.bundle import Bundle
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -33,9 +34,21 @@ def script() -> Iterator[ModuleType]:
 
 
 def test_the_whole_experiment(script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    deploy = script.deploy
+
+    def deployed(painter: Any, real: Any, tissue: Any, folder: Path) -> pixelrt.Generator:
+        """The export takes most of the time: the first seed's painter stands for both."""
+        first = tmp_path / "painter-1"
+        return (
+            pixelrt.load(first, task="generation")
+            if first.is_dir()
+            else deploy(painter, real, tissue, folder)
+        )
+
     with pytest.MonkeyPatch.context() as patch:
         words = ["--quick", "--threads", "1", "--out", str(tmp_path)]
         patch.setattr("sys.argv", ["augment_lesions.py", *words])
+        patch.setattr(script, "deploy", deployed)
         script.main()
     found = json.loads((tmp_path / "lesions.json").read_text())
     assert list(found["scores"]) == ARMS
