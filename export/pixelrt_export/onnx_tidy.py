@@ -4,12 +4,41 @@ from __future__ import annotations
 
 import onnxslim
 from onnx import ModelProto
+from onnxscript import ir, optimizer, rewriter
+from onnxscript.rewriter.rules import common
 
 from pixelrt.errors import ExportError
 from pixelrt_export.graph import copy_of
 from pixelrt_export.quiet import essential, quiet
 
 BATCH = "batch"
+_RULES = (
+    common.cast_cast_rule,
+    common.collapse_slice_rule,
+    common.fuse_batchnorm_into_conv_rule,
+    common.fuse_batchnorm_into_conv_transpose_rule,
+    common.fuse_batchnorm_into_gemm_rule,
+    common.fuse_pad_into_conv_rule,
+    common.no_op_cast_rule,
+    common.no_op_expand_rule,
+    common.no_op_transpose_rule,
+    common.normalize_pad_format_conv_rule,
+    common.reshape_reshape_rule,
+    common.transpose_transpose_rule,
+)
+"""Without `x + 0 -> x`, which takes everything up to 1e-8 for 0: the epsilon under many a square root."""
+
+
+def optimize(model: ir.Model) -> None:
+    """Inline functions and fold constants and batch norm of what torch.onnx wrote, in place.
+
+    In the place of torch.onnx's own optimizer, which drops an addition of 1e-8.
+    """
+    optimizer.inline(model)
+    optimizer.fold_constants(model)
+    rewriter.rewrite(model, _RULES)
+    optimizer.fold_constants(model)
+    optimizer.remove_unused_nodes(model)
 
 
 def tidy(model: ModelProto) -> tuple[ModelProto, bool]:

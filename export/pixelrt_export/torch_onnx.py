@@ -23,7 +23,7 @@ from pixelrt.errors import ExportError
 from pixelrt_export.graph import checked
 from pixelrt_export.inputs import Call, NetworkInput, NetworkSpec
 from pixelrt_export.noise import Draw, Noise, as_inputs
-from pixelrt_export.onnx_tidy import named_batch, tidy
+from pixelrt_export.onnx_tidy import named_batch, optimize, tidy
 from pixelrt_export.outputs import pick
 from pixelrt_export.quiet import essential, quiet
 from pixelrt_export.randomness import distributions_unchecked, drawing, drawn_by
@@ -180,7 +180,9 @@ def module_to_onnx(network: HeadsOnly, name: str) -> ModelProto:
     with quiet(), torch.no_grad():
         program = _captured(network, examples, dynamic, name)
         try:
-            exported = torch.onnx.export(program, (), dynamo=True, **_options(network))
+            exported = torch.onnx.export(program, (), dynamo=True, optimize=False, **_options(network))
+            assert exported is not None
+            optimize(exported.model)
         except Exception as problem:
             alone = (
                 f". If it depends on the batch (groups=batch, say), set {batch_option(network.spec)}"
@@ -191,7 +193,6 @@ def module_to_onnx(network: HeadsOnly, name: str) -> ModelProto:
                 f"torch.onnx cannot express {name}: {essential(problem)}; replace that operation in "
                 f"forward(){alone}"
             ) from problem
-        assert exported is not None
         model = exported.model_proto
     return finished(model)
 

@@ -286,6 +286,13 @@ class TestPassing:
             expected = table[index % 3].reshape(3, *SIZE).transpose(1, 2, 0)
             np.testing.assert_array_equal(image, expected)
 
+    def test_labels_that_were_not_tried_are_named(self, cards: Made) -> None:
+        conversion, samples = cards
+        assert verify_generator(conversion, samples, gate(), untracked).notes == ()
+        (note,) = verify_generator(conversion, samples[:1], gate(), untracked).notes
+        assert note.startswith("2 of 3 labels were not tried ('b', 'c')")
+        assert note.endswith("gate.samples = 3 tries all")
+
     def test_the_same_images_of_all_contenders_are_kept_for_the_report(self, painter: Made) -> None:
         conversion, samples = painter
         many = [dataclasses.replace(samples[index % 4], name=str(index)) for index in range(30)]

@@ -293,6 +293,24 @@ def test_a_batch_size_that_only_the_exporter_sees() -> None:
     assert shapes(network.to_onnx(spec(max_batch=1)))["image"][0] == 1
 
 
+class PixelNorm(nn.Module):
+    """As in a StyleGAN: what is 0 in all channels stays 0, thanks to the epsilon."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 3 * x * torch.rsqrt(x.square().mean(1, keepdim=True) + 1e-8)
+
+
+def test_a_tiny_epsilon_is_not_taken_for_nothing() -> None:
+    network = from_module(PixelNorm())
+    model = network.to_onnx(spec())
+    given = images()
+    given[0, :, 2] = 0
+    given[1, :, :, 3] *= 1e-4
+    expected = network.reference({"image": given})["scene"]
+    assert np.isfinite(expected).all()
+    np.testing.assert_allclose(run(model, given)["head_scene"], expected, rtol=1e-5)
+
+
 def test_modules_without_weights_are_refused() -> None:
     with torch.device("meta"):
         meta = nn.Conv2d(3, 2, 1)

@@ -26,7 +26,7 @@ from pixelrt_export.gate.generation_original import (
     original,
 )
 from pixelrt_export.gate.images import Bytes
-from pixelrt_export.generator_spec import GENERATED
+from pixelrt_export.generator_spec import GENERATED, LABEL
 
 __all__ = [
     "GeneratorConversion",
@@ -44,6 +44,8 @@ NUM_PICTURES = 3
 _WINDOW = 7
 """Side in pixels of the window in which structural similarity is measured."""
 _SMALLEST_WINDOW = 3
+_FEW = 3
+"""Names that a message lists."""
 
 
 @dataclass(slots=True)
@@ -108,7 +110,7 @@ def verify_generator(
         raise ExportError("the gate has no samples, at least one was expected; give some, or skip the gate")
     _window(conversion.manifest.output.size)
     reference = original(conversion, samples, track)
-    notes = list(reference.notes)
+    notes = [*reference.notes, *_untried_labels(conversion, samples)]
 
     def measured(contender: Contender) -> list[GeneratorFigures]:
         return [_measure(conversion, contender, samples, reference, track)]
@@ -197,6 +199,19 @@ def _window(size: tuple[int, int]) -> int:
             f"{_SMALLEST_WINDOW} x {_SMALLEST_WINDOW}; skip the gate (--no-gate, gate=False)"
         )
     return side - 1 + side % 2
+
+
+def _untried_labels(conversion: GeneratorConversion, samples: Sequence[GeneratorSample]) -> list[str]:
+    label = conversion.manifest.label
+    if label is None:
+        return []
+    tried = {int(number) for sample in samples for number in sample.feeds[LABEL]}
+    missing = [name for number, name in enumerate(label.names) if number not in tried]
+    if not missing:
+        return []
+    shown = ", ".join(map(repr, missing[:_FEW])) + (", ..." if len(missing) > _FEW else "")
+    tried_text = f"{len(missing)} of {len(label.names)} labels were not tried ({shown})"
+    return [f"{tried_text}: {len(samples)} samples take turns; gate.samples = {len(label.names)} tries all"]
 
 
 # --- the verdict -------------------------------------------------------------------------------------

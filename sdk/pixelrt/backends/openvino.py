@@ -19,6 +19,16 @@ from pixelrt.manifest import Manifest
 from pixelrt.tensors import TensorSpec
 
 _HINTS: dict[Precision, str] = {"float32": "f32", "bfloat16": "bf16"}
+_LAYERS = frozenset(
+    {
+        "Convolution",
+        "ConvolutionBackpropData",
+        "GroupConvolution",
+        "GroupConvolutionBackpropData",
+        "MatMul",
+    }
+)
+"""Operators with weights, as OpenVINO calls them."""
 
 
 class OpenVINOBackend:
@@ -134,6 +144,7 @@ def _compile(model: bytes, manifest: Manifest, options: OpenOptions) -> Any:
         network = _core().read_model(io.BytesIO(model))
         network.reshape(_one_frame(manifest))
         _drop_idle_resizes(network)
+        _settle_constants(network)
         return _core().compile_model(network, "CPU", settings)
     except RuntimeError as problem:
         raise DeviceError(
@@ -153,6 +164,46 @@ def _drop_idle_resizes(network: Any) -> None:
     for node in network.get_ordered_ops():
         if node.get_type_name() == "Interpolate" and node.input(0).get_shape() == node.output(0).get_shape():
             node.output(0).replace(node.input_value(0))
+
+
+def _settle_constants(network: Any) -> None:
+    """Put numbers where a layer depends on no input, as under the learned constant of a StyleGAN.
+
+    OpenVINO (2026.4) computes such a convolution once, and lets the addition behind it write its sum into the
+    same memory: from the second run on, images are wrong.
+    """
+    _settle_shapes(network)
+    settled = [place for place in _constant_parts(network) if place.get_partial_shape().is_static]
+    if not settled:
+        return
+    hint = {"INFERENCE_PRECISION_HINT": _HINTS["float32"]}
+    values = _core().compile_model(_library().Model(settled, []), "CPU", hint)([])
+    for index, place in enumerate(settled):
+        place.replace(_library().op.Constant(values[index].copy()).output(0))
+    network.validate_nodes_and_infer_types()
+
+
+def _settle_shapes(network: Any) -> None:
+    """What depends on the shape of an input alone depends on no input: it is fixed."""
+    for node in network.get_ordered_ops():
+        if node.get_type_name() == "ShapeOf" and node.get_input_partial_shape(0).is_static:
+            shape = np.array(list(node.get_input_shape(0)), node.get_output_element_type(0).to_dtype())
+            node.output(0).replace(_library().op.Constant(shape).output(0))
+
+
+def _constant_parts(network: Any) -> list[Any]:
+    """Outputs that depend on no input, have a layer with weights behind them, and go where inputs go."""
+    moving: set[str] = set()
+    layered: set[str] = set()
+    found: list[Any] = []
+    for node in network.get_ordered_ops():
+        before = {node.input_value(index).get_node().get_name() for index in range(node.get_input_size())}
+        if node.get_type_name() == "Parameter" or before & moving:
+            moving.add(node.get_name())
+            found += [value for value in node.input_values() if value.get_node().get_name() in layered]
+        elif node.get_type_name() in _LAYERS or before & layered:
+            layered.add(node.get_name())
+    return found
 
 
 @functools.cache
