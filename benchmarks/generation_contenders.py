@@ -226,6 +226,7 @@ def openvino_bare(setting: Setting, *, whole_batch: bool = False) -> Contender:
     config = {
         "PERFORMANCE_HINT": "LATENCY",
         "NUM_STREAMS": 1,
+        "ENABLE_CPU_PINNING": False,
         "INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16"}[setting.precision],
         "INFERENCE_NUM_THREADS": setting.threads,
     }
