@@ -88,7 +88,8 @@ def _alike(one: Sequence[Draw], two: Sequence[Draw]) -> bool:
 
 
 def _listed(draws: Sequence[Draw]) -> str:
-    return ", ".join(f"{draw.what} {list(draw.shape)}" for draw in draws[:4]) + ", ..." * (len(draws) > 4)
+    listed = ", ".join(f"{draw.what} {list(draw.shape)}" for draw in draws[:4])
+    return (listed or "nothing") + ", ..." * (len(draws) > 4)
 
 
 def _as_input(index: int, draw: Draw, two: tuple[int, ...] | None, max_batch: int, name: str) -> Noise:
@@ -117,9 +118,10 @@ def _batch_axis(one: tuple[int, ...], two: tuple[int, ...] | None) -> int | None
     """Where the batch is in a draw; None if it has none.
 
     A draw whose first side is 1 whatever the batch, as in `torch.randn(1, channels, height, width)`, is
-    broadcast by the network: there the batch can take the place of the 1.
+    broadcast by the network: there the batch can take the place of the 1. `torch.randn(1)` is one number for
+    everything.
     """
     if two is None or two == one:
-        return 0 if one and one[0] == 1 else None
+        return 0 if len(one) > 1 and one[0] == 1 else None
     grown = [axis for axis, (some, more) in enumerate(zip(one, two, strict=True)) if some != more]
     return grown[0] if len(grown) == 1 and two[grown[0]] == 2 * one[grown[0]] else None

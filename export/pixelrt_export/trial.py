@@ -96,13 +96,19 @@ def try_out(
             raise ExportError(f"{name} {reason.format(drawn=drawn() or 'dropout or noise')}")
     if batched is None and spec.max_batch > 1:
         _first(run, {key: value[1:] for key, value in two.items()}, spec, name)
-        what = "image" if spec.task == "segmentation" else "sample"
-        raise ExportError(
-            f"{name} takes one {what} at a time: it was saved with a fixed batch, or writes the batch size "
-            f"into forward() as a number. Save it with a dynamic batch (-1 or {inputs[0].name}.shape[0] in "
-            f"reshape), or set {batch_option(spec)}"
-        )
+        raise ExportError(_one_at_a_time(inputs, spec, name))
     return Found(dynamic_batch=batched is not None and spec.max_batch > 1)
+
+
+def _one_at_a_time(inputs: Sequence[NetworkInput], spec: NetworkSpec, name: str) -> str:
+    what = "image" if spec.task == "segmentation" else "sample"
+    noise = ", ".join(one.name for one in inputs[len(spec.inputs) :])
+    drawn = f", or draws random numbers ({noise}) without the batch first" if noise else ""
+    return (
+        f"{name} takes one {what} at a time: it was saved with a fixed batch, or writes the batch size into "
+        f"forward() as a number{drawn}. Save it with a dynamic batch (-1 or {inputs[0].name}.shape[0] in "
+        f"reshape{' and torch.randn' if noise else ''}), or set {batch_option(spec)}"
+    )
 
 
 def samples(inputs: Sequence[NetworkInput]) -> dict[str, Tensor]:

@@ -78,7 +78,8 @@ def _choice(choices: tuple[Any, ...], data: Any, where: str) -> Any:
 
 def _union(kinds: tuple[Any, ...], data: Any, where: str) -> Any:
     problems = []
-    for kind in kinds:
+    # that a value could have been left out helps nobody who gave one
+    for kind in (kind for kind in kinds if data is None or kind is not type(None)):
         try:
             return _decode(kind, data, where)
         except SurpriseError as problem:  # noqa: PERF203 - a handful of alternatives, and each may fail

@@ -179,6 +179,16 @@ def in_a_loop(x: Tensor) -> Tensor:
     return torch.stack([torch.randn(3, 4, 4) for _ in range(x.shape[0])])
 
 
+def once() -> Callable[[Tensor], Any]:
+    kept: list[Tensor] = []
+
+    def draw(x: Tensor) -> Tensor:
+        kept.append(kept[0] if kept else torch.randn_like(x))
+        return kept[0]
+
+    return draw
+
+
 def by_value(x: Tensor) -> Tensor:
     return torch.randn_like(x) if x.mean() > 0 else torch.rand_like(x)
 
@@ -225,6 +235,15 @@ REFUSED: list[tuple[Callable[[Tensor], Any], str]] = [
     (
         in_a_loop,
         r"draws randn \[3, 4, 4\] for one sample and randn \[3, 4, 4\], randn \[3, 4, 4\] for two; the",
+    ),
+    (once(), r"draws randn_like \[1, 3, 4, 4\] for one sample and nothing for two; the same draws"),
+    (
+        lambda x: torch.randn(1),
+        r"the same for the whole batch: randn, \[1\] for a batch of one and \[1\] for a batch of two",
+    ),
+    (
+        lambda x: torch.randn(1, 4, 4),
+        r"one sample at a time: .* or draws random numbers \(noise_0\) without the batch first",
     ),
     (by_value, r"draws rand(n)?_like \[1, 3, 4, 4\] for one sample and rand(n)?_like .*torch.where chooses"),
     (lambda x: functional.dropout1d(x[:, :, 0, 0], 0.5).sum(), r"dropout of channels got \[1, 3\]"),

@@ -197,6 +197,7 @@ def test_what_is_wrong_is_named_with_its_place(tmp_path: Path, old: str, new: st
     with pytest.raises(RecipeError, match=message) as caught:
         recipe(tmp_path, MINIMAL.replace(old, new))
     assert str(tmp_path / "net.toml") in str(caught.value)
+    assert "expected nothing" not in str(caught.value)
 
 
 def test_each_input_has_its_own_parameter(tmp_path: Path) -> None:
