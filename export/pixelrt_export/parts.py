@@ -49,11 +49,11 @@ def part_of(module: nn.Module, part: str, name: str) -> nn.Module:
     found: nn.Module = module
     *owners, last = part.split(".")
     for index, step in enumerate(owners):
-        child = dict(found.named_children()).get(step)
+        child = _children(found).get(step)
         if child is None:
             raise ExportError(_no_part(found, step, ".".join([name, *owners[:index]])))
         found = child
-    child = dict(found.named_children()).get(last)
+    child = _children(found).get(last)
     if child is not None:
         return child
     if last in _methods(found):
@@ -62,12 +62,18 @@ def part_of(module: nn.Module, part: str, name: str) -> nn.Module:
 
 
 def _no_part(module: nn.Module, step: str, name: str) -> str:
-    children, methods = [child for child, _ in module.named_children()], _methods(module)
+    children, methods = list(_children(module)), _methods(module)
     return (
         f"part: {name} has no submodule or method {step!r}{suggestion(step, [*children, *methods])}; it has "
         f"the submodules {', '.join(children) or '(none)'}"
         + (f" and the methods {', '.join(methods)}" if methods else "")
     )
+
+
+def _children(module: nn.Module) -> dict[str, nn.Module]:
+    """Submodules by name, those of two names under both."""
+    every = module.named_modules(remove_duplicate=False)
+    return {path: child for path, child in every if path and "." not in path}
 
 
 def _methods(module: nn.Module) -> list[str]:
@@ -97,7 +103,8 @@ def behave_as_in_training(module: nn.Module, layers: Sequence[AsInTraining], nam
     """
     for kind in layers:
         wanted, example = _LAYERS[kind]
-        found = [(path, layer) for path, layer in module.named_modules() if isinstance(layer, wanted)]
+        every = module.named_modules(remove_duplicate=False)  # a layer may stand in several places
+        found = [(path, layer) for path, layer in every if isinstance(layer, wanted)]
         if not found:
             raise ExportError(
                 f'as_in_training names "{kind}", and {name} has no such layers; leave it out, or make the '

@@ -256,6 +256,18 @@ def test_batch_norm_as_in_training_is_that_of_a_batch_of_one() -> None:
     assert (eval_mode - original).abs().max() > 0.01
 
 
+def test_a_layer_in_two_places_is_as_in_training_in_both() -> None:
+    net = nn.ModuleDict({"net": nn.Sequential(norm := nn.BatchNorm2d(3), nn.Conv2d(3, 3, 1), norm)})
+    net["averaged"] = net["net"]
+    network = from_module(net, "averaged", ["batch_norm"])
+    spec = spec_of(image(3, 4, 4))
+    network.to_onnx(spec)
+    feeds = feeds_of(spec, (), 1)
+    with torch.no_grad():
+        expected = net["net"].train()(torch.from_numpy(feeds["image"]))
+    np.testing.assert_allclose(network.reference(feeds)["generated"], expected, atol=1e-5)
+
+
 def test_pix2pix_as_in_training_runs_from_its_bundle(tmp_path: Path) -> None:
     pictures = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), dtype=np.uint8)
     net = pix2pix("batch")
