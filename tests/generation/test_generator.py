@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from pixelrt import Conditional, Generated, Generator, Grid, Interpolate, Labels
 from pixelrt.bundle import Bundle
 from pixelrt.errors import InputError, SinkError
 from pixelrt.frames import nearest
+from pixelrt.generation import Drawn
+from pixelrt.manifest import GenerationManifest
 from pixelrt.pipeline.options import GpuOptions
 from pixelrt.testing import FakeCuda, fake_generator, fake_segmenter
 
@@ -96,6 +99,7 @@ class TestInputs:
             ({"label": 0, "latent": "z"}, "latent is <U1"),
             ({"label": 0, "latent": [[0], [0, 1]]}, "latent is no array"),
             ({"label": 0, "latent": [np.inf] * 5}, "not finite"),
+            ({"label": 0, "latent": [1e300] * 5}, "not finite, or too large for float32"),
             ({"label": [0, 1], "latent": np.zeros((3, 5))}, r"\(label: 2, latent: 3\)"),
             ({"label": 0, "seed": -1}, "seed is -1"),
         ],
@@ -114,6 +118,7 @@ class TestInputs:
             (None, "takes a mask, none came"),
             (MASK.tolist(), "the mask is a list"),
             (MASK[..., None].repeat(3, axis=2), "coloured picture of a mask must be turned into ids"),
+            (MASK[..., None], r"the mask is uint8\[6, 8, 1\], .* take the last axis away: mask\[..., 0\]"),
             (MASK.astype(bool), r"the mask is bool\[6, 8\], .* mask.astype\(np.uint8\)"),
             (MASK / 2, r"the mask is float64\[6, 8\], expected uint8"),
             (
@@ -183,6 +188,12 @@ class TestSample:
         [
             (0, {}, "count is 0, expected a whole number of at least 1"),
             (2.0, {}, "count is 2.0"),
+            (True, {}, "count is True"),
+            (
+                None,
+                {"strategy": Random(truncation=0.5), "latent": [0] * 5},
+                "truncation is for latents that are drawn, and latent=",
+            ),
             (3, {"strategy": Grid(2, 2), "label": 0}, "count is 3, Grid makes 4 images here"),
             (5, {"strategy": Labels(2)}, "count is 5, Labels makes 6"),
             (None, {"strategy": Grid(2, 2)}, "takes a label, none came"),
@@ -216,6 +227,63 @@ class TestSample:
             painter.sample(3, mask=MASK)
         with pytest.raises(InputError, match="truncation is for latents"):
             painter.sample(1, strategy=Random(truncation=1.0), mask=MASK)
+
+
+@dataclasses.dataclass(frozen=True)
+class Fixed:
+    """A strategy of a user's own, which draws what it was told to."""
+
+    drawn: Any
+    columns: int | None = None
+    decides: frozenset[str] = frozenset()
+
+    def count(self, manifest: GenerationManifest) -> int | None:
+        return None
+
+    def draw(self, manifest: GenerationManifest, indices: range) -> Any:
+        return self.drawn
+
+
+def two(**others: Any) -> Fixed:
+    sound = {"noise_indices": [0, 1], "latents": np.zeros((2, 5), np.float32), "labels": np.int32([1, 2])}
+    return Fixed(Drawn(seed=3, **{**sound, **others}))
+
+
+class TestOwnStrategies:
+    def test_sound(self, gan: Generator) -> None:
+        found = gan.sample(2, strategy=two())
+        np.testing.assert_array_equal(found.images, gan(np.zeros((2, 5)), label=[1, 2]).images)
+        assert (found.labels, found.seed) == (("dog", "3"), 3)
+
+    @pytest.mark.parametrize(
+        ("strategy", "message"),
+        [
+            (Fixed(3), "Fixed.draw gave a int, expected a pixelrt.generation.Drawn"),
+            (two(noise_indices=[0]), "gave 1 noise_indices for 2 samples"),
+            (two(latents=[[0] * 5] * 2), r"gave latents as a list, expected an array float32\[2, 5\]"),
+            (
+                two(latents=np.zeros((3, 5), np.float32)),
+                r"gave latents float32\[3, 5\], expected float32\[2, 5",
+            ),
+            (two(latents=np.zeros((2, 5))), r"gave latents float64\[2, 5\], expected float32\[2, 5"),
+            (two(latents=np.full((2, 5), np.nan, np.float32)), "gave latents that are not finite"),
+            (two(labels=np.int32([0, 3])), "gave labels from 0 to 3, expected ids from 0 to 2: cat, dog, 3"),
+            (two(labels=np.int32([-1, 0])), "gave labels from -1 to 0"),
+            (two(labels=np.array([0, 1, 2], np.int32)), r"gave labels int32\[3\], expected int32\[2\]"),
+        ],
+    )
+    def test_that_draw_what_cannot_be(self, gan: Generator, strategy: Any, message: str) -> None:
+        with pytest.raises(InputError, match=message):
+            gan.sample(2, strategy=strategy)
+
+    def test_that_lack_something(self, gan: Generator) -> None:
+        class Half:
+            columns = None
+
+            def draw(self, manifest: GenerationManifest, indices: range) -> None: ...
+
+        with pytest.raises(InputError, match="strategy is a Half without count, decides; pixelrt"):
+            gan.sample(2, strategy=Half())  # type: ignore[arg-type]
 
 
 class TestStream:
@@ -335,8 +403,8 @@ class TestResult:
         assert sheet is not None and sheet.shape == (34, 42, 3)
 
     def test_folder(self, tmp_path: Path) -> None:
-        made(3, channels=1).save(tmp_path / "deep" / "images")
-        names = sorted(path.name for path in (tmp_path / "deep" / "images").iterdir())
+        made(3, channels=1).save(tmp_path / "images")
+        names = sorted(path.name for path in (tmp_path / "images").iterdir())
         assert names == ["00000.png", "00001.png", "00002.png"]
 
     def test_npz(self, tmp_path: Path) -> None:
@@ -345,6 +413,12 @@ class TestResult:
         with np.load(tmp_path / "all.npz") as found:
             assert sorted(found) == ["images", "labels", "latents", "seed"]
             assert (found["images"] == result.images).all() and found["labels"].tolist() == ["a", "b"]
+
+    @pytest.mark.parametrize("seed", [0, 2**63, 2**64 - 1, 2**64, 2**70])
+    def test_npz_of_any_seed(self, tmp_path: Path, seed: int) -> None:
+        made(1, seed=seed).save(tmp_path / "one.npz")
+        with np.load(tmp_path / "one.npz", allow_pickle=False) as found:
+            assert int(found["seed"].item()) == seed
 
     @pytest.mark.parametrize("name", ["film.gif", "film.mp4"])
     def test_films(self, tmp_path: Path, name: str) -> None:
@@ -361,6 +435,8 @@ class TestResult:
             made(1).save(tmp_path / "one.jpg")
         with pytest.raises(SinkError, match="cannot be written"):
             made(1).save(tmp_path / "nowhere" / "one.png")
+        with pytest.raises(SinkError, match=r"no folder .*nowhere; make it first"):
+            made(1).save(tmp_path / "nowhere" / "images")
         assert list(tmp_path.iterdir()) == []
 
 

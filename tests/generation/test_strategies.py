@@ -78,7 +78,8 @@ class TestAll:
     def test_are_values(self) -> None:
         assert Random(7, 0.8) == Random(seed=7, truncation=0.8) != Random(seed=8, truncation=0.8)
         assert Conditional(["cat", "dog"]) == Conditional(("cat", "dog"))
-        assert len({Labels(2), Labels(2), Grid(1, 2), Grid(1, 2)}) == 2
+        assert Conditional(np.array("dog")).draw(MANIFEST, range(1)).labels == 1
+        assert len({Labels(2), Labels(2), Grid(1, 2), Grid(1, 2, [0, 1], np.float32(2))}) == 2  # type: ignore[arg-type]
         with pytest.raises(AttributeError):
             Random().seed = 3  # type: ignore[misc]
 
@@ -90,10 +91,11 @@ class TestAll:
             (lambda: Conditional([]), "label is empty"),
             (lambda: Interpolate(1, 2, steps=1), "steps is 1, expected a whole number of at least 2"),
             (lambda: Interpolate(1, 2, mode="linear"), "mode is 'linear', expected one of slerp, lerp"),  # type: ignore[arg-type]
-            (lambda: Interpolate(1, "2"), "seed is '2'"),  # type: ignore[arg-type]
+            (lambda: Interpolate(1, "2"), "b is a str, '2'; expected a seed .* or a latent as an array"),  # type: ignore[arg-type]
             (lambda: Grid(0, 2), "rows is 0"),
             (lambda: Grid(2, 2, axes=(1, 1)), r"axes is \(1, 1\), expected two different"),
             (lambda: Grid(2, 2, span=0), "span is 0"),
+            (lambda: Grid(2, 2, span=True), "span is True"),
             (lambda: Labels(0), "columns is 0"),
         ],
     )

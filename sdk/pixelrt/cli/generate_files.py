@@ -23,6 +23,7 @@ from pixelrt.encoding import (
     check_film,
     encode_image,
     temporary_for,
+    whole_number,
     write_whole,
 )
 from pixelrt.errors import InputError, SinkError
@@ -255,7 +256,7 @@ class _Arrays(MadeWriter):
         if found.labels is not None:
             self._labels += found.labels
         if found.seed is not None:
-            self._others["seed"] = np.array(found.seed)
+            self._others["seed"] = whole_number(found.seed)
 
     def close(self) -> tuple[str, ...]:
         if self._labels:

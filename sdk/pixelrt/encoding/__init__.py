@@ -14,7 +14,7 @@ images are in it without loss, and those of up to 256 colours but for the roundi
 
 from __future__ import annotations
 
-from pixelrt.encoding.arrays import ArraysEncoder
+from pixelrt.encoding.arrays import ArraysEncoder, whole_number
 from pixelrt.encoding.files import explained, temporary_for, write_whole
 from pixelrt.encoding.film import FASTEST_FPS, FASTEST_GIF_FPS, FORMATS, SLOWEST_FPS, check_film
 from pixelrt.encoding.folder import ImageFolder
@@ -38,6 +38,7 @@ __all__ = [
     "encode_png",
     "explained",
     "temporary_for",
+    "whole_number",
     "write_gif",
     "write_video",
     "write_whole",

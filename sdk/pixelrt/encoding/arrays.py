@@ -96,6 +96,15 @@ class ArraysEncoder:
                     np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
 
 
+def whole_number(value: int) -> NDArray[Any]:
+    """A whole number of at least 0 as an array that needs no pickle, however large it is.
+
+    Returns:
+        An integer; from 2^64 on its digits as text. `int(array.item())` reads both.
+    """
+    return np.array(value if value < 1 << 64 else str(value))
+
+
 class _Growing:
     """The bytes of an array so far."""
 

@@ -19,6 +19,7 @@ from numpy.random.bit_generator import ISeedSequence
 from numpy.typing import NDArray
 
 from pixelrt.errors import InputError
+from pixelrt.frames import is_whole
 from pixelrt.manifest import LabelInfo, LatentInfo, NoiseInfo
 
 Floats = NDArray[np.float32]
@@ -99,7 +100,7 @@ def check_seed(seed: object) -> None:
     Raises:
         InputError: If it is no whole number of at least 0.
     """
-    if not _is_whole(seed) or seed < 0:  # type: ignore[operator]
+    if not is_whole(seed) or seed < 0:  # type: ignore[operator]
         raise InputError(f"seed is {seed!r}, expected a whole number of at least 0")
 
 
@@ -119,10 +120,6 @@ def check_truncation(truncation: object) -> None:
             f"truncation is {truncation!r}, expected a number above 0 (0.5 for typical images, 2 for nearly "
             "all), or None for none"
         )
-
-
-def _is_whole(value: object) -> bool:
-    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
 class _Stream:
@@ -184,7 +181,7 @@ def _check_indices(indices: Indices) -> None:
     if isinstance(indices, range) and min(indices.start, indices.stop) >= 0:
         return
     for index in indices:
-        if not _is_whole(index) or index < 0:
+        if not is_whole(index) or index < 0:
             raise InputError(f"index {index!r} of a sample: a whole number of at least 0 was expected")
 
 

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixelrt.cuda.device_array import DeviceArray
-from pixelrt.encoding import encode_png, write_gif, write_video, write_whole
-from pixelrt.errors import InputError, SinkError
-from pixelrt.frames import Bytes, Latency
+from pixelrt.encoding import ImageFolder, encode_png, whole_number, write_gif, write_video, write_whole
+from pixelrt.errors import InputError
+from pixelrt.frames import Bytes, Latency, is_whole
 from pixelrt.manifest import ColorOrder
 
 _FPS = 12.0
@@ -93,7 +93,7 @@ class Generated:
         count, height, width, channels = images.shape
         columns = columns if columns is not None else self.columns or math.ceil(math.sqrt(count))
         for what, value, least in (("columns", columns, 1), ("gap", gap, 0)):
-            if not isinstance(value, (int, np.integer)) or value < least:
+            if not is_whole(value) or value < least:
                 raise InputError(f"{what} is {value!r}, expected a whole number of at least {least}")
         columns = min(columns, count)
         rows = -(-count // columns)
@@ -107,8 +107,9 @@ class Generated:
         """Write the images, each file whole or not at all.
 
         Args:
-            path: `.png` for the image, or a sheet of several; `.gif` or `.mp4` for a film; `.npz` for images,
-                latents, labels and seed; without an ending, a folder of PNG files.
+            path: `.png` for the image, or a sheet of several; `.gif` or `.mp4` for a film; `.npz` for images
+                (in the colour order they have here), latents, labels and seed (`int(file["seed"].item())`);
+                without an ending, a folder of PNG files.
             fps: Images per second of a film.
 
         Raises:
@@ -141,17 +142,13 @@ class Generated:
         return dataclasses.replace(self, images=np.ascontiguousarray(self.images[..., ::-1]), color="rgb")
 
     def _write_folder(self, folder: Path) -> None:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as problem:
-            raise SinkError(
-                f"{folder} cannot be made ({problem.strerror}); choose another place"
-            ) from problem
+        images = ImageFolder(folder)
         for index, image in enumerate(self._rgb().images):
-            write_whole(folder / f"{index:05d}.png", encode_png(image))
+            images.write(f"{index:05d}", image)
 
     def _npz(self) -> bytes:
-        known = {"images": self.images, "latents": self.latents, "labels": self.labels, "seed": self.seed}
+        seed = None if self.seed is None else whole_number(self.seed)
+        known = {"images": self.images, "latents": self.latents, "labels": self.labels, "seed": seed}
         stream = io.BytesIO()
         arrays: dict[str, Any] = {name: value for name, value in known.items() if value is not None}
         np.savez_compressed(stream, **arrays)

@@ -13,7 +13,8 @@ import numpy as np
 from pixelrt.bundle import Bundle
 from pixelrt.closing import Closing
 from pixelrt.errors import InputError
-from pixelrt.frames import WARM_UP_RUNS, Bytes, Latency, check_size
+from pixelrt.frames import WARM_UP_RUNS, Bytes, Latency, check_size, is_whole
+from pixelrt.generation.checking import check_drawn, check_strategy
 from pixelrt.generation.drawing import check_seed, draw_latents
 from pixelrt.generation.generated import Generated
 from pixelrt.generation.inputs import Inputs, Items, Value
@@ -284,27 +285,16 @@ class Generator(Closing):
 
     def _sample(self, count: int | None, strategy: Strategy, given: Mapping[str, Any]) -> GenerationTicket:
         began = time.perf_counter()
-        if count is not None and (not isinstance(count, (int, np.integer)) or count < 1):
+        if count is not None and (not is_whole(count) or count < 1):
             raise InputError(f"count is {count!r}, expected a whole number of at least 1")
-        self._check_strategy(strategy, given)
+        check_strategy(strategy, self.takes, given)
         values = self._inputs.read(given)
         asked = self._asked(count, strategy)
         number = self._inputs.number(values, asked)
         drawn = strategy.draw(self._manifest, range(number))
+        check_drawn(strategy, drawn, number, self._manifest)
         self._check_varied(number, values, drawn)
         return self._start(values, drawn, began, columns=strategy.columns)
-
-    def _check_strategy(self, strategy: Strategy, given: Mapping[str, Any]) -> None:
-        kind = type(strategy).__name__
-        if not hasattr(strategy, "draw") or isinstance(strategy, type):
-            raise InputError(f"strategy is {strategy!r}, expected one such as pixelrt.Random(seed=7)")
-        for name in sorted(strategy.decides):
-            if name not in self.takes:
-                raise InputError(
-                    f"{kind} is for generators that take a {name}, this one takes {', '.join(self.takes)}"
-                )
-            if name in given:
-                raise InputError(f"{kind} decides about the {name}, and {name}=... came too; leave one out")
 
     def _asked(self, count: int | None, strategy: Strategy) -> int | None:
         own = strategy.count(self._manifest)

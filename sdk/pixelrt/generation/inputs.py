@@ -103,7 +103,7 @@ class Inputs:
     def _masks(self, value: Any) -> Value:
         assert self.manifest.mask is not None
         classes = self.manifest.mask.classes
-        stacked = isinstance(value, np.ndarray) and value.ndim == 3 and value.shape[2] not in (3, 4)
+        stacked = isinstance(value, np.ndarray) and value.ndim == 3 and value.shape[2] not in (1, 3, 4)
         several = isinstance(value, (list, tuple)) or stacked
         masks = [self._mask_of("mask", each) if _has_mask(each) else each for each in _listed(value, several)]
         for mask in masks:

@@ -7,6 +7,7 @@ generator.sample(strategy=Interpolate(3, 4, steps=60))
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, get_args
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixelrt.errors import InputError
+from pixelrt.frames import is_whole
 from pixelrt.generation.drawing import (
     Indices,
     check_seed,
@@ -133,8 +135,8 @@ class Conditional(_OfAnyNumber):
     def __post_init__(self) -> None:
         check_seed(self.seed)
         check_truncation(self.truncation)
-        if isinstance(self.label, (list, np.ndarray)):  # so that the value stays what it is
-            object.__setattr__(self, "label", tuple(self.label))
+        if isinstance(self.label, list) or (isinstance(self.label, np.ndarray) and self.label.ndim):
+            object.__setattr__(self, "label", tuple(self.label))  # so that the value stays what it is
         if isinstance(self.label, tuple) and not self.label:
             raise InputError("label is empty, expected a name or an id, or one or more of them")
 
@@ -173,9 +175,8 @@ class Interpolate:
         _check_whole("steps", self.steps, 2)
         if self.mode not in get_args(Mode):
             raise InputError(f"mode is {self.mode!r}, expected one of {', '.join(get_args(Mode))}")
-        for end in (self.a, self.b):
-            if not isinstance(end, np.ndarray):
-                check_seed(end)
+        for name, end in (("a", self.a), ("b", self.b)):
+            _check_end(name, end)
 
     def count(self, manifest: GenerationManifest) -> int | None:
         """See `Strategy.count`."""
@@ -225,13 +226,17 @@ class Grid:
         _check_whole("columns", self.columns, 1)
         if self.seed is not None:
             check_seed(self.seed)
-        if not isinstance(self.span, (int, float)) or not 0 < self.span < np.inf:
+        number = isinstance(self.span, (int, float, np.integer, np.floating)) and not isinstance(
+            self.span, bool
+        )
+        if not number or not 0 < self.span < np.inf:
             raise InputError(f"span is {self.span!r}, expected a number above 0")
         axes = self.axes if isinstance(self.axes, (tuple, list)) else ()
         if len(axes) != 2 or axes[0] == axes[1]:
             raise InputError(f"axes is {self.axes!r}, expected two different positions in the latent")
         for axis in axes:
             _check_whole("axes", axis, 0)
+        object.__setattr__(self, "axes", tuple(axes))  # so that the value stays what it is
 
     def count(self, manifest: GenerationManifest) -> int | None:
         """See `Strategy.count`."""
@@ -247,7 +252,7 @@ class Grid:
         info = _latent_info(manifest)
         length = int(np.prod(info.size))
         if max(self.axes) >= length:
-            raise InputError(f"axes is {tuple(self.axes)}, the latent has the coordinates 0 to {length - 1}")
+            raise InputError(f"axes is {self.axes}, the latent has the coordinates 0 to {length - 1}")
         base = np.zeros((1, *info.size), np.float32)
         if self.seed is not None:
             base = draw_latents(info, self.seed, [0])
@@ -364,6 +369,14 @@ def _label_info(manifest: GenerationManifest) -> LabelInfo:
     return manifest.label
 
 
+def _check_end(name: str, end: object) -> None:
+    if not isinstance(end, np.ndarray) and not (is_whole(end) and end >= 0):  # type: ignore[operator]
+        raise InputError(
+            f"{name} is a {type(end).__name__}, {textwrap.shorten(repr(end), 60)}; expected a seed (a whole "
+            "number of at least 0), or a latent as an array: np.array(...)"
+        )
+
+
 def _end(name: str, end: int | NDArray[Any], info: LatentInfo) -> Floats:
     if not isinstance(end, np.ndarray):
         drawn: Floats = draw_latents(info, end, [0])[0]
@@ -388,6 +401,5 @@ def _span(count: int, span: float) -> NDArray[np.float64]:
 
 
 def _check_whole(what: str, value: object, least: int) -> None:
-    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-    if not whole or value < least:  # type: ignore[operator]
+    if not is_whole(value) or value < least:  # type: ignore[operator]
         raise InputError(f"{what} is {value!r}, expected a whole number of at least {least}")

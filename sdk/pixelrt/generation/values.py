@@ -40,9 +40,12 @@ def latent_array(name: str, value: object, size: tuple[int, ...]) -> NDArray[np.
     fits = array.shape == size or (array.shape[1:] == size and len(array) > 0)
     if array.dtype.kind not in "fiu" or not fits:
         raise InputError(f"{name} is {array.dtype}{list(array.shape)}, expected {_spelled(size)}")
-    converted = array.astype(np.float32)
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, which is refused
+        converted = array.astype(np.float32)
     if not np.logical_and.reduce(np.isfinite(converted), axis=None):  # half as long as all(), for few values
-        raise InputError(f"{name} holds numbers that are not finite, expected finite ones")
+        raise InputError(
+            f"{name} holds numbers that are not finite, or too large for float32; expected finite ones"
+        )
     return converted
 
 
@@ -107,6 +110,8 @@ def check_mask(mask: object, classes: tuple[ClassInfo, ...]) -> None:
 
 
 def _mask_hint(mask: NDArray[Any]) -> str:
+    if mask.ndim == 3 and mask.shape[2] == 1:
+        return "; take the last axis away: mask[..., 0]"
     if mask.ndim == 3:
         return "; a coloured picture of a mask must be turned into ids first"
     if not mask.size:
