@@ -392,6 +392,7 @@ def test_a_part_of_a_module_in_fp32_without_a_gate_and_masks(tmp_path: Path) -> 
             r"the masks of test://drive.* have the classes sky, building, .*network's are road, car, tree",
         ),
         ({"mask": MASK, "masks": "test://dirve"}, SourceError, "did you mean 'drive'"),
+        ({"latent": 5, "gate": "no"}, InputError, "gate is 'no'; True or False, to skip it, was expected"),
         ({"mask": MASK, "masks": "nowhere"}, SourceError, "nowhere does not exist"),
         ({"image": {"size": SIZE}, "images": "nowhere"}, SourceError, "nowhere does not exist"),
         (
@@ -407,6 +408,24 @@ def test_what_is_refused_before_the_network_is_exported(
     with pytest.raises(error, match=message):
         export(Painter(), tmp_path / "b", **options)
     assert list(tmp_path.iterdir()) == []
+
+
+class Deaf(Painter):
+    def forward(self, latent: torch.Tensor, label: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+        return super().forward(latent)
+
+
+class Wasteful(Painter):
+    def forward(self, latent: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+        torch.randn_like(latent)
+        return super().forward(latent)
+
+
+def test_inputs_without_an_effect_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match=r"Deaf does not use its input 'label': .* Leave \[label\] out"):
+        export(Deaf(), tmp_path / "b", latent=5, label=LABELS)
+    with pytest.raises(ExportError, match=r"Wasteful draws random numbers \(randn_like\) and does not use"):
+        export(Wasteful(), tmp_path / "b", latent=5)
 
 
 def test_a_task_has_its_own_options(tmp_path: Path) -> None:

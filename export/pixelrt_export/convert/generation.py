@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, helper
 
+from pixelrt.errors import ExportError
 from pixelrt.manifest import (
     GenerationGate,
     GenerationManifest,
@@ -62,6 +63,7 @@ def convert(
     with steps.step("network to ONNX"):
         plain = network.to_onnx(_network_spec(recipe))
     spec = _generator_spec(recipe, network.noise)
+    _check_used(plain, spec, network.description)
     samples = [] if material is None else material.samples(spec, recipe.gate.seed)
     typed, precision = _typed(recipe, plain, spec, samples, steps)
     with steps.step("bytes of images out"):
@@ -83,6 +85,24 @@ def convert(
         network=network, plain=plain, typed=typed, fused=fused, spec=spec, manifest=manifest
     )
     return conversion, precision, samples
+
+
+def _check_used(plain: ModelProto, spec: GeneratorSpec, name: str) -> None:
+    """Refuse an input without an effect, which is no input of the ONNX any more.
+
+    Raises:
+        ExportError: If there is one.
+    """
+    used = {value.name for value in plain.graph.input}
+    if noise := [one for one in spec.noise if one.name not in used]:
+        raise ExportError(
+            f"{name} draws random numbers ({noise[0].what}) and does not use them; take them out of forward()"
+        )
+    if unused := [one for one in spec.network_inputs() if one not in used]:
+        raise ExportError(
+            f"{name} does not use its input {unused[0]!r}: no image would change with it. Leave "
+            f"[{unused[0]}] out, or see whether it goes to the right parameter of forward() (input = ...)"
+        )
 
 
 def _typed(

@@ -79,6 +79,18 @@ def shared(model: nn.Module, out: Path, given: Mapping[str, Any]) -> dict[str, A
     }
 
 
+def gate_skipped(given: Mapping[str, Any]) -> bool:
+    """Whether `gate=False` was given.
+
+    Raises:
+        InputError: If it is neither True nor False.
+    """
+    gate = builtin(given.get("gate", True))
+    if not isinstance(gate, bool):
+        raise InputError(f"gate is {gate!r}; True or False, to skip it, was expected")
+    return not gate
+
+
 def plain(classes: Classes) -> str | list[Any]:
     """Classes as a recipe has them."""
     if isinstance(classes, str):

@@ -15,6 +15,7 @@ from pixelrt_export.options.common import (
     CommonOptions,
     builtin,
     check_names,
+    gate_skipped,
     place_in_recipe,
     plain,
     section,
@@ -159,7 +160,7 @@ def recipe_of(model: nn.Module, out: Path, given: Mapping[str, Any]) -> Generati
         return GenerationRecipe(
             **shared(model, out, given),
             **sections,
-            gate=section(GenerationGateSection, {**gate, **places, "skip": not given.get("gate", True)}),
+            gate=section(GenerationGateSection, {**gate, **places, "skip": gate_skipped(given)}),
             images=", ".join(called),
         )
     except ValueError as problem:

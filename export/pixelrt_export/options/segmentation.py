@@ -16,6 +16,7 @@ from pixelrt_export.options.common import (
     Classes,
     CommonOptions,
     check_names,
+    gate_skipped,
     place_in_recipe,
     plain,
     section,
@@ -97,7 +98,7 @@ def recipe_of(model: nn.Module, out: Path, given: Mapping[str, Any]) -> Segmenta
         **shared(model, out, given),
         input=section(InputSection, {**network_input, "size": given["size"]}),
         head=tuple(_heads_of(given)),
-        gate=section(GateSection, {**gate, "skip": not given.get("gate", True)}),
+        gate=section(GateSection, {**gate, "skip": gate_skipped(given)}),
         images=spelled(images),
     )
 
