@@ -345,7 +345,7 @@ ERRORS: list[tuple[Kind, str, str]] = [
     (GAN, "--out a.gif --interpolate 1 2 --label cat --label dog", "--interpolate has one label for all"),
     (GAN, "--out a.gif --interpolate 1 2 --label cat --seed 1", "whose ends are seeds; leave --seed out"),
     (GAN, "--out a.gif --interpolate 1 2 --label cat --steps 1", "steps is 1, expected a whole number of"),
-    (GAN, "--out a.gif --interpolate 1 -2 --label cat", "seed is -2, expected a whole number of at least 0"),
+    (GAN, "--out a.gif --interpolate 1 -2 --label cat", "b is -2, expected a seed"),
     (
         GAN,
         "--out a.png --grid 2x2 --label cat --axes 0 9",

@@ -91,7 +91,7 @@ class TestAll:
             (lambda: Conditional([]), "label is empty"),
             (lambda: Interpolate(1, 2, steps=1), "steps is 1, expected a whole number of at least 2"),
             (lambda: Interpolate(1, 2, mode="linear"), "mode is 'linear', expected one of slerp, lerp"),  # type: ignore[arg-type]
-            (lambda: Interpolate(1, "2"), "b is a str, '2'; expected a seed .* or a latent as an array"),  # type: ignore[arg-type]
+            (lambda: Interpolate(1, "2"), r"b is '2', expected a seed .* or a latent as an array"),  # type: ignore[arg-type]
             (lambda: Grid(0, 2), "rows is 0"),
             (lambda: Grid(2, 2, axes=(1, 1)), r"axes is \(1, 1\), expected two different"),
             (lambda: Grid(2, 2, span=0), "span is 0"),
