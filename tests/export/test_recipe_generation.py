@@ -179,7 +179,7 @@ LATENT, OUTPUT = "[latent]\nsize = [64]\n", '[output]\nrange = "tanh"\n'
             r"gate.images is given, and there is no \[image\] section",
         ),
         ('onnx = "net.onnx"', 'onnx = "net.onnx"\npart = "decoder"', "part goes with entry; a file of onnx"),
-        ('onnx = "net.onnx"', 'entry = "a:b"\npart = "a..b"', r"part is 'a..b'; the name of a submodule"),
+        ('onnx = "net.onnx"', 'entry = "a:b"\npart = "a..b"', r"part is 'a..b'; the name of a submodule or"),
         (
             'onnx = "net.onnx"',
             'entry = "a:b"\nas_in_training = ["dropout", "dropout"]',

@@ -53,7 +53,7 @@ class ModelSection:
             )
         if self.part is not None and not all(self.part.split(".")):
             raise ValueError(
-                f"part is {self.part!r}; the name of a submodule was expected, like 'decoder' or "
+                f"part is {self.part!r}; the name of a submodule or method was expected, like 'decoder' or "
                 "'net.decoder'"
             )
         if len(set(self.as_in_training)) < len(self.as_in_training):
