@@ -372,8 +372,8 @@ def _label_info(manifest: GenerationManifest) -> LabelInfo:
 def _check_end(name: str, end: object) -> None:
     if not isinstance(end, np.ndarray) and not (is_whole(end) and end >= 0):  # type: ignore[operator]
         raise InputError(
-            f"{name} is {textwrap.shorten(repr(end), 60)}, expected a seed (a whole number of at least 0), or a "
-            "latent as an array: np.array(...)"
+            f"{name} is {textwrap.shorten(repr(end), 60)}, expected a seed (a whole number of at least 0) "
+            "or a latent as an array: np.array(...)"
         )
 
 
