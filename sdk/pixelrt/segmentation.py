@@ -36,6 +36,7 @@ from pixelrt.frames import (
     unbatched,
 )
 from pixelrt.manifest import ClassInfo, ColorOrder, Head
+from pixelrt.pipeline.times import together
 from pixelrt.session import Session, Ticket
 
 __all__ = [
@@ -465,7 +466,7 @@ class Segmenter(Closing):
             prepare_ms=(work.ready_s - work.began_s) * scale,
             network_ms=(done - work.ready_s) * scale,
             total_ms=(done - work.began_s) * scale,
-            gpu=work.tickets[0].times,
+            gpu=together([ticket.times for ticket in work.tickets]),
         )
         if work.on_device:
             return [self._result(groups[0], work.sizes[0], latency)]

@@ -20,6 +20,7 @@ from pixelrt.generation.generated import Generated
 from pixelrt.generation.inputs import Inputs, Items, Value
 from pixelrt.generation.strategies import Drawn, Random, Strategy
 from pixelrt.manifest import ClassInfo, ColorOrder
+from pixelrt.pipeline.times import together
 from pixelrt.session import Session, Ticket
 
 _OUTPUT = "generated"
@@ -397,7 +398,7 @@ class Generator(Closing):
                 prepare_ms=(work.ready_s - work.began_s) * scale,
                 network_ms=(done - work.ready_s) * scale,
                 total_ms=(done - work.began_s) * scale,
-                gpu=work.tickets[0].times,
+                gpu=together([ticket.times for ticket in work.tickets]),
             ),
             latents=work.latents,
             labels=None if work.labels is None else tuple(self.labels[index] for index in work.labels),

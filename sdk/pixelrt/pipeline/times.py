@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,3 +23,12 @@ class GpuTimes:
     def latency_ms(self) -> float:
         """Upload, compute and download, without the time in queues."""
         return self.upload_ms + self.compute_ms + self.download_ms
+
+
+def together(runs: Sequence[GpuTimes | None]) -> GpuTimes | None:
+    """What several runs took, added up; None where one was not measured, as on the CPU."""
+    measured = [run for run in runs if run is not None]
+    if not measured or len(measured) < len(runs):
+        return None
+    sums = {field.name: sum(getattr(run, field.name) for run in measured) for field in fields(GpuTimes)}
+    return GpuTimes(**sums)
