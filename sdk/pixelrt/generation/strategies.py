@@ -208,7 +208,11 @@ class Interpolate:
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """Two coordinates of a latent, each from -span to span: what do they mean?"""
+    """Two coordinates of a latent, each from -span to span: what do they mean?
+
+    A single row or column stands at 0. Latents of a uniform distribution have values from -1 to 1: a larger
+    span leaves what the network was trained on.
+    """
 
     rows: int
     columns: int
