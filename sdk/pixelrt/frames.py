@@ -80,10 +80,13 @@ def is_whole(value: object) -> bool:
 
 
 _FRAME_HINTS = {
-    (): "; a grey frame becomes one with np.repeat(frame[..., None], 3, axis=2)",
-    (4,): "; without its alpha channel it is frame[..., :3]",
+    (3, ()): "; a grey frame becomes one with np.repeat(frame[..., None], 3, axis=2)",
+    (3, (1,)): "; a grey frame becomes one with np.repeat(frame, 3, axis=2)",
+    (3, (4,)): "; without its alpha channel it is frame[..., :3]",
+    (1, ()): "; with an axis for its channel it is frame[..., None]",
+    (1, (3,)): "; a frame in colour must be made grey first",
 }
-"""By what stands behind height and width."""
+"""By the channels expected, and what stands behind height and width."""
 
 
 def check_frame(frame: object, channels: int) -> None:
@@ -101,11 +104,15 @@ def check_frame(frame: object, channels: int) -> None:
         )
     found = f"{frame.dtype}{list(frame.shape)}"
     if frame.dtype != np.uint8:
-        scale = "; from 0..1, convert with (frame * 255).astype(np.uint8)" if frame.dtype.kind == "f" else ""
+        scale = {
+            "f": "; from 0..1, convert with (frame * 255).astype(np.uint8)",
+            "i": "; from 0..255, convert with frame.astype(np.uint8)",
+            "u": "; from 0..255, convert with frame.astype(np.uint8)",
+        }.get(frame.dtype.kind, "")
         raise InputError(f"the frame is {found}, expected uint8[H, W, {channels}]{scale}")
     if frame.ndim != 3 or frame.shape[2] != channels:
         first = frame.ndim == 3 and frame.shape[0] == channels
-        hint = _FRAME_HINTS.get(frame.shape[2:], "") if channels == 3 else ""
+        hint = _FRAME_HINTS.get((channels, frame.shape[2:]), "")
         if first:
             hint = "; channels come last: frame.transpose(1, 2, 0)"
         raise InputError(f"the frame is {found}, expected uint8[H, W, {channels}]{hint}")

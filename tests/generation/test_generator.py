@@ -137,6 +137,11 @@ class TestInputs:
     def test_images_refused(self, editor: Generator) -> None:
         with pytest.raises(InputError, match=r"the frame is uint8\[6, 8\], expected uint8\[H, W, 3\]"):
             editor(np.zeros((6, 8), np.uint8))
+        grey = fake_generator(negative, (6, 8, 1), image=(6, 8, 1))
+        with pytest.raises(InputError, match=r"with an axis for its channel it is frame\[..., None\]"):
+            grey(np.zeros((6, 8), np.uint8))
+        with pytest.raises(InputError, match="a frame in colour must be made grey first"):
+            grey(np.zeros(SIZE, np.uint8))
 
     def test_the_mask_of_a_segmentation(self, painter: Generator) -> None:
         for names, message in (

@@ -104,11 +104,12 @@ def test_a_read_only_frame_is_fine(segmenter: Segmenter) -> None:
         ("picture.png", r"frame is a str, expected a NumPy array uint8\[H, W, 3\]"),
         (None, "the frame is None, .*did the camera or the file fail"),
         (np.zeros((4, 4, 3)), r"float64\[4, 4, 3\], expected uint8\[H, W, 3\]; from 0..1, convert"),
-        (np.zeros((4, 4, 3), np.int16), r"frame is int16\[4, 4, 3\], expected uint8"),
+        (np.zeros((4, 4, 3), np.int16), r"frame is int16\[4, 4, 3\], expected uint8.*frame.astype"),
         (
             np.zeros((4, 4), np.uint8),
             r"frame is uint8\[4, 4\], expected uint8\[H, W, 3\]; a grey frame becomes",
         ),
+        (np.zeros((4, 4, 1), np.uint8), r"a grey frame becomes one with np.repeat\(frame, 3, axis=2\)"),
         (np.zeros((4, 4, 4), np.uint8), r"frame is uint8\[4, 4, 4\], expected .*without its alpha channel"),
         (np.zeros((3, 4, 5), np.uint8), r"channels come last: frame.transpose\(1, 2, 0\)"),
         (np.zeros((0, 5, 3), np.uint8), "frame is empty"),
