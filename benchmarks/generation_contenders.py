@@ -68,7 +68,6 @@ class Setting:
             label=manifest.label,
             label_form="index" if recipe.label is None else recipe.label.form,
             mask=manifest.mask,
-            mask_form="one_hot" if recipe.mask is None else recipe.mask.form,
             image=manifest.image,
             image_color="rgb" if recipe.image is None else recipe.image.color,
             noise=manifest.noise,
@@ -178,7 +177,7 @@ def _call(network: Any, setting: Setting, given: Mapping[str, Any], layout: Any)
     spec, made = setting.spec, {name: tensor.to(setting.device) for name, tensor in given.items()}
     for name, form, classes in (
         ("label", spec.label_form, len(spec.label.names) if spec.label else 0),
-        ("mask", spec.mask_form, len(spec.mask.classes) if spec.mask else 0),
+        ("mask", spec.mask.form if spec.mask else "index", len(spec.mask.classes) if spec.mask else 0),
     ):
         if classes:
             made[name] = made[name].long()

@@ -15,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
-from pixelrt.manifest import Axis, OutputActivation, Tensor, ValueRange
+from pixelrt.manifest import Axis, Form, OutputActivation, Tensor, ValueRange
 from pixelrt_export.generator_spec import (
     GENERATED,
     HEAD,
@@ -24,7 +24,6 @@ from pixelrt_export.generator_spec import (
     LATENT,
     MASK,
     MAX_BATCH,
-    Form,
     GeneratorSpec,
     check_generator,
     generator_axes,
@@ -57,7 +56,6 @@ __all__ = [
     "LATENT",
     "MASK",
     "MAX_BATCH",
-    "Form",
     "GeneratorSpec",
     "fold_output_swap",
     "fuse_generator",
@@ -86,8 +84,8 @@ def fuse_generator(
     A mask is resized by nearest neighbour with half-pixel centres: row i of h rows is row
     floor((2i + 1) * mask_height / (2h)) of the mask, in whole numbers and so the same on every backend (a
     Resize computes it in float32, and misses by one where it falls between two rows). An id that is no class
-    is all zeros where the network takes one-hot; where it takes ids, it is handed on as it is, and what the
-    network does with it is its own affair: refuse such masks and labels before.
+    is all zeros where the network takes one-hot. Where it takes ids, the last class is taken for it, so that
+    nothing is read beyond a table: refuse such masks and labels before.
 
     Args:
         model: The bare network, in any precision inside, its inputs and outputs as in the FP32 original: as
@@ -119,7 +117,7 @@ def fuse_generator(
         ids = before.cast(MASK, TensorProto.FLOAT, f"{MASK}/to_float")
         for axis, size in enumerate(spec.mask.size, start=1):
             ids = _nearest(before, ids, axis, size)
-        _classes(before, MASK, ids, len(spec.mask.classes), spec.mask_form)
+        _classes(before, MASK, ids, len(spec.mask.classes), spec.mask.form)
     _to_bytes(after, spec, swap=swap and not folded)
     made = {tensor.name for tensor in inputs if tensor.name in _MADE}
     inner = without_clashes(inner, made | before.names() | after.names())
@@ -134,10 +132,12 @@ def fuse_generator(
 def _classes(build: Nodes, name: str, ids: str, count: int, form: Form) -> None:
     """From ids of any number type to `network/<name>`."""
     network = f"network/{name}"
-    if form == "index":
-        build.cast(ids, TensorProto.INT64, f"{name}/to_index", network)
-        return
     dtype = np.int32 if name == LABEL else np.float32
+    if form == "index":
+        last = build.constant(f"{name}/last", np.array(count - 1, dtype=dtype))
+        known = build.add("Min", [ids, last], f"{name}/known")
+        build.cast(known, TensorProto.INT64, f"{name}/to_index", network)
+        return
     sides = (1, 1) if name == MASK else ()
     every = build.constant(f"{name}/classes", np.arange(count, dtype=dtype).reshape(1, count, *sides))
     axis = build.constant("axis_1", np.array([1], dtype=np.int64))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 from onnx import ModelProto, TensorProto, helper
 
@@ -11,6 +10,7 @@ from pixelrt.errors import ExportError
 from pixelrt.manifest import (
     Axis,
     ColorOrder,
+    Form,
     LabelInfo,
     LatentInfo,
     MaskInfo,
@@ -31,9 +31,6 @@ GENERATED = "generated"
 HEAD = "head_generated"
 MAX_BATCH = 16
 
-Form = Literal["index", "one_hot"]
-"""What a network wants for a label or a mask: ids int64, or float32 with a channel per class."""
-
 
 def generator_axes(batch: int = MAX_BATCH) -> dict[str, Axis]:
     """Ranges of all axes that a generator may have: `batch` images at once, masks and images up to 4K."""
@@ -50,7 +47,6 @@ class GeneratorSpec:
     label: LabelInfo | None = None
     label_form: Form = "index"
     mask: MaskInfo | None = None
-    mask_form: Form = "one_hot"
     image: Preprocess | None = None
     image_color: ColorOrder = "rgb"
     """Order in which the network was trained to see the image; `image.color` is that of the frames."""
@@ -92,7 +88,7 @@ class GeneratorSpec:
         if self.label is not None:
             wanted[LABEL] = _of_classes(self.label_form, len(self.label.names), ())
         if self.mask is not None:
-            wanted[MASK] = _of_classes(self.mask_form, len(self.mask.classes), self.mask.size)
+            wanted[MASK] = _of_classes(self.mask.form, len(self.mask.classes), self.mask.size)
         if self.image is not None:
             dims = ("batch", self.image.channels, *self.image.size)
             wanted[IMAGE] = ValueType(TensorProto.FLOAT, dims)

@@ -21,6 +21,8 @@ ColorOrder = Literal["rgb", "bgr"]
 Distribution = Literal["normal", "uniform"]
 NoiseDistribution = Literal["normal", "unit"]
 ValueRange = Literal["tanh", "sigmoid", "none"]
+Form = Literal["index", "one_hot"]
+"""What a network takes for a label or a mask: ids int64, or float32 with a channel per class."""
 OutputActivation = Literal["none", "tanh", "sigmoid"]
 
 
@@ -272,7 +274,9 @@ class MaskInfo:
     size: tuple[int, int]
     """Height and width at which the network takes it."""
     classes: tuple[ClassInfo, ...]
-    """Ids that are none of them are painted as nothing: unlabelled."""
+    form: Form = "one_hot"
+    """What the network takes. With `one_hot`, ids that are no class are painted as nothing: unlabelled. With
+    `index` they have no meaning; the graph takes the last class for them."""
 
     def __post_init__(self) -> None:
         _check_sides("size", self.size)

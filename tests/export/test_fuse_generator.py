@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from typing import Any
 
@@ -167,8 +168,9 @@ def network(request: pytest.FixtureRequest) -> tuple[FromAll, ModelProto, bool]:
     return net, to_onnx(net, network_feeds(given(2), index=request.param)), request.param
 
 
-def form(index: bool) -> dict[str, str]:
-    return dict.fromkeys(("label_form", "mask_form"), "index" if index else "one_hot")
+def form(index: bool) -> dict[str, Any]:
+    kind = "index" if index else "one_hot"
+    return {"label_form": kind, "mask": dataclasses.replace(MASK, form=kind)}
 
 
 @pytest.mark.parametrize("sizes", [(SIZE, SIZE), ((36, 17), (45, 31)), ((7, 100), (16, 16))])

@@ -142,8 +142,8 @@ def mask_of(size: tuple[int, int], form: str) -> tuple[ModelProto, GeneratorSpec
         kind = (TensorProto.FLOAT, ["batch", 5, *size])
         nodes = [helper.make_node("Conv", ["mask", "weight"], ["head_generated"], name="weigh")]
         constants = {"weight": np.arange(10, 60, 10, dtype=np.float32).reshape(1, 5, 1, 1)}
-    info = MaskInfo(size=size, classes=CLASSES)
-    return net(nodes, constants, inputs={"mask": kind}), spec(mask=info, mask_form=form)
+    info = MaskInfo(size=size, classes=CLASSES, form=form)
+    return net(nodes, constants, inputs={"mask": kind}), spec(mask=info)
 
 
 def nearest(mask: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:

@@ -157,11 +157,12 @@ class TestInputs:
     def test_masks_are_taken_at_the_centres_and_strangers_are_nothing(self) -> None:
         classes = (ClassInfo(name="a", color=(0, 0, 0)), ClassInfo(name="b", color=(9, 9, 9)))
         mask = np.array([[[0, 1, 1, 0, 9], [7, 7, 7, 7, 7], [1, 0, 0, 0, 0]]], np.uint8)
-        info = MaskInfo(size=(1, 2), classes=classes)  # row 1 of 0, 1, 2; columns 1 and 3 of 0..4
-        found = network_feeds({"mask": mask}, spec(mask=info, mask_form="index"))["mask"]
-        np.testing.assert_array_equal(found, [[[7, 7]]])
+        # row 1 of 0, 1, 2; columns 1 and 3 of 0..4
+        info = MaskInfo(size=(1, 2), classes=classes, form="index")
+        found = network_feeds({"mask": mask}, spec(mask=info))["mask"]
+        np.testing.assert_array_equal(found, [[[1, 1]]])
         info = MaskInfo(size=(3, 5), classes=classes)
-        found = network_feeds({"mask": mask}, spec(mask=info, mask_form="one_hot"))["mask"]
+        found = network_feeds({"mask": mask}, spec(mask=info))["mask"]
         assert (found.shape, found.dtype) == ((1, 2, 3, 5), np.float32)
         np.testing.assert_array_equal(found[0, 0], mask[0] == 0)
         np.testing.assert_array_equal(found[0, 1], mask[0] == 1)
@@ -428,6 +429,12 @@ class TestTheOriginal:
                 r"from 0 to 1 on all samples, .* 0 to 255 .* black; set range = 'sigmoid' for 0",
             ),
             ([-1, 1], "none", r"would be black; set range = 'tanh' for -1 to 1"),
+            (
+                [-2.46, 2.43],
+                "none",
+                r"from -2\.46 to 2\.43 on all samples, .* of one colour; bring them to 0\.\.255",
+            ),
+            ([427, 64640], "none", r"from 427 to 6.464e\+04, .* scale them .* or end it in clamp\(0, 255\)"),
         ],
     )
     def test_values_of_another_range(
@@ -440,7 +447,7 @@ class TestTheOriginal:
         ("values", "changes", "note"),
         [
             ([-1.06, 1], {}, r"from -1\.06 to 1: what lies beyond -1 to 1 is cut, in both networks"),
-            ([-20, 270], {"range": "none"}, r"what lies beyond 0 to 255 is cut"),
+            ([-10, 260], {"range": "none"}, r"what lies beyond 0 to 255 is cut"),
             ([0.1, 0.9], {}, r"none below 0, .* no image is darker than grey; .* set range = 'sigmoid'"),
             (
                 [-0.9, 0.9],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -135,7 +136,7 @@ def mask_ids() -> Engine:
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
     ids = NetworkInput(name="mask", size=SIZE, dtype="int64", range=(0, CLASSES))
-    return fused_in_fp16(model, (ids,), mask=MASK, mask_form="index")
+    return fused_in_fp16(model, (ids,), mask=dataclasses.replace(MASK, form="index"))
 
 
 @pytest.fixture(scope="module", params=[cgan, spade, pix2pix, mask_ids], ids=lambda make: make.__name__)

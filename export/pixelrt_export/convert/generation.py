@@ -163,8 +163,9 @@ def _generator_spec(recipe: GenerationRecipe, noise: tuple[NoiseInfo, ...]) -> G
         latent=None if latent is None else LatentInfo(size=latent.size, distribution=latent.distribution),
         label=None if label is None else LabelInfo(names=label.names),
         label_form="index" if label is None else label.form,
-        mask=None if mask is None else MaskInfo(size=mask.size, classes=class_infos(mask.classes)),
-        mask_form="one_hot" if mask is None else mask.form,
+        mask=None
+        if mask is None
+        else MaskInfo(size=mask.size, classes=class_infos(mask.classes), form=mask.form),
         image=None if image is None else preprocess(image),
         image_color="rgb" if image is None else image.color,
         noise=noise,

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 from pixelrt.errors import ExportError
-from pixelrt.manifest import GenerationManifest, OutputActivation, Preprocess, ValueRange
+from pixelrt.manifest import Form, GenerationManifest, OutputActivation, Preprocess, ValueRange
 from pixelrt_export.gate.contenders import Track
 from pixelrt_export.gate.images import Bytes, Floats, normalised_frames, resized_bilinear
-from pixelrt_export.generator_spec import IMAGE, LABEL, MASK, Form, GeneratorSpec
+from pixelrt_export.generator_spec import IMAGE, LABEL, MASK, GeneratorSpec
 from pixelrt_export.network import Network
 
 _BOUNDS: dict[ValueRange, tuple[float, float]] = {
@@ -28,6 +28,8 @@ _BOUNDS: dict[ValueRange, tuple[float, float]] = {
 }
 _OVERSHOOT = 0.05
 """By which share of a range values may leave it: networks without an activation overshoot a little."""
+_LEAST_SPAN = 8.0
+"""Between the darkest and the brightest value, where 255 is white: with less there is no picture."""
 _ROUNDING = 1e-3
 """By which share of a range a value is still taken to be its end."""
 
@@ -90,7 +92,7 @@ def network_feeds(feeds: Mapping[str, NDArray[Any]], spec: GeneratorSpec) -> dic
         made[LABEL] = _of_classes(feeds[LABEL], len(spec.label.names), spec.label_form)
     if spec.mask is not None:
         mask = _nearest(feeds[MASK], spec.mask.size)
-        made[MASK] = _of_classes(mask, len(spec.mask.classes), spec.mask_form)
+        made[MASK] = _of_classes(mask, len(spec.mask.classes), spec.mask.form)
     if spec.image is not None:
         made[IMAGE] = _normalised(feeds[IMAGE], spec.image, swap=spec.image_color != spec.image.color)
     return made
@@ -98,7 +100,7 @@ def network_feeds(feeds: Mapping[str, NDArray[Any]], spec: GeneratorSpec) -> dic
 
 def _of_classes(ids: NDArray[Any], count: int, form: Form) -> NDArray[Any]:
     if form == "index":
-        return ids.astype(np.int64)
+        return ids.astype(np.int64).clip(max=count - 1)
     every = np.arange(count).reshape(1, count, *[1] * (ids.ndim - 1))
     one_hot: Floats = (ids[:, None] == every).astype(np.float32)
     return one_hot
@@ -213,6 +215,16 @@ def _check_unscaled(found: GeneratorReference) -> None:
                 f"{_span(found)} on all samples, and with range = 'none' values from 0 to 255 were "
                 f"expected: the images would be black; set range = {name!r} for {least:g} to {most:g}"
             )
+    if found.most - found.least < _LEAST_SPAN:
+        raise ExportError(
+            f"{_span(found)} on all samples, and with range = 'none' values from 0 to 255 were expected: the "
+            "images would be of one colour; bring them to 0..255, 0..1 or -1..1 at the end of forward()"
+        )
+    if not _within(found, _BOUNDS["none"], _OVERSHOOT):
+        raise ExportError(
+            f"{_span(found)}, and with range = 'none' values from 0 to 255 were expected; scale them at the "
+            "end of forward(), or end it in clamp(0, 255) if what lies beyond shall be cut"
+        )
     _note_cut(found, "none")
 
 

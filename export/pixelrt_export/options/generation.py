@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from torch import nn
 
 from pixelrt.errors import InputError
-from pixelrt.manifest import ColorOrder, Distribution, OutputActivation, ValueRange
+from pixelrt.manifest import ColorOrder, Distribution, Form, OutputActivation, ValueRange
 from pixelrt_export.options.common import (
     Classes,
     CommonOptions,
@@ -24,7 +24,6 @@ from pixelrt_export.options.common import (
 )
 from pixelrt_export.recipe import (
     INPUTS,
-    Form,
     GenerationGateSection,
     GenerationRecipe,
     ImageSection,

@@ -2,7 +2,6 @@
 
 from pixelrt_export.recipe.generation import (
     INPUTS,
-    Form,
     GenerationGateSection,
     GenerationRecipe,
     ImageSection,
@@ -24,7 +23,6 @@ from pixelrt_export.recipe.segmentation import GateSection, HeadSection, InputSe
 __all__ = [
     "INPUTS",
     "AsInTraining",
-    "Form",
     "GateSection",
     "GenerationGateSection",
     "GenerationRecipe",

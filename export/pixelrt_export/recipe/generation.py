@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
 
-from pixelrt.manifest import ColorOrder, Distribution, OutputActivation, ValueRange
+from pixelrt.manifest import ColorOrder, Distribution, Form, OutputActivation, ValueRange
 from pixelrt_export.recipe.sections import (
     Classes,
     ModelSection,
@@ -19,8 +18,6 @@ from pixelrt_export.recipe.sections import (
     check_size,
 )
 
-Form = Literal["index", "one_hot"]
-"""What a network wants for a label or a mask: ids int64, or float32 with a channel per class."""
 Parameter = int | str | None
 """Position or name of the parameter of forward(); None: the next that is free."""
 

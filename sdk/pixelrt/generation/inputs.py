@@ -102,12 +102,12 @@ class Inputs:
 
     def _masks(self, value: Any) -> Value:
         assert self.manifest.mask is not None
-        classes = self.manifest.mask.classes
+        info = self.manifest.mask
         stacked = isinstance(value, np.ndarray) and value.ndim == 3 and value.shape[2] not in (1, 3, 4)
         several = isinstance(value, (list, tuple)) or stacked
         masks = [self._mask_of("mask", each) if _has_mask(each) else each for each in _listed(value, several)]
         for mask in masks:
-            check_mask(mask, classes)
+            check_mask(mask, info)
         return Value(masks, several)
 
     def _images(self, value: Any) -> Value:

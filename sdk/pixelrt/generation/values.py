@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixelrt.errors import InputError
-from pixelrt.manifest import ClassInfo, LabelInfo
+from pixelrt.manifest import ClassInfo, LabelInfo, MaskInfo
 from pixelrt.strict import suggestion
 
 Label = str | int
@@ -92,8 +92,10 @@ def _label_id(label: object, names: tuple[str, ...]) -> int:
     return int(label)
 
 
-def check_mask(mask: object, classes: tuple[ClassInfo, ...]) -> None:
+def check_mask(mask: object, info: MaskInfo) -> None:
     """Refuse what is no mask of these classes, on the host.
+
+    Up to half of the ids may be none where the network takes one-hot, in which they are nothing.
 
     Raises:
         InputError: Saying what came, what was expected, and how to convert it.
@@ -106,7 +108,7 @@ def check_mask(mask: object, classes: tuple[ClassInfo, ...]) -> None:
         raise InputError(
             f"the mask is {mask.dtype}{list(mask.shape)}, expected uint8[H, W] of class ids{_mask_hint(mask)}"
         )
-    _check_ids(mask, classes)
+    _check_ids(mask, info)
 
 
 def _mask_hint(mask: NDArray[Any]) -> str:
@@ -119,14 +121,14 @@ def _mask_hint(mask: NDArray[Any]) -> str:
     return "; convert with mask.astype(np.uint8)" if mask.dtype.kind in "iub" and mask.ndim == 2 else ""
 
 
-def _check_ids(mask: NDArray[np.uint8], classes: tuple[ClassInfo, ...]) -> None:
-    foreign = int(np.count_nonzero(mask >= len(classes)))
-    if foreign <= _FOREIGN_SHARE * mask.size:
+def _check_ids(mask: NDArray[np.uint8], info: MaskInfo) -> None:
+    names = [one.name for one in info.classes]
+    foreign = int(np.count_nonzero(mask >= len(names)))
+    if foreign <= (_FOREIGN_SHARE * mask.size if info.form == "one_hot" else 0):
         return
-    names = [info.name for info in classes]
     hint = "; of a mask of 0 and 255 it makes ids: (mask > 127).astype(np.uint8)"
     raise InputError(
-        f"{foreign / mask.size:.0%} of the mask's values are no class ids (the largest is {mask.max()}), "
+        f"{foreign} of the mask's {mask.size} values are no class ids (the largest is {mask.max()}), "
         f"expected 0 to {len(names) - 1} for {', '.join(names)}{hint if mask.max() == 255 else ''}"
     )
 
