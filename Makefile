@@ -9,6 +9,7 @@ RECIPE := engines/road-unet/recipe.toml
 BUNDLE := engines/road-unet/bundle
 DEMO := runs/demo
 FRAMES ?= 150
+WORKERS ?= 2
 DRIVE := test://drive?frames=$(FRAMES)&size=720x1280&seed=7
 
 .PHONY: help demo test check format clean
@@ -33,7 +34,7 @@ demo: .venv/demo
 		$(DEMO)/drive.mp4 $(DEMO)/drive.png $(DEMO)/drive.json $(BUNDLE)/report.html
 
 test: .venv/dev
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses $(WORKERS) --dist loadfile
 
 check: .venv/dev
 	$(BIN)/ruff check
