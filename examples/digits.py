@@ -25,6 +25,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel
+from training_runs import add_machine, load_run, natural, positive, refuse_others, save_run, settings, share
 
 from pixelrt.dependency import require
 from pixelrt.terminal import console
@@ -208,30 +209,35 @@ def parser_of(description: str | None, out: str) -> argparse.ArgumentParser:
         nargs="?",
         help="folder of IDX files; left out: scikit-learn's 8x8 digits, enlarged",
     )
-    parser.add_argument("--out", type=Path, default=Path(out), help="folder for the results")
+    parser.add_argument("--out", type=Path, default=Path(out), help="folder for the results (%(default)s)")
     parser.add_argument(
-        "--size", type=int, nargs=2, default=(28, 28), metavar=("H", "W"), help="of the images written"
+        "--size",
+        type=positive,
+        nargs=2,
+        default=(28, 28),
+        metavar=("H", "W"),
+        help=f"of the images written, in pixels, multiples of {STRIDE} (28 28)",
     )
-    parser.add_argument("--width", type=positive, default=32, help="channels of the network at full size")
-    parser.add_argument("--batch", type=positive, default=64)
-    parser.add_argument("--average", type=float, default=0.999, help="decay of the averaged weights")
     parser.add_argument(
-        "--judge-epochs", type=positive, default=12, help="epochs of the classifier that judges"
+        "--width", type=positive, default=32, help="channels of the network at full size (%(default)s)"
     )
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--batch", type=positive, default=64, help="digits of a step (%(default)s)")
+    parser.add_argument(
+        "--average", type=share, default=0.999, help="decay per step of the averaged weights (%(default)s)"
+    )
+    parser.add_argument(
+        "--judge-epochs",
+        type=positive,
+        default=12,
+        help="epochs of the classifier that judges (%(default)s)",
+    )
+    parser.add_argument("--seed", type=natural, default=1, help="of weights, order and noise (%(default)s)")
     parser.add_argument("--init", type=Path, help="start from these weights (.safetensors)")
-    parser.add_argument("--resume", action="store_true", help="continue from OUT/last.pt")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--threads", type=int, default=0, help="CPU threads (0: PyTorch's choice)")
+    parser.add_argument(
+        "--resume", action="store_true", help="continue from OUT/last.pt, with the options of its run"
+    )
+    add_machine(parser)
     return parser
-
-
-def positive(text: str) -> int:
-    """A whole number from 1 on, for argparse."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value}, expected at least 1")
-    return value
 
 
 def prepare(options: argparse.Namespace) -> None:
@@ -323,17 +329,15 @@ class Training(ABC):
 
     def save(self, epoch: int) -> None:
         """Write OUT/last.pt, whole or not at all."""
-        state = {name: part.state_dict() for name, part in self.state.items()}
-        temporary = self.options.out / "last.pt.tmp"
-        torch.save({"epoch": epoch + 1, **state}, temporary)
-        temporary.replace(self.options.out / "last.pt")
+        parts = {name: part.state_dict() for name, part in self.state.items()}
+        stored = settings(self.options, len(self.digits))
+        save_run(self.options.out / "last.pt", {"epoch": epoch + 1, "settings": stored, **parts})
 
     def restore(self) -> None:
         """Continue from OUT/last.pt."""
         path = self.options.out / "last.pt"
-        if not path.exists():
-            raise SystemExit(f"--resume: {path} does not exist; start without --resume")
-        state = torch.load(path, map_location=self.options.device, weights_only=True)
+        state = load_run(path, "--resume", self.options.device)
+        refuse_others(state["settings"], settings(self.options, len(self.digits)), path)
         self.start = state["epoch"]
         for name, part in self.state.items():
             part.load_state_dict(state[name])

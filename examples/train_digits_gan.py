@@ -25,7 +25,6 @@ from digits import (
     as_bytes,
     load_digits,
     parser_of,
-    positive,
     prepare,
     probabilities,
     report,
@@ -33,9 +32,9 @@ from digits import (
     train_classifier,
 )
 from numpy.typing import NDArray
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
+from training_runs import load_weights, positive, weight
 
 from pixelrt_export.models.dcgan import (
     ConditionalDiscriminator,
@@ -60,10 +59,14 @@ def parse_arguments() -> argparse.Namespace:
     """Command line of the script."""
     parser = parser_of(__doc__, "runs/digits-cgan")
     parser.add_argument("--unconditional", action="store_true", help="train a plain DCGAN")
-    parser.add_argument("--latent", type=positive, default=64, help="length of the latent")
-    parser.add_argument("--epochs", type=positive, default=60)
-    parser.add_argument("--lr", type=float, default=2e-4, help="learning rate of both networks")
-    parser.add_argument("--samples", type=positive, default=1000, help="samples per class in the evaluation")
+    parser.add_argument("--latent", type=positive, default=64, help="length of the latent (%(default)s)")
+    parser.add_argument("--epochs", type=positive, default=60, help="times every digit is seen (%(default)s)")
+    parser.add_argument(
+        "--lr", type=weight, default=2e-4, help="learning rate of both networks at first (%(default)s)"
+    )
+    parser.add_argument(
+        "--samples", type=positive, default=1000, help="samples per class in the evaluation (%(default)s)"
+    )
     return parser.parse_args()
 
 
@@ -114,7 +117,7 @@ def build_generator(options: argparse.Namespace, digits: Digits) -> nn.Module:
     else:
         network = ConditionalGenerator(size, 1, options.latent, digits.num_classes, options.width)
     if options.init:
-        network.load_state_dict(load_file(options.init))
+        load_weights(network, options.init, "--init", "--size, --width and --latent")
     return network
 
 

@@ -29,16 +29,15 @@ from digits import (
     chunks,
     load_digits,
     parser_of,
-    positive,
     prepare,
     probabilities,
     report,
     save_weights,
     train_classifier,
 )
-from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional
+from training_runs import load_weights, positive, weight
 
 from pixelrt_export.models.vae import VAE
 
@@ -60,13 +59,17 @@ def parse_arguments() -> argparse.Namespace:
         "--loss",
         choices=("bernoulli", "mse"),
         default="bernoulli",
-        help="reconstruction error: cross entropy of the grey values, or their squared error",
+        help="reconstruction error: cross entropy of the grey values, or their squared error (%(default)s)",
     )
-    parser.add_argument("--kl", type=float, default=1.0, help="weight of the divergence; 0: an autoencoder")
-    parser.add_argument("--latent", type=positive, default=16, help="length of the latent")
-    parser.add_argument("--epochs", type=positive, default=60)
-    parser.add_argument("--lr", type=float, default=1e-3, help="learning rate")
-    parser.add_argument("--samples", type=positive, default=1000, help="new digits in the evaluation")
+    parser.add_argument(
+        "--kl", type=weight, default=1.0, help="weight of the divergence; 0: an autoencoder (%(default)s)"
+    )
+    parser.add_argument("--latent", type=positive, default=16, help="length of the latent (%(default)s)")
+    parser.add_argument("--epochs", type=positive, default=60, help="times every digit is seen (%(default)s)")
+    parser.add_argument("--lr", type=weight, default=1e-3, help="learning rate at first (%(default)s)")
+    parser.add_argument(
+        "--samples", type=positive, default=1000, help="new digits in the evaluation (%(default)s)"
+    )
     return parser.parse_args()
 
 
@@ -79,7 +82,7 @@ class VaeTraining(Training):
     def __init__(self, options: argparse.Namespace, digits: Digits, held_out: Digits) -> None:
         network = VAE(tuple(options.size), 1, options.latent, options.width)
         if options.init:
-            network.load_state_dict(load_file(options.init))
+            load_weights(network, options.init, "--init", "--size, --width and --latent")
         super().__init__(options, digits, network)
         self.vae, self.held_out = network, held_out
         self.adam = self.optimizer("vae", network)

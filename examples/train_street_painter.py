@@ -27,6 +27,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -34,10 +35,23 @@ import torch
 from numpy.typing import NDArray
 from rich.progress import track
 from rich.table import Table
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, update_bn
+from training_runs import (
+    add_machine,
+    factor,
+    load_run,
+    load_weights,
+    natural,
+    positive,
+    refuse_others,
+    save_run,
+    settings,
+    share,
+    weight,
+)
 
 from pixelrt.metrics import ConfusionMatrix
 from pixelrt.segmentation import nearest
@@ -84,32 +98,64 @@ def parse_arguments() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", type=Path, help="folder in the CamVid layout (left out: the drive)")
-    parser.add_argument("--splits", nargs="+", default=["train"], help="splits of --data to train on")
-    parser.add_argument("--scenes", type=int, default=1200, help="scenes of the drive to train on")
-    parser.add_argument("--cache", type=Path, help=".npz in which the drawn scenes are kept")
-    parser.add_argument("--held-out", type=int, default=64, help="masks to judge on")
-    parser.add_argument("--out", type=Path, default=Path("runs/street-painter"), help="folder for results")
-    parser.add_argument("--network", choices=("spade", "pix2pix"), default="spade")
-    parser.add_argument("--width", type=int, default=16, help="channels at full resolution")
-    parser.add_argument("--size", type=int, nargs=2, default=(128, 192), metavar=("H", "W"))
+    parser.add_argument("--splits", nargs="+", default=["train"], help="splits of --data to train on (train)")
     parser.add_argument(
-        "--draw", type=int, nargs=2, default=(256, 384), metavar=("H", "W"), help="size of drawn scenes"
+        "--scenes", type=positive, default=1200, help="scenes of the drive to train on (%(default)s)"
     )
-    parser.add_argument("--zoom", type=float, default=1.4, help="largest random enlargement")
-    parser.add_argument("--epochs", type=int, default=30)
-    parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--lr", type=float, nargs=2, default=(4e-4, 8e-4), metavar=("PAINTER", "CRITIC"))
-    parser.add_argument("--decay", type=float, default=0.5, help="share of the run that ends at rate zero")
-    parser.add_argument("--l1", type=float, default=5.0, help="weight of the L1 loss")
-    parser.add_argument("--match", type=float, default=5.0, help="weight of feature matching")
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--cache", type=Path, help=".npz in which the drawn scenes are kept")
+    parser.add_argument("--held-out", type=positive, default=64, help="masks to judge on (%(default)s)")
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs/street-painter"), help="folder for results (%(default)s)"
+    )
+    parser.add_argument(
+        "--network", choices=("spade", "pix2pix"), default="spade", help="what is trained (%(default)s)"
+    )
+    parser.add_argument(
+        "--width", type=positive, default=16, help="channels at full resolution (%(default)s)"
+    )
+    for name, size, what in (("--size", (128, 192), "the painter's"), ("--draw", (256, 384), "a scene's")):
+        default = f"{size[0]} {size[1]}"
+        parser.add_argument(
+            name,
+            type=positive,
+            nargs=2,
+            default=size,
+            metavar=("H", "W"),
+            help=f"{what} height and width in pixels ({default})",
+        )
+    add_schedule(parser)
     parser.add_argument("--init", type=Path, help="start from the networks of this last.pt")
-    parser.add_argument("--resume", action="store_true", help="continue from OUT/last.pt")
+    parser.add_argument(
+        "--resume", action="store_true", help="continue from OUT/last.pt, with the options of its run"
+    )
     parser.add_argument("--evaluate", type=Path, help="judge these weights (.safetensors), train nothing")
-    parser.add_argument("--judge", type=Path, default=JUDGE, help="weights of a RoadUNet that judges")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--threads", type=int, default=0, help="CPU threads (0: PyTorch's choice)")
+    parser.add_argument(
+        "--judge", type=Path, default=JUDGE, help="weights of a RoadUNet that judges (that of engines/)"
+    )
+    add_machine(parser)
     return parser.parse_args()
+
+
+def add_schedule(parser: argparse.ArgumentParser) -> None:
+    """The arguments that say how it is trained."""
+    for name, kind, default, meaning in (
+        ("--zoom", factor, 1.4, "largest random enlargement"),
+        ("--epochs", positive, 30, "times every picture is seen"),
+        ("--batch", positive, 8, "pictures of a step"),
+        ("--decay", share, 0.5, "share of the run, at its end, in which the rates fall to zero"),
+        ("--l1", weight, 5.0, "weight of the L1 loss"),
+        ("--match", weight, 5.0, "weight of feature matching"),
+        ("--seed", natural, 1, "of weights, order and crops"),
+    ):
+        parser.add_argument(name, type=kind, default=default, help=f"{meaning} (%(default)s)")
+    parser.add_argument(
+        "--lr",
+        type=weight,
+        nargs=2,
+        default=(4e-4, 8e-4),
+        metavar=("PAINTER", "CRITIC"),
+        help="learning rates before they fall (0.0004 0.0008)",
+    )
 
 
 # --- data ---------------------------------------------------------------------------------------------------
@@ -335,23 +381,27 @@ class Run:
     """Everything that changes while training, so that it can be saved and resumed."""
 
     def __init__(self, options: argparse.Namespace, pairs: list[Pair]) -> None:
-        self.options = options
+        self.options, self.pictures = options, len(pairs)
         self.painter = make_painter(options).to(options.device, memory_format=torch.channels_last)
         self.critic = Critic(options.width).to(options.device, memory_format=torch.channels_last)
         self.average = AveragedModel(self.painter, avg_fn=moving_average)
         self.weights = class_weights(pairs).to(options.device)
         rates = zip((self.painter, self.critic), options.lr, strict=True)
         self.optimizers = [torch.optim.Adam(n.parameters(), lr, betas=(0.0, 0.99)) for n, lr in rates]
-        factor = decay_at_the_end(options.epochs * (len(pairs) // options.batch), options.decay)
-        self.schedules = [torch.optim.lr_scheduler.LambdaLR(one, factor) for one in self.optimizers]
+        falling = decay_at_the_end(options.epochs * (len(pairs) // options.batch), options.decay)
+        self.schedules = [torch.optim.lr_scheduler.LambdaLR(one, falling) for one in self.optimizers]
         self.start = 0
-        if options.init:
-            self.restore(options.init, networks_alone=True)
         if options.resume:
             self.restore(options.out / "last.pt")
+        elif options.init:
+            self.start_from(options.init)
 
     def epoch(self, pairs: list[Pair], epoch: int) -> dict[str, float]:
-        """Train on every picture once and return the mean of each loss."""
+        """Train on every picture once and return the mean of each loss.
+
+        An epoch's chance depends on the seed and its number alone: a resumed run learns the same.
+        """
+        torch.manual_seed(int(np.random.default_rng((self.options.seed, epoch)).integers(2**31)))
         self.painter.train()
         batches = Batches(pairs, self.options, epoch)
         totals: dict[str, float] = {}
@@ -420,23 +470,34 @@ class Run:
         """Write OUT/last.pt, whole or not at all."""
         state = {
             "epoch": epoch + 1,
+            "settings": settings(self.options, self.pictures),
             "painter": self.painter.state_dict(),
             "critic": self.critic.state_dict(),
             "average": self.average.state_dict(),
             "optimizers": [one.state_dict() for one in self.optimizers],
             "schedules": [one.state_dict() for one in self.schedules],
         }
-        temporary = self.options.out / "last.pt.tmp"
-        torch.save(state, temporary)
-        temporary.replace(self.options.out / "last.pt")
+        save_run(self.options.out / "last.pt", state)
 
-    def restore(self, path: Path, *, networks_alone: bool = False) -> None:
-        """Continue from a last.pt, or take its networks into a new schedule."""
-        state = torch.load(path, map_location=self.options.device, weights_only=True)
+    def start_from(self, path: Path) -> None:
+        """Take the networks of a last.pt into a new schedule."""
+        state = load_run(path, "--init", self.options.device)
+        for name in ("network", "width"):
+            was, now = state["settings"].get(name), getattr(self.options, name)
+            if was != now:
+                raise SystemExit(f"--init: {path} was trained with --{name} {was}, now {now}; give the same")
+        self.load_networks(state)
+
+    def load_networks(self, state: dict[str, Any]) -> None:
+        """The networks of a last.pt."""
         for name in ("painter", "critic", "average"):
             getattr(self, name).load_state_dict(state[name])
-        if networks_alone:
-            return
+
+    def restore(self, path: Path) -> None:
+        """Continue from a last.pt."""
+        state = load_run(path, "--resume", self.options.device)
+        refuse_others(state["settings"], settings(self.options, self.pictures), path)
+        self.load_networks(state)
         self.start = state["epoch"]
         for name in ("optimizers", "schedules"):
             for one, saved in zip(getattr(self, name), state[name], strict=True):
@@ -506,7 +567,7 @@ def save_sheet(painter: Painter, pairs: list[Pair], options: argparse.Namespace,
 def load_painter(options: argparse.Namespace) -> Painter:
     """The painter of --network and --width with the weights of --evaluate."""
     painter = make_painter(options)
-    painter.load_state_dict(load_file(options.evaluate))
+    load_weights(painter, options.evaluate, "--evaluate", "--network and --width")
     return painter.to(options.device)
 
 
@@ -515,7 +576,7 @@ def load_judge(path: Path) -> RoadUNet:
     if not path.is_file():
         raise SystemExit(f"{path} does not exist; name the weights of a RoadUNet with --judge")
     judge = RoadUNet()
-    judge.load_state_dict(load_file(path))
+    load_weights(judge, path, "--judge", "a RoadUNet of usual width, not the network")
     return judge.eval()
 
 

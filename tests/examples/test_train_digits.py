@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import gzip
 import importlib.util
 import json
@@ -28,6 +29,7 @@ from pixelrt_export.models import VAE
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 IMAGES, LABELS = 2051, 2049
+VAE_WEIGHTS = EXAMPLES.parent / "engines" / "digits-vae" / "digits-vae.safetensors"
 SMALL = (
     *("--epochs", "2", "--batch", "500", "--width", "2", "--latent", "4", "--size", "8", "12"),
     *("--judge-epochs", "1", "--samples", "20", "--device", "cpu", "--threads", "1"),
@@ -44,6 +46,7 @@ def module(name: str) -> ModuleType:
     return loaded
 
 
+training_runs = module("training_runs")
 digits = module("digits")
 
 
@@ -228,6 +231,14 @@ def test_an_interrupted_run_goes_on_as_if_it_had_not_been(
         patch.setattr(digits.Training, "save", save_and_stop)
         with pytest.raises(KeyboardInterrupt):
             train("train_digits_gan.py", "--unconditional", "--out", parts)
+    for arguments, message in (
+        (["--unconditional", "--width", "4"], "last.pt is of a run with --width 2, now 4. Give what"),
+        (["--unconditional", "--seed", "2"], "--seed 1, now 2"),
+        (["--unconditional", "--epochs", "3"], "--epochs 2, now 3"),
+        ([], "--unconditional True, now False"),
+    ):
+        with pytest.raises(SystemExit, match=message):
+            train("train_digits_gan.py", "--out", parts, "--resume", *arguments)
     train("train_digits_gan.py", "--unconditional", "--out", parts, "--resume")
     first, second, third = (weights(out / "digits-dcgan.safetensors") for out in (whole, parts, other))
     assert all(np.array_equal(first[name], second[name]) for name in first)
@@ -261,6 +272,8 @@ def test_the_vae_learns_to_reconstruct(tmp_path: Path, loss: tuple[str, ...]) ->
         (["--batch", "1800"], r"1618 digits to train on, expected at least one batch \(--batch 1800\)"),
         (["--resume"], "--resume: .*last.pt does not exist; start without --resume"),
         (["--size", "28", "30"], "--size 28 30: expected multiples of 4"),
+        (["--init", "nowhere.safetensors"], "--init: nowhere.safetensors does not exist, expected a file"),
+        (["--init", str(VAE_WEIGHTS)], "another architecture than VAE.*--size, --width and --latent of this"),
     ],
 )
 def test_wrong_arguments_are_named(tmp_path: Path, arguments: list[str], message: str) -> None:
@@ -268,10 +281,32 @@ def test_wrong_arguments_are_named(tmp_path: Path, arguments: list[str], message
         train("train_digits_vae.py", "--out", tmp_path, *arguments)
 
 
-def test_counts_start_at_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--epochs", "0"], "argument --epochs: 0, expected at least 1"),
+        (["--size", "0", "8"], "argument --size: 0, expected at least 1"),
+        (["--seed", "-1"], "argument --seed: -1, expected at least 0 and less than 2^63"),
+        (["--average", "3"], "argument --average: 3, expected a number from 0 to 1"),
+        (["--average", "nan"], "argument --average: nan, expected a number from 0 to 1"),
+        (["--lr", "inf"], "argument --lr: inf, expected a number from 0 on"),
+        (["--threads", "-1"], "argument --threads: -1, expected at least 0"),
+    ],
+)
+def test_numbers_that_make_no_sense_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
     with pytest.raises(SystemExit):
-        train("train_digits_gan.py", "--out", tmp_path, "--epochs", "0")
-    assert "argument --epochs: 0, expected at least 1" in capsys.readouterr().err
+        train("train_digits_gan.py", "--out", tmp_path / "out", *arguments)
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert training_runs.device("cpu") == "cpu"
+    with pytest.raises(argparse.ArgumentTypeError, match="PyTorch finds no GPU here; use cpu"):
+        training_runs.device("cuda")
 
 
 def test_a_run_starts_from_given_weights(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -26,6 +27,7 @@ SMALL = (
     *("--scenes", "4", "--draw", "64", "96", "--held-out", "1", "--size", "32", "64", "--width", "4"),
     *("--epochs", "2", "--batch", "2", "--device", "cpu", "--threads", "1"),
 )
+OTHER = SCRIPT.parents[1] / "engines" / "road-unet" / "road-unet.safetensors"
 Train = Callable[..., None]
 
 
@@ -38,6 +40,7 @@ def script() -> Iterator[ModuleType]:
     module = importlib.util.module_from_spec(specification)
     threads = torch.get_num_threads()
     with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(SCRIPT.parent))
         patch.setitem(__import__("sys").modules, "train_street_painter", module)
         specification.loader.exec_module(module)
         yield module
@@ -112,6 +115,80 @@ def test_the_seed_decides_the_weights_and_a_resumed_run_ends_in_the_same(
     assert not same(whole, tmp_path / "other")
 
 
+def test_dropout_is_the_same_in_a_resumed_run(
+    whole: Path, train: Train, script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ("--network", "pix2pix", "--cache", whole.with_name("scenes.npz"), "--out")
+    train(*arguments, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        patch.setattr(script, "save_sheet", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            train(*arguments, tmp_path / "parts")
+    torch.rand(7)  # another process would have drawn other numbers
+    train(*arguments, tmp_path / "parts", "--resume")
+    assert same(tmp_path / "whole", tmp_path / "parts")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--seed", "2"], r"is of a run with --seed 1, now 2\. Give what it was started with"),
+        (["--epochs", "3", "--lr", "1e-3", "8e-4"], "--lr 0.0004 0.0008, now 0.001 0.0008"),
+        (["--epochs", "3"], "--epochs 2, now 3"),
+        (["--width", "8"], "--width 4, now 8"),
+        (["--scenes", "3"], "--scenes 4, now 3; pictures 4, now 3"),
+    ],
+)
+def test_a_run_is_not_resumed_under_other_options(
+    whole: Path, train: Train, arguments: list[str], message: str
+) -> None:
+    before = (whole / "last.pt").read_bytes()
+    with pytest.raises(SystemExit, match=message):
+        train("--out", whole, "--cache", whole.with_name("scenes.npz"), "--resume", *arguments)
+    assert (whole / "last.pt").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "last.pt does not exist; start without --resume"),
+        (b"no archive", "last.pt cannot be read, expected a last.pt; is it damaged"),
+        ({"epoch": 1}, "last.pt says nothing of its run's options, expected a last.pt of this version"),
+    ],
+)
+def test_what_is_no_run_is_not_resumed(
+    whole: Path, train: Train, tmp_path: Path, content: bytes | dict[str, int] | None, message: str
+) -> None:
+    if isinstance(content, bytes):
+        (tmp_path / "last.pt").write_bytes(content)
+    elif content is not None:
+        torch.save(content, tmp_path / "last.pt")
+    with pytest.raises(SystemExit, match=message):
+        train("--out", tmp_path, "--cache", whole.with_name("scenes.npz"), "--resume")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--batch", "0"], "--batch: 0, expected at least 1"),
+        (["--held-out", "0"], "--held-out: 0, expected at least 1"),
+        (["--epochs", "0"], "--epochs: 0, expected at least 1"),
+        (["--seed", "-1"], r"--seed: -1, expected at least 0 and less than 2\^63"),
+        (["--lr", "nan", "1"], "--lr: nan, expected a number from 0 on"),
+        (["--decay", "2"], "--decay: 2, expected a number from 0 to 1"),
+        (["--zoom", "0.5"], "--zoom: 0.5, expected a number from 1 on"),
+        (["--device", "gpu"], "--device: 'gpu', expected cpu or cuda"),
+    ],
+)
+def test_numbers_that_make_no_sense_are_refused(
+    train: Train, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    with pytest.raises(SystemExit):
+        train("--out", tmp_path / "out", *arguments)
+    assert re.search(message, capsys.readouterr().err)
+    assert not (tmp_path / "out").exists()
+
+
 def test_pix2pix_on_a_folder_of_photographs(train: Train, tmp_path: Path) -> None:
     for offset, split in enumerate(("train", "test")):
         for kind in ("images", "labels"):
@@ -123,6 +200,8 @@ def test_pix2pix_on_a_folder_of_photographs(train: Train, tmp_path: Path) -> Non
     train("--data", tmp_path, "--network", "pix2pix", "--out", tmp_path, "--epochs", "1")
     file = tmp_path / "street-painter.safetensors"
     apply_state(Pix2PixGenerator(widths=(8, 16, 32, 40, 40)), load_state(file), file)
+    with pytest.raises(SystemExit, match=r"last.pt was trained with --network pix2pix, now spade"):
+        train("--data", tmp_path, "--out", tmp_path / "c", "--init", tmp_path / "last.pt")
     train("--data", tmp_path, "--network", "pix2pix", "--out", tmp_path / "b", "--epochs", "1",
           "--init", tmp_path / "last.pt", "--lr", "0", "0")  # fmt: skip
     first, second = (torch.load(f / "last.pt", weights_only=True) for f in (tmp_path, tmp_path / "b"))
@@ -154,6 +233,9 @@ def test_training_teaches(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -
         (["--draw", "64", "128"], r"ask for 4 of \(64, 128\); delete it or name another file"),
         (["--data", "nowhere"], "holds no .jpg or .png; expected the CamVid layout"),
         (["--judge", "nowhere"], "nowhere does not exist; name the weights of a RoadUNet with --judge"),
+        (["--init", "nowhere.pt"], "--init: nowhere.pt does not exist"),
+        (["--evaluate", "nowhere.pt"], "--evaluate: nowhere.pt does not exist, expected a file with weights"),
+        (["--evaluate", str(OTHER)], "another architecture than SPADEGenerator.*--network and --width of"),
     ],
 )
 def test_wrong_arguments_are_named(
