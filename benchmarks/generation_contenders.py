@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 import pixelrt
 from pixelrt.bundle import Bundle
-from pixelrt.generation.drawing import draw_labels, draw_latents, draw_noise
+from pixelrt.generation.inventing import invented_inputs
 from pixelrt.manifest import GenerationManifest
 from pixelrt_export.fuse_generator import GeneratorSpec
 from pixelrt_export.gate.generation_original import image_bytes, network_feeds
@@ -31,7 +31,6 @@ from pixelrt_export.recipe import GenerationRecipe, read_recipe
 from pixelrt_export.recipe.generation import INPUTS
 
 BARE = "bare.onnx"
-_BLOCK_PX = 16
 _SCALES = {"tanh": (127.5, 127.5), "sigmoid": (255.0, 0.0), "none": (1.0, 0.0)}
 """What makes 0..255 of a range: a factor and what is added."""
 
@@ -80,22 +79,8 @@ class Setting:
 
     def feeds(self, seed: int) -> Feeds:
         """All that the deployed graph takes, for a whole batch."""
-        manifest, places, random = self.manifest, range(self.batch), np.random.default_rng(seed)
-        feeds: Feeds = {}
-        if manifest.latent is not None:
-            feeds["latent"] = draw_latents(manifest.latent, seed, places)
-        if manifest.label is not None:
-            feeds["label"] = draw_labels(manifest.label, seed, places)
-        if manifest.mask is not None:
-            height, width = manifest.mask.size
-            blocks = (self.batch, -(-height // _BLOCK_PX), -(-width // _BLOCK_PX))
-            masks = random.integers(0, len(manifest.mask.classes), blocks).astype(np.uint8)
-            large = masks.repeat(_BLOCK_PX, axis=1).repeat(_BLOCK_PX, axis=2)
-            feeds["mask"] = np.ascontiguousarray(large[:, :height, :width])
-        if manifest.image is not None:
-            pixels = (self.batch, *manifest.image.size, manifest.image.channels)
-            feeds["image"] = random.integers(0, 256, pixels, np.uint8)
-        return feeds | {noise.name: draw_noise(noise, seed, places) for noise in manifest.noise}
+        given = invented_inputs(self.manifest, self.batch, seed)
+        return {name: np.stack(value) for name, value in given.items()}
 
 
 def read(recipe_file: Path) -> tuple[GenerationRecipe, Bundle]:
