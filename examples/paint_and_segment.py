@@ -27,7 +27,8 @@ from numpy.typing import NDArray
 
 import pixelrt
 from pixelrt.encoding import encode_png, write_whole
-from pixelrt.errors import BundleError
+from pixelrt.errors import BundleError, InputError, PixelRTError
+from pixelrt.generation.values import check_mask
 from pixelrt.metrics import UNLABELLED, ConfusionMatrix
 from pixelrt.segmentation import nearest
 from pixelrt.terminal import say, say_table
@@ -45,11 +46,19 @@ Image = NDArray[np.uint8]
 
 
 def main() -> None:
-    """Edit, paint and segment every scene; write what came out."""
+    """Run the script; what PixelRT refuses is a message."""
     options = parse_arguments()
+    try:
+        run(options)
+    except PixelRTError as problem:
+        raise SystemExit(str(problem)) from problem
+
+
+def run(options: argparse.Namespace) -> None:
+    """Edit, paint and segment every scene; write what came out."""
     painter = opened(options.painter, "generation", options.device)
     size = painter.bundle.generation.output.size
-    before = masks(options, size)
+    before = masks(options, painter)
     after = [edited(mask, seed, options) for seed, mask in enumerate(before, options.seed)]
     options.out.mkdir(parents=True, exist_ok=True)
     whole, changed = ConfusionMatrix(len(CLASSES)), ConfusionMatrix(len(CLASSES))
@@ -74,11 +83,16 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--painter", type=Path, default=ENGINES / "street-painter" / "bundle")
-    parser.add_argument("--segmenter", type=Path, default=ENGINES / "road-unet" / "bundle")
+    for name, engine in (("--painter", "street-painter"), ("--segmenter", "road-unet")):
+        bundle = ENGINES / engine / "bundle"
+        parser.add_argument(name, type=Path, default=bundle, help=f"its bundle (that of engines/{engine})")
     parser.add_argument("--mask", type=Path, help="PNG of class ids instead of a scene of the drive")
-    parser.add_argument("--seed", type=int, default=11, help="of the scene, or of the first one")
-    parser.add_argument("--scenes", type=int, default=1, help="how many, with seeds one after the other")
+    parser.add_argument(
+        "--seed", type=int, default=11, help="of the scene, or of the first one (%(default)s)"
+    )
+    parser.add_argument(
+        "--scenes", type=int, default=1, help="how many, with seeds one after the other (%(default)s)"
+    )
     parser.add_argument(
         "--copy",
         nargs="*",
@@ -87,11 +101,25 @@ def parse_arguments() -> argparse.Namespace:
         help="put the largest one of the next scene that has one into this one (car; none for --mask)",
     )
     parser.add_argument(
-        "--move", type=int, nargs=2, default=(0, 0), metavar=("ROWS", "COLUMNS"), help="what was copied"
+        "--move",
+        type=int,
+        nargs=2,
+        default=(0, 0),
+        metavar=("ROWS", "COLUMNS"),
+        help="what was copied, in pixels of the mask, down and to the right (0 0)",
     )
-    parser.add_argument("--replace", nargs="*", type=pair, default=[], metavar="CLASS=CLASS")
-    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, ...")
-    parser.add_argument("--out", type=Path, default=Path("runs/street"), help="folder for the results")
+    parser.add_argument(
+        "--replace",
+        nargs="*",
+        type=pair,
+        default=[],
+        metavar="CLASS=CLASS",
+        help="make all of the first class the second, before anything is copied (none)",
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (%(default)s)")
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs/street"), help="folder for the results (%(default)s)"
+    )
     options = parser.parse_args()
     if options.scenes < 1 or options.seed < 0 or (options.mask and options.scenes > 1):
         parser.error("--scenes is at least 1, --seed at least 0, and a mask of your own is one scene")
@@ -124,19 +152,21 @@ def opened(bundle: Path, task: Any, device: str) -> Any:
 # --- masks --------------------------------------------------------------------------------------------------
 
 
-def masks(options: argparse.Namespace, size: tuple[int, int]) -> list[Mask]:
+def masks(options: argparse.Namespace, painter: pixelrt.Generator) -> list[Mask]:
     """Class ids before any edit, uint8[H, W] each."""
     if options.mask is None:
+        size = painter.bundle.generation.output.size
         seeds = range(options.seed, options.seed + options.scenes)
         return [scene(seed, (FINER * size[0], FINER * size[1]))[1] for seed in seeds]
     mask = cv2.imread(str(options.mask), cv2.IMREAD_UNCHANGED)
     if mask is None:
         raise SystemExit(f"{options.mask} cannot be read; expected a PNG of class ids")
-    if mask.dtype != np.uint8 or mask.ndim != 2:
-        raise SystemExit(
-            f"{options.mask} is {mask.dtype}{list(mask.shape)}; expected one channel of bytes, the ids 0 to "
-            f"{len(CLASSES) - 1} of {', '.join(CLASSES)}"
-        )
+    taken = painter.bundle.generation.mask
+    assert taken is not None  # it has the drive's classes
+    try:
+        check_mask(mask, taken, str(options.mask))
+    except InputError as problem:
+        raise SystemExit(str(problem)) from problem
     return [mask.astype(np.uint8)]
 
 

@@ -25,7 +25,7 @@ from pixelrt_export.options.common import Classes, check_names
 from pixelrt_export.options.generation import GenerationOptions, OutputOptions
 from pixelrt_export.options.segmentation import ExportOptions
 from pixelrt_export.progress import Steps
-from pixelrt_export.recipe import GenerationRecipe, SegmentationRecipe
+from pixelrt_export.recipe import GenerationRecipe, ModelSection, SegmentationRecipe
 from pixelrt_export.report import GenerationReport, Report, SegmentationReport
 from pixelrt_export.samples.common import Arrays, Images, arrays_of
 from pixelrt_export.samples.generation import Given, read_material
@@ -97,14 +97,23 @@ def export(
     given = Given(masks=arrays_of(options.get("masks")), images=arrays_of(options.get("images")))
     with Steps(bool(options.get("quiet", False))) as steps:
         network = from_module(model, recipe.model.part, recipe.model.as_in_training)
-        return _made(recipe, network, given, Path(out), steps)
+        return _made(recipe, network, given, Path(out), steps, notes=())
 
 
 def carry_out(recipe: SegmentationRecipe | GenerationRecipe, out: Path, steps: Steps) -> Bundle:
     """Open the network that a recipe names, and write the bundle; `export_recipe` says the rest."""
     with steps.step("opening the network"):
         network = open_network(recipe.model)
-    return _made(recipe, network, Given(), out, steps)
+    return _made(recipe, network, Given(), out, steps, notes=_about_weights(recipe.model))
+
+
+def _about_weights(model: ModelSection) -> tuple[str, ...]:
+    if model.entry is None or model.checkpoint is not None:
+        return ()
+    return (
+        f"no checkpoint: the weights are what the entry point gives ({Path(model.entry).name}), random ones "
+        "if it loads none; name the trained ones with checkpoint in [model]",
+    )
 
 
 def _recipe_of(
@@ -130,16 +139,25 @@ def _recipe_of(
 
 
 def _made(
-    recipe: SegmentationRecipe | GenerationRecipe, network: Network, given: Given, out: Path, steps: Steps
+    recipe: SegmentationRecipe | GenerationRecipe,
+    network: Network,
+    given: Given,
+    out: Path,
+    steps: Steps,
+    *,
+    notes: tuple[str, ...],
 ) -> Bundle:
-    """One export, whatever it started from."""
+    """One export, whatever it started from; `notes` are about that."""
     report: Report
     if isinstance(recipe, GenerationRecipe):
         fused, report = _generator(recipe, network, given, steps)
     else:
         fused, report = _segmenter(recipe, network, given.images, steps)
+    report = dataclasses.replace(report, notes=(*notes, *report.notes))
     with steps.step("writing the bundle"):
-        return write_bundle(out, fused, report)
+        bundle = write_bundle(out, fused, report)
+    steps.notes = report.notes
+    return bundle
 
 
 def _segmenter(
@@ -156,6 +174,7 @@ def _segmenter(
         precision=precision,
         verification=verification,
         samples=samples,
+        notes=verification.notes if verification else (),
         seconds=steps.seconds,
     )
 
@@ -174,5 +193,6 @@ def _generator(
         precision=precision,
         verification=verification,
         samples=samples,
+        notes=verification.notes if verification else (),
         seconds=steps.seconds,
     )

@@ -27,7 +27,7 @@ def export_recipe(
         out: Folder of the bundle; `bundle` beside the recipe by default.
         gate: False skips the gate, whatever the recipe says; the bundle records that.
         engines: False leaves the [[target]] sections for `pixelrt build` on another machine.
-        quiet: No progress bars.
+        quiet: No progress bars and no warnings.
 
     Returns:
         The bundle.

@@ -33,6 +33,8 @@ class Steps:
     quiet: bool = False
     seconds: dict[str, float] = field(default_factory=dict)
     """Wall time per step, in the order of the steps."""
+    notes: tuple[str, ...] = ()
+    """Warnings to show when all is done."""
     _progress: Progress = field(init=False)
     _phases: dict[str, TaskID] = field(default_factory=dict, init=False)
 
@@ -54,6 +56,9 @@ class Steps:
         for task in self._phases.values():  # those that an error ended
             self._progress.remove_task(task)
         self._progress.stop()
+        if not self.quiet:
+            for note in self.notes:
+                complain(f"warning: {note}")
 
     @contextmanager
     def step(self, description: str) -> Iterator[None]:

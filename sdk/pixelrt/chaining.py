@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +16,8 @@ from pixelrt.closing import Closing
 from pixelrt.errors import InputError
 from pixelrt.generation.generated import Generated
 from pixelrt.generation.generator import GenerationTicket, Generator
-from pixelrt.generation.values import check_classes
+from pixelrt.generation.streaming import in_order
+from pixelrt.generation.values import check_classes, with_article
 from pixelrt.segmentation import Segmentation, SegmentationTicket, Segmenter
 
 Step = Segmenter | Generator
@@ -113,7 +113,7 @@ class Chain(Closing):
             step.close()
 
     def clone(self) -> Chain:
-        """The same for another thread."""
+        """The same for another thread, made before that thread starts."""
         return Chain([step.clone() for step in self.steps], on_device=self._asked)
 
     def __call__(self, given: Any = None, *, seed: int = 0, **inputs: Any) -> Chained:
@@ -160,13 +160,7 @@ class Chain(Closing):
             InputError: If one cannot be used.
             DeviceError: If a step fails.
         """
-        waiting: deque[ChainTicket] = deque()
-        for each in given:
-            waiting.append(self.submit(each, seed=seed))
-            if len(waiting) >= self.slots:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+        return in_order(lambda each: self.submit(each, seed=seed), given, self.slots)
 
 
 def chain(first: Step, second: Step, *others: Step, on_device: bool | None = None) -> Chain:
@@ -250,8 +244,8 @@ def _check_nothing_else(generator: Generator, given: str) -> None:
     missing = [name for name in generator.takes if name in ("label", "mask", "image") and name != given]
     if missing:
         raise InputError(
-            f"this generator takes a {missing[0]} too, which the step before does not give; call both "
-            "yourself, one after the other"
+            f"this generator takes {with_article(missing[0])} too, which the step before does not give; call "
+            "both yourself, one after the other"
         )
 
 

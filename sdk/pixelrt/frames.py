@@ -1,4 +1,4 @@
-"""What segmentation and generation share: what a frame is, its size and its colours, and where time went."""
+"""What segmentation and generation share: frames, their size and colours, ids of masks, where time went."""
 
 from __future__ import annotations
 
@@ -18,6 +18,9 @@ from pixelrt.session import GpuTimes
 
 WARM_UP_RUNS = 3
 """Per slot: the first sets up, the second captures a graph, the third launches it."""
+
+UNLABELLED = 255
+"""The id that most data sets give to pixels without a class, whatever their number of classes."""
 
 T = TypeVar("T")
 Bytes = NDArray[np.uint8]
@@ -160,6 +163,15 @@ def _has_opencv() -> bool:
 
 def _stackable(first: Any, frame: Any) -> bool:
     return isinstance(first, np.ndarray) and isinstance(frame, np.ndarray) and first.shape == frame.shape
+
+
+def foreign_ids(labels: Bytes, num_classes: int) -> list[int]:
+    """Ids in labels that are neither a class nor a usual mark of "unlabelled", sorted.
+
+    Unlabelled are 255, and the id after the last class (CamVid's 11).
+    """
+    ids = np.flatnonzero(np.bincount(labels.ravel(), minlength=1))
+    return [int(one) for one in ids if one > num_classes and one != UNLABELLED]
 
 
 @overload

@@ -1,21 +1,27 @@
-"""Segmentation metrics over whole data sets, in constant memory."""
+"""Metrics of masks, over whole data sets in constant memory, and of images."""
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 from numpy.typing import NDArray
 
-UNLABELLED = 255
-"""The id that most data sets give to pixels without a class, whatever their number of classes."""
+from pixelrt.frames import UNLABELLED, foreign_ids
+
+__all__ = ["UNLABELLED", "ConfusionMatrix", "foreign_ids", "mean_square", "psnr"]
+
+_LARGEST = 255
 
 
-def foreign_ids(labels: NDArray[np.uint8], num_classes: int) -> list[int]:
-    """Ids in labels that are neither a class nor a usual mark of "unlabelled", sorted.
+def mean_square(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> float:
+    """Mean squared difference of the bytes of two images, or of two batches, of one shape."""
+    return float(np.mean(np.square(first.astype(np.float64) - second)))
 
-    Unlabelled are 255, and the id after the last class (CamVid's 11).
-    """
-    ids = np.flatnonzero(np.bincount(labels.ravel(), minlength=1))
-    return [int(one) for one in ids if one > num_classes and one != UNLABELLED]
+
+def psnr(square: float) -> float:
+    """Peak signal-to-noise ratio in dB of bytes with this mean squared difference; infinite for 0."""
+    return 10 * math.log10(_LARGEST**2 / square) if square > 0 else math.inf
 
 
 class ConfusionMatrix:

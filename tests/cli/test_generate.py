@@ -136,6 +136,7 @@ class TestStrategies:
             first = dict(data)
         assert first["images"].shape == (11, *SIZE, 3) and first["images"].dtype == np.uint8
         assert first["latents"].shape == (11, 5) and first["latents"].dtype == np.float32
+        assert first["color"].item() == "rgb"
         assert first["labels"].tolist() == ["dog"] * 11 and int(first["seed"].item()) == 2**70
         np.save("z.npy", first["latents"])
         for latents in ("data.npz", "z.npy"):
@@ -307,7 +308,7 @@ class TestSources:
             code = main(["generate", str(bundles[PAINTER].path), "--mask", mask, "--out", "out.gif"])
             shown = capsys.readouterr()
             assert (code, shown.out) == (1, "")
-            assert "the mask 0 holds the ids 9, and this generator has 3 classes" in shown.err
+            assert "the mask 0 holds the ids 9, which are no classes here, expected 0 to 2" in shown.err
             assert left() == ["masks"]
 
 
@@ -436,12 +437,15 @@ def test_bundles_of_the_other_task(bundles: Bundles, make_bundle: Any, capsys: C
     assert not left()
 
 
-def test_the_bundle_is_never_overwritten(bundles: Bundles, capsys: Capture) -> None:
+@pytest.mark.parametrize(
+    "out", ["--out {}/", "--out {}/x.png", "--out {}/x/y.gif", "--out null: --json {}/x"]
+)
+def test_nothing_is_written_into_the_bundle(bundles: Bundles, capsys: Capture, out: str) -> None:
     bundle = bundles[GAN]
     before = {file: file.read_bytes() for file in bundle.path.iterdir()}
-    words = ["--out", f"{bundle.path}/", "--count", "1"]
+    words = [*out.format(bundle.path).split(), "--count", "1"]
     assert main(["generate", str(bundle.path), *words]) == 1
-    assert "is where gan is read from; write somewhere else" in capsys.readouterr().err
+    assert f"is in the bundle {bundle.path}; write somewhere else" in capsys.readouterr().err
     assert before == {file: file.read_bytes() for file in bundle.path.iterdir()}
 
 

@@ -147,9 +147,17 @@ def test_what_cannot_be_done_is_explained(
     assert not (tmp_path / "street.png").exists()
 
 
-def test_a_coloured_mask_is_refused(bundles: dict[str, Path], tmp_path: Path) -> None:
-    cv2.imwrite(str(tmp_path / "mask.png"), np.zeros((*SIZE, 3), np.uint8))
-    with pytest.raises(
-        SystemExit, match=r"is uint8\[32, 48, 3\]; expected one channel of bytes, the ids 0 to 10"
-    ):
+@pytest.mark.parametrize(
+    ("mask", "message"),
+    [
+        (np.zeros((*SIZE, 3), np.uint8), r"mask.png is uint8\[32, 48, 3\], .* must be turned into ids first"),
+        (np.full(SIZE, 12, np.uint8), r"mask.png holds the ids 12, .* 0 to 10 for sky"),
+        (255 * np.eye(*SIZE, dtype=np.uint8), r"no ids but 0 and 255, .* use the id 11 for it"),
+    ],
+)
+def test_a_mask_of_something_else_is_refused(
+    bundles: dict[str, Path], tmp_path: Path, mask: NDArray[np.uint8], message: str
+) -> None:
+    cv2.imwrite(str(tmp_path / "mask.png"), mask)
+    with pytest.raises(SystemExit, match=message):
         run(bundles, "right", tmp_path, "--mask", tmp_path / "mask.png")

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 import pixelrt
 from pixelrt import Conditional, Generated, Generator, Grid, Interpolate, Labels, Latency, Latents, Random
 from pixelrt.bundle import Bundle
-from pixelrt.errors import InputError, SinkError
+from pixelrt.errors import DeviceError, InputError, SinkError
 from pixelrt.frames import nearest
 from pixelrt.generation import Drawn
+from pixelrt.generation.values import check_mask
 from pixelrt.manifest import GenerationManifest
 from pixelrt.pipeline.options import GpuOptions
 from pixelrt.testing import FakeCuda, fake_generator, fake_segmenter
@@ -35,7 +36,7 @@ def of_latent(given: dict[str, Any]) -> NDArray[np.uint8]:
 
 
 def of_mask(given: dict[str, Any]) -> NDArray[np.uint8]:
-    return np.eye(3, dtype=np.uint8)[given["mask"]] * np.uint8(200)
+    return np.eye(256, 3, dtype=np.uint8)[given["mask"]] * np.uint8(200)
 
 
 def negative(given: dict[str, Any]) -> NDArray[np.uint8]:
@@ -90,7 +91,9 @@ class TestInputs:
             ({"labl": 1}, r"takes no 'labl' \(did you mean 'label'\?\); it takes latent, label"),
             ({"mask": MASK}, "takes no 'mask'; it takes latent, label"),
             ({"label": []}, "no labels came"),
-            ({"label": 1.0}, "label is 1.0, expected a name"),
+            ({"label": 1.0}, r"label is 1.0, expected a name \(cat, .*\) or an id: 1, not 1.0$"),
+            ({"label": np.float32([2])}, "or an id: 2, not 2.0$"),
+            ({"label": 1.5}, r"label is 1.5, expected a name \(cat, .*\) or an id$"),
             ({"label": "Dog"}, r"there is no label 'Dog' \(did you mean 'dog'\?\)"),
             (
                 {"label": 0, "latent": np.zeros(4)},
@@ -125,8 +128,13 @@ class TestInputs:
                 np.zeros((0, 8), np.uint8),
                 r"uint8\[0, 8\], expected .* ids, at least one pixel",
             ),
-            (np.full((6, 8), 255, np.uint8), r"48 of the mask's 48 values are no class ids .*\(mask > 127\)"),
-            (MASK + 2, r"the largest is 3\), expected 0 to 1 for road, car$"),
+            (np.full((6, 8), 255, np.uint8), r"holds no ids but 0 and 255, .*; \(mask > 127\)"),
+            (MASK * 255, r"if 255 is unlabelled here, use the id 2 for it$"),
+            (
+                MASK + 2,
+                r"the ids 3, .* expected 0 to 1 for road, car, and 2 or 255 for unlabelled pixels; give",
+            ),
+            (np.where(np.arange(48).reshape(6, 8) == 5, np.uint8(200), MASK), "the mask holds the ids 200, "),
             ([], "nothing came"),
         ],
     )
@@ -134,7 +142,29 @@ class TestInputs:
         with pytest.raises(InputError, match=message):
             painter(mask)
 
+    def test_unlabelled_pixels(self, painter: Generator) -> None:
+        """Ids of a network that takes one-hot; one that takes ids alone would look them up."""
+        mask = MASK.copy()
+        mask[0, :3] = 2, 255, 1
+        assert (painter(mask).image[..., 0] == of_mask({"mask": mask})[..., 0]).all()
+        info = painter.bundle.generation.mask
+        assert info is not None
+        of_ids = dataclasses.replace(info, form="index")
+        check_mask(MASK, of_ids)
+        with pytest.raises(
+            InputError, match=r"the mask a.png has unlabelled pixels \(255\), .* class ids alone"
+        ):
+            check_mask(mask, of_ids, "a.png")
+        with pytest.raises(
+            InputError, match=r"the mask holds the ids 3, .* expected 0 to 1 for road, car; give"
+        ):
+            check_mask(MASK + 2, of_ids)
+        with pytest.raises(InputError, match=r"makes ids 0 and 1$"):
+            check_mask(MASK * 255, of_ids)
+
     def test_images_refused(self, editor: Generator) -> None:
+        with pytest.raises(InputError, match="this generator takes an image, none came; give it image=array"):
+            editor()
         with pytest.raises(InputError, match=r"the frame is uint8\[6, 8\], expected uint8\[H, W, 3\]"):
             editor(np.zeros((6, 8), np.uint8))
         grey = fake_generator(negative, (6, 8, 1), image=(6, 8, 1))
@@ -168,6 +198,18 @@ class TestInputs:
                 painter.submit(MASK, on_device=True)
 
 
+def test_cloned_while_in_use() -> None:
+    def compute(given: dict[str, Any]) -> NDArray[np.uint8]:
+        with pytest.raises(DeviceError, match="in use by another thread; clone it before the threads start"):
+            busy.clone()
+        return of_latent(given)
+
+    busy = fake_generator(compute, SIZE, latent=5)
+    assert len(busy.sample(2)) == 2
+    with busy.clone() as other:
+        assert other is not busy
+
+
 class TestSample:
     def test_numbers(self, gan: Generator, painter: Generator) -> None:
         assert len(gan.sample()) == 1
@@ -183,6 +225,27 @@ class TestSample:
         np.testing.assert_array_equal(drawn.latents, labelled.latents)
         assert labelled.labels == ("dog",) * 5 and set(drawn.labels or ()) != {"dog"}
         assert (drawn.seed, gan(np.zeros(5), label=0).seed) == (3, None)
+
+    @pytest.mark.parametrize(
+        ("strategy", "seed"),
+        [
+            (Random(3), 3),
+            (Conditional("cat", 3), 3),
+            (Labels(2, 3), 3),
+            (Interpolate(4, 5, 2, label="cat"), 4),
+            (Interpolate(np.ones(5), 5, 2, label="cat"), 5),
+            (Interpolate(np.ones(5), -np.ones(5), 2, label="cat"), None),
+            (Grid(2, 2, seed=0, label="cat"), 0),
+            (Grid(2, 2, label="cat"), None),
+            (Latents(np.zeros((3, 5)), "cat", seed=6), None),
+        ],
+    )
+    def test_no_seed_where_nothing_is_drawn(self, gan: Generator, strategy: Any, seed: int | None) -> None:
+        assert gan.sample(strategy=strategy).seed == seed
+
+    def test_a_seed_of_what_was_given_too(self, gan: Generator) -> None:
+        assert gan.sample(strategy=Conditional("cat", 3), latent=np.zeros(5)).seed is None
+        assert gan.sample(strategy=Random(3), latent=np.zeros(5)).seed == 3  # a label was drawn
 
     def test_a_call_draws_what_sample_draws(self, gan: Generator) -> None:
         sampled = gan.sample(3, strategy=Conditional("cat", seed=8))
@@ -422,8 +485,17 @@ class TestResult:
         result = made(2, latents=np.ones((2, 5), np.float32), labels=("a", "b"), seed=4)
         result.save(tmp_path / "all.npz")
         with np.load(tmp_path / "all.npz") as found:
-            assert sorted(found) == ["images", "labels", "latents", "seed"]
+            assert sorted(found) == ["color", "images", "labels", "latents", "seed"]
             assert (found["images"] == result.images).all() and found["labels"].tolist() == ["a", "b"]
+
+    def test_npz_names_the_colour_order(self, tmp_path: Path) -> None:
+        dataclasses.replace(made(2), color="bgr").save(tmp_path / "bgr.npz")
+        with np.load(tmp_path / "bgr.npz", allow_pickle=False) as found:
+            assert found["color"].item() == "bgr"
+        grey = made(2)
+        dataclasses.replace(grey, images=grey.images[..., :1]).save(tmp_path / "grey.npz")
+        with np.load(tmp_path / "grey.npz") as found:
+            assert sorted(found) == ["images"]
 
     @pytest.mark.parametrize("seed", [0, 2**63, 2**64 - 1, 2**64, 2**70])
     def test_npz_of_any_seed(self, tmp_path: Path, seed: int) -> None:
@@ -433,7 +505,7 @@ class TestResult:
 
     @pytest.mark.parametrize("name", ["film.gif", "film.mp4"])
     def test_films(self, tmp_path: Path, name: str) -> None:
-        made(4).save(tmp_path / name, fps=10)
+        made(4).save(tmp_path / name, fps=np.float32(10))
         capture = cv2.VideoCapture(str(tmp_path / name))
         frames = 0
         while capture.read()[0]:
@@ -444,6 +516,12 @@ class TestResult:
     def test_refused(self, tmp_path: Path) -> None:
         with pytest.raises(InputError, match=r"ends in '\.jpg', expected \.png, \.gif, \.mp4 or \.npz"):
             made(1).save(tmp_path / "one.jpg")
+        for fps, message in (
+            ("a", "cannot have 'a' frames per second, expected a number"),
+            (0, "have 0 fra"),
+        ):
+            with pytest.raises(SinkError, match=message):
+                made(1).save(tmp_path / "film.gif", fps=fps)  # type: ignore[arg-type]
         with pytest.raises(SinkError, match="cannot be written"):
             made(1).save(tmp_path / "nowhere" / "one.png")
         with pytest.raises(SinkError, match=r"no folder .*nowhere; make it first"):

@@ -117,7 +117,9 @@ class GeneratorContract:
             assert found.labels is not None and found.latents is not None
             ids = np.array([LABELS.index(name) for name in found.labels])
             expect_images(found.images, reference(latent=found.latents, label=ids))
-        assert found.latents.tolist() == z.tolist()
+        assert found.latents.tolist() == z.tolist() and found.seed is None
+        given = {name: value[0] for name, value in inputs_of(ALL, 1).items() if name != "latent"}
+        assert opened[ALL].sample(strategy=Latents(z, seed=6), **given).seed == 6  # of the noise
 
     def test_one_input_for_all(self, opened: Mapping[Kind, Generator]) -> None:
         painter, mask = opened[PAINTER], inputs_of(PAINTER, 1)["mask"][0]
@@ -141,9 +143,9 @@ class GeneratorContract:
             painter(shrunk).image, expected(painter, 0, {"mask": shrunk[rows][:, columns][None]}, 1)[0]
         )
 
-    def test_ids_that_are_no_class_paint_nothing(self, opened: Mapping[Kind, Generator]) -> None:
+    def test_unlabelled_pixels_paint_nothing(self, opened: Mapping[Kind, Generator]) -> None:
         painter, mask = opened[PAINTER], inputs_of(PAINTER, 1)["mask"][0].copy()
-        mask[:3] = 255
+        mask[:3], mask[3], mask[4, :3] = 255, len(painter.classes), range(3)
         expect_images(painter(mask).images, expected(painter, 0, {"mask": mask[None]}, 1))
 
     def test_streams_in_order(self, opened: Mapping[Kind, Generator]) -> None:

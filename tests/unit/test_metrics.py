@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from pixelrt.metrics import ConfusionMatrix, foreign_ids
+from pixelrt.metrics import ConfusionMatrix, foreign_ids, mean_square, psnr
 
 masks = hnp.arrays(np.uint8, (5, 7), elements=st.integers(0, 3))
 
@@ -64,3 +66,14 @@ def test_ids_of_other_classes_are_found() -> None:
     assert foreign_ids(labels, 4) == []
     assert foreign_ids(labels, 3) == [4]
     assert foreign_ids(labels, 2) == [3, 4]
+
+
+def test_psnr() -> None:
+    """Against the definition, and scikit-image's value of the same arrays."""
+    expected = np.zeros((1, 4, 4, 1), np.uint8)
+    assert psnr(mean_square(expected, expected)) == math.inf
+    assert psnr(mean_square(expected + 1, expected)) == pytest.approx(20 * math.log10(255))
+    assert psnr(mean_square(expected, expected + 255)) == pytest.approx(0)
+    metrics = pytest.importorskip("skimage.metrics")
+    first, second = np.random.default_rng(0).integers(0, 256, (2, 1, 8, 12, 3), np.uint8)
+    assert psnr(mean_square(first, second)) == pytest.approx(metrics.peak_signal_noise_ratio(first, second))

@@ -16,6 +16,7 @@ from skimage.metrics import structural_similarity
 
 from pixelrt.errors import ExportError
 from pixelrt.manifest import GenerationCheck, GenerationGate
+from pixelrt.metrics import mean_square, psnr
 from pixelrt_export.diagnose import explain
 from pixelrt_export.gate.contenders import Contender, Track, each_measured, failure, opened
 from pixelrt_export.gate.generation_original import (
@@ -166,16 +167,6 @@ def _drop_images(figures: Sequence[GeneratorFigures]) -> None:
 def byte_difference(first: Bytes, second: Bytes) -> Bytes:
     """Differences of bytes without their sign, uint8 of the same shape."""
     return np.asarray(np.maximum(first, second) - np.minimum(first, second), np.uint8)
-
-
-def mean_square(first: Bytes, second: Bytes) -> float:
-    """Mean squared difference of two images."""
-    return float(np.mean(byte_difference(first, second).astype(np.float64) ** 2))
-
-
-def psnr(square: float) -> float:
-    """Peak signal-to-noise ratio in dB of bytes with this mean squared difference; infinite for 0."""
-    return 10 * math.log10(255**2 / square) if square > 0 else math.inf
 
 
 def ssim(first: Bytes, second: Bytes) -> float:

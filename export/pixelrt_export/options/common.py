@@ -35,7 +35,7 @@ class CommonOptions(TypedDict, total=False):
     """The submodule that is exported; dotted where nested."""
     as_in_training: Sequence[AsInTraining]
     quiet: bool
-    """No progress bars."""
+    """No progress bars and no warnings; those stand in the report all the same."""
 
 
 def check_names(given: Iterable[str], known: Iterable[str], what: str) -> None:

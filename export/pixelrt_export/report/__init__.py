@@ -33,6 +33,7 @@ def to_json(report: Report) -> str:
         "created": report.manifest.created,
         "gate": dataclasses.asdict(report.manifest.gate),
         **record,
+        "notes": list(report.notes),
         "layers": [dataclasses.asdict(layer) for layer in report.precision.layers],
         "casts": report.precision.num_casts,
         "seconds": {name: round(value, 3) for name, value in report.seconds.items()},

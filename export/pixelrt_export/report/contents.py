@@ -24,6 +24,8 @@ class SegmentationReport:
     verification: Verification | None
     """None where the gate was skipped."""
     samples: Sequence[Sample]
+    notes: tuple[str, ...]
+    """What whoever uses the bundle should know, and what is no error."""
     seconds: dict[str, float]
     """Wall time per step."""
 
@@ -37,6 +39,8 @@ class GenerationReport:
     verification: GeneratorVerification | None
     """None where the gate was skipped."""
     samples: Sequence[GeneratorSample]
+    notes: tuple[str, ...]
+    """What whoever uses the bundle should know, and what is no error."""
     seconds: dict[str, float]
     """Wall time per step."""
 

@@ -10,12 +10,12 @@ import numpy as np
 
 from pixelrt.manifest import GenerationManifest
 from pixelrt.markup import Html, element, table
+from pixelrt.metrics import psnr
 from pixelrt_export.gate.generation import (
     GeneratorFigures,
     GeneratorSample,
     GeneratorVerification,
     byte_difference,
-    psnr,
 )
 from pixelrt_export.gate.images import Bytes
 from pixelrt_export.generator_spec import IMAGE, LABEL, MASK
@@ -27,7 +27,6 @@ from pixelrt_export.report.page import (
     Row,
     banner,
     class_swatch,
-    notes_list,
     picture,
     pill,
     shot,
@@ -132,7 +131,6 @@ def _gate(report: GenerationReport, verification: GeneratorVerification) -> Html
         table(columns, [_gate_row(one) for one in verification.figures]),
         element("p", stand_in_note(one.contender for one in verification.figures), class_="soft"),
         _strips(verification),
-        notes_list(verification.notes),
     )
 
 

@@ -86,11 +86,6 @@ def pill(passed: bool, *, required: bool) -> Html:
     return element("span", "not used", class_="pill warn")
 
 
-def notes_list(notes: Sequence[str]) -> Html | None:
-    """Notes of the gate, where there are some."""
-    return element("ul", *(element("li", note) for note in notes), class_="notes") if notes else None
-
-
 def stand_in_note(contenders: Iterable[Contender]) -> str | None:
     """What ONNX Runtime on the CPU is there for."""
     if not any((one.backend, one.device) == ("onnxruntime", "cpu") for one in contenders):
@@ -180,8 +175,17 @@ def _header(report: Report, parts: Parts) -> Html:
         element("p", f"PixelRT export report, {created}", class_="kicker"),
         element("h1", report.manifest.name),
         parts.verdict,
+        _warnings(report.notes),
         _facts(report, parts),
     )
+
+
+def _warnings(notes: Sequence[str]) -> Html | None:
+    if not notes:
+        return None
+    title = "Warning" if len(notes) == 1 else f"{len(notes)} warnings"
+    listed = element("ul", *(element("li", note) for note in notes))
+    return element("div", element("strong", title), listed, class_="verdict warn notes")
 
 
 def _facts(report: Report, parts: Parts) -> Html:

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pixelrt.metrics import psnr
 from pixelrt_export.gate.contenders import Contender
-from pixelrt_export.gate.generation import GeneratorFigures, psnr
+from pixelrt_export.gate.generation import GeneratorFigures
 from pixelrt_export.gate.segmentation import Figures, Verification
 from pixelrt_export.report.contents import GenerationReport, SegmentationReport
 
@@ -21,7 +22,6 @@ def segmentation_record(report: SegmentationReport) -> dict[str, Any]:
         "images": [sample.name for sample in report.samples],
         "original": _original(verification) if verification else {},
         "contenders": [_of_masks(one) for one in verification.figures] if verification else [],
-        "notes": list(verification.notes) if verification else [],
     }
 
 
@@ -34,7 +34,6 @@ def generation_record(report: GenerationReport) -> dict[str, Any]:
         if verification
         else {},
         "contenders": [_of_images(one) for one in verification.figures] if verification else [],
-        "notes": list(verification.notes) if verification else [],
     }
 
 

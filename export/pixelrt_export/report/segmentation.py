@@ -16,7 +16,6 @@ from pixelrt_export.report.page import (
     Row,
     banner,
     class_swatch,
-    notes_list,
     picture,
     pill,
     shot,
@@ -132,7 +131,6 @@ def _gate(report: SegmentationReport, verification: Verification) -> Html:
         table(columns, rows),
         _logit_note(verification),
         _strips(verification),
-        notes_list(verification.notes),
     )
 
 

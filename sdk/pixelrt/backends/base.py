@@ -126,7 +126,11 @@ class Session(Protocol):
         ...
 
     def clone(self) -> Session:
-        """Another session of the same loaded network, for another thread."""
+        """Another session of the same loaded network, for another thread, made before that thread starts.
+
+        Raises:
+            DeviceError: If the session is closed or in use by another thread.
+        """
         ...
 
     @property
@@ -302,13 +306,14 @@ class LocalSession(Closing):
     def _free(self) -> None: ...
 
     @contextmanager
-    def _alone(self, *, closing: bool = False) -> Iterator[None]:
+    def _alone(self, *, closing: bool = False, cloning: bool = False) -> Iterator[None]:
         # Not acquire(blocking=False): Ctrl-C right after it would leave the lock to nobody. A thread that
         # slips through between the two lines waits, and is not refused.
         if self._busy.locked():
-            raise DeviceError(
-                "this session is in use by another thread; give each thread its own, with clone()"
+            remedy = (
+                "clone it before the threads start" if cloning else "give each thread its own, with clone()"
             )
+            raise DeviceError(f"this session is in use by another thread; {remedy}")
         with self._busy:
             if self._closed and not closing:
                 raise DeviceError("this session is closed; open the bundle again with pixelrt.load")

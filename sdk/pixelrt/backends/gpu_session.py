@@ -154,7 +154,7 @@ class GpuSession(LocalSession):
 
     def clone(self) -> GpuSession:
         """See `Session.clone`."""
-        with self._alone():
+        with self._alone(cloning=True):
             assert self._origin is not None
             return GpuSession(self._manifest, self.info, self._origin)
 

@@ -94,7 +94,7 @@ class ONNXRuntimeSession(LocalSession):
 
     def clone(self) -> ONNXRuntimeSession:
         """Another session of the same graph, which several threads may run; see `Session.clone`."""
-        with self._alone():
+        with self._alone(cloning=True):
             return ONNXRuntimeSession(self._manifest, self.info, self._session)
 
     def _run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:

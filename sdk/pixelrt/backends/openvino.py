@@ -89,7 +89,7 @@ class OpenVINOSession(LocalSession):
 
     def clone(self) -> OpenVINOSession:
         """Another request of the same compiled graph; see `Session.clone`."""
-        with self._alone():
+        with self._alone(cloning=True):
             return OpenVINOSession(self._manifest, self.info, self._compiled)
 
     def _run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:

@@ -47,8 +47,8 @@ def add_parser(subparsers: Any) -> None:
         action="store_true",
         help="do not build the engines of the recipe's [[target]] sections",
     )
-    parser.add_argument("--quiet", action="store_true", help="no progress bars and no table")
-    parser.add_argument("--json", action="store_true", help="print path and gate as JSON")
+    parser.add_argument("--quiet", action="store_true", help="no progress bars, warnings and table")
+    parser.add_argument("--json", action="store_true", help="print path, gate and warnings as JSON")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -68,11 +68,20 @@ def run(arguments: argparse.Namespace) -> int:
     if not arguments.quiet:
         _show(bundle)
     if arguments.json:
-        gate = dataclasses.asdict(bundle.manifest.gate)
-        say(json.dumps({"bundle": str(bundle.path), "name": bundle.manifest.name, "gate": gate}, indent=2))
+        say(json.dumps(_record(bundle), indent=2))
     else:
         say(str(bundle.path))
     return 0
+
+
+def _record(bundle: Bundle) -> dict[str, Any]:
+    report = json.loads((bundle.path / "report.json").read_text(encoding="utf-8"))
+    return {
+        "bundle": str(bundle.path),
+        "name": bundle.manifest.name,
+        "gate": dataclasses.asdict(bundle.manifest.gate),
+        "notes": report["notes"],
+    }
 
 
 def _show(bundle: Bundle) -> None:

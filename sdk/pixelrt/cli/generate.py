@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -16,6 +15,7 @@ from pixelrt.cli.generate_options import check_options
 from pixelrt.cli.generate_plan import Plan, making, planned
 from pixelrt.cli.generate_run import GenerateReport, Production
 from pixelrt.cli.options import add_machine_options, count, grid, machine_options
+from pixelrt.cli.places import check_outside
 from pixelrt.cli.stopping import Stop, stopping
 from pixelrt.cli.wording import counted, say_times
 from pixelrt.encoding import temporary_for, write_whole
@@ -38,7 +38,7 @@ PATH:
   sheet.png            all images on one page, with --mask each beside its mask; one image alone
   walk.gif, walk.mp4   a film, written image by image (.gif, .mp4, .mov, .mkv)
   folder/              a PNG per image; mind the slash
-  data.npz             images, latents, labels and seed as arrays
+  data.npz             images, their colour order, latents, labels and seed as arrays
   null:                nothing, for measuring
 
 examples:
@@ -153,7 +153,8 @@ def _run(arguments: argparse.Namespace, stop: Stop) -> int:
         temporary_for(Path(arguments.json))
     with opened_inputs(arguments, bundle.generation) as inputs:
         places = [place for place in (arguments.out, arguments.json) if place not in (None, "-")]
-        check_places(places, *inputs.sources, _BundleFiles(bundle))
+        check_outside(bundle, places)
+        check_places(places, *inputs.sources)
         plan = planned(arguments, bundle.generation, inputs)
         writer = open_writer(arguments, bundle.generation, inputs, plan.total)
         with load(bundle, task="generation", color="rgb", **machine_options(arguments)) as generator:
@@ -186,23 +187,6 @@ def _produced(
         except SourceError as problem:
             return job, problem
     return job, None
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _BundleFiles:
-    """The bundle, as something that no result may replace."""
-
-    bundle: Bundle
-
-    @property
-    def name(self) -> str:
-        """Of the bundle."""
-        return self.bundle.manifest.name
-
-    @property
-    def paths(self) -> tuple[str, ...]:
-        """Its folder and all files in it."""
-        return (str(self.bundle.path), *(str(file) for file in self.bundle.path.iterdir()))
 
 
 def _announce(generator: Generator, inputs: Inputs) -> None:

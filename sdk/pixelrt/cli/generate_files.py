@@ -241,7 +241,7 @@ class _Sheet(MadeWriter):
 
 
 class _Arrays(MadeWriter):
-    """Images, latents, labels and seed as NPZ."""
+    """Images, their colour order, latents, labels and seed as NPZ."""
 
     def __init__(self, path: Path) -> None:
         self._encoder = ArraysEncoder(path)
@@ -257,6 +257,8 @@ class _Arrays(MadeWriter):
             self._labels += found.labels
         if found.seed is not None:
             self._others["seed"] = whole_number(found.seed)
+        if found.images.shape[3] == 3:
+            self._others["color"] = np.array(found.color)
 
     def close(self) -> tuple[str, ...]:
         if self._labels:

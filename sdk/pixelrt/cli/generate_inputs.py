@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from pixelrt.cli.generate_options import WAYS
 from pixelrt.errors import InputError, SourceError
-from pixelrt.manifest import GenerationManifest
-from pixelrt.metrics import foreign_ids
+from pixelrt.generation.values import check_mask
+from pixelrt.manifest import GenerationManifest, MaskInfo
 from pixelrt.video.sources import DEFAULT_FPS, Frame, Mask, MaskSource, Source, open_masks, open_source
 
 Bytes = NDArray[np.uint8]
@@ -75,8 +75,8 @@ class Inputs:
         frames: dict[str, Iterator[Given]] = {}
         if self.masks is not None:
             assert manifest.mask is not None
-            number = len(manifest.mask.classes)
-            frames["mask"] = (_checked_mask(mask, number) for mask in self.masks)
+            info = manifest.mask
+            frames["mask"] = (_checked_mask(mask, info) for mask in self.masks)
         if self.images is not None:
             assert manifest.image is not None
             take = _grey if manifest.image.channels == 1 else _coloured
@@ -153,12 +153,11 @@ def _check_film(arguments: argparse.Namespace, manifest: GenerationManifest, inp
         )
 
 
-def _checked_mask(mask: Mask, number: int) -> Given:
-    if strangers := foreign_ids(mask.ids, number):
-        raise SourceError(
-            f"the mask {mask.name} holds the ids {', '.join(map(str, strangers))}, and this generator has "
-            f"{number} classes (0 to {number - 1}, 255 for none); give masks of its classes"
-        )
+def _checked_mask(mask: Mask, info: MaskInfo) -> Given:
+    try:
+        check_mask(mask.ids, info, mask.name)
+    except InputError as problem:
+        raise SourceError(str(problem)) from problem
     return Given(mask.name, mask.ids)
 
 

@@ -13,7 +13,7 @@ from pixelrt.errors import InputError
 from pixelrt.generation import Conditional, Grid, Interpolate, Labels, Latents, Random, Strategy
 from pixelrt.generation.drawing import check_seed, check_truncation
 from pixelrt.generation.interpolating import Mode
-from pixelrt.generation.values import label_ids
+from pixelrt.generation.values import label_ids, with_article
 from pixelrt.manifest import GenerationManifest
 
 WAYS = ("labels", "interpolate", "grid", "latents")
@@ -105,9 +105,8 @@ def _check_needs(arguments: argparse.Namespace, manifest: GenerationManifest) ->
     takes = takes_of(manifest)
     for option, wanted in _NEEDS.items():
         if getattr(arguments, option) not in (None, False, []) and wanted not in takes:
-            article = "an" if wanted == "image" else "a"
             raise InputError(
-                f"--{option} is for generators that take {article} {wanted}, and {manifest.name} takes "
+                f"--{option} is for generators that take {with_article(wanted)}, and {manifest.name} takes "
                 f"{', '.join(takes)}; leave it out"
             )
     if arguments.seed is not None and not draws_something(manifest):
@@ -117,10 +116,10 @@ def _check_needs(arguments: argparse.Namespace, manifest: GenerationManifest) ->
 
 
 def _check_inputs(arguments: argparse.Namespace, manifest: GenerationManifest) -> None:
-    for name, article in (("mask", "a"), ("image", "an")):
+    for name in ("mask", "image"):
         if getattr(manifest, name) is not None and getattr(arguments, name) is None:
             raise InputError(
-                f"{manifest.name} works on {article} {name}, and none was given; add --{name} SOURCE"
+                f"{manifest.name} works on {with_article(name)}, and none was given; add --{name} SOURCE"
             )
     if manifest.image is not None and manifest.image.channels not in (1, 3):
         raise InputError(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pixelrt.bundle import Bundle
 from pixelrt.cli.options import add_machine_options, machine_options
+from pixelrt.cli.places import check_outside
 from pixelrt.cli.stopping import Stop, stopping
 from pixelrt.cli.wording import counted, say_times
 from pixelrt.errors import SourceError
@@ -117,6 +118,7 @@ def _run(arguments: argparse.Namespace, stop: Stop) -> int:
     )
     bundle = Bundle.open(arguments.bundle)
     check_channels(bundle)
+    check_outside(bundle, _places(arguments))
     if arguments.json not in (None, "-"):
         temporary_for(Path(arguments.json))
     fps = DEFAULT_FPS if arguments.fps is None else arguments.fps

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import numbers
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,8 @@ def check_film(path: Path, fps: float, instead: str = "a folder of images") -> N
         raise SinkError(
             f"{path} ends in {suffix or 'nothing'}, expected a film: {', '.join((*FORMATS, '.gif'))}"
         )
+    if not isinstance(fps, numbers.Real) or isinstance(fps, bool):
+        raise SinkError(f"{path} cannot have {fps!r} frames per second, expected a number")
     fastest = FASTEST_GIF_FPS if suffix == ".gif" else FASTEST_FPS
     if not SLOWEST_FPS <= fps <= fastest:
         raise SinkError(
@@ -52,7 +55,7 @@ class FilmEncoder:
         check_film(path, fps, instead)
         self._av = require("av", "video", "writing video")
         self.path, self.size = path, size
-        self._fps, self._instead = Fraction(fps).limit_denominator(1001), instead
+        self._fps, self._instead = Fraction(float(fps)).limit_denominator(1001), instead
         self._written, self._last = 0, -1
         self._tick = self._tick_for(self._fps)
         self._failures: tuple[type[Exception], ...] = (OSError, self._av.FFmpegError)

@@ -17,6 +17,7 @@ from pixelrt.generation.strategies import (
     Random,
     Strategy,
 )
+from pixelrt.generation.values import with_article
 from pixelrt.manifest import GenerationManifest, LabelInfo, LatentInfo
 
 _PARTS = ("count", "columns", "decides", "draw")
@@ -45,7 +46,7 @@ def check_strategy(strategy: Strategy, takes: Sequence[str], given: Collection[s
     for name in sorted(strategy.decides):
         if name not in takes:
             raise InputError(
-                f"{kind} is for generators that take a {name}, this one takes {', '.join(takes)}"
+                f"{kind} is for generators that take {with_article(name)}, this one takes {', '.join(takes)}"
             )
         if name in given:
             raise InputError(f"{kind} decides about the {name}, and {name}=... came too; leave one out")

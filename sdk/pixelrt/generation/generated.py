@@ -21,6 +21,8 @@ from pixelrt.manifest import ColorOrder
 
 _FPS = 12.0
 _BYTE = np.dtype(np.uint8)
+_COLORED = 3
+"""Channels."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -107,15 +109,15 @@ class Generated:
         """Write the images, each file whole or not at all.
 
         Args:
-            path: `.png` for the image, or a sheet of several; `.gif` or `.mp4` for a film; `.npz` for images
-                (in the colour order they have here), latents, labels and seed (`int(file["seed"].item())`);
-                without an ending, a folder of PNG files.
+            path: `.png` for the image, or a sheet of several; `.gif` or `.mp4` for a film; `.npz` for images,
+                color (their order, "rgb" or "bgr", where they have three channels), latents, labels and seed
+                (`int(file["seed"].item())`); without an ending, a folder of PNG files.
             fps: Images per second of a film.
 
         Raises:
             InputError: If the ending is another one, or the images stayed on the GPU.
             MissingDependency: If OpenCV or PyAV is needed and not installed.
-            SinkError: If a file cannot be written.
+            SinkError: If a file cannot be written, or no film has such a rate.
         """
         file, ending = Path(path), Path(path).suffix.lower()
         self._host_images()
@@ -148,7 +150,14 @@ class Generated:
 
     def _npz(self) -> bytes:
         seed = None if self.seed is None else whole_number(self.seed)
-        known = {"images": self.images, "latents": self.latents, "labels": self.labels, "seed": seed}
+        color = self.color if self.images.shape[3] == _COLORED else None
+        known = {
+            "images": self.images,
+            "color": color,
+            "latents": self.latents,
+            "labels": self.labels,
+            "seed": seed,
+        }
         stream = io.BytesIO()
         arrays: dict[str, Any] = {name: value for name, value in known.items() if value is not None}
         np.savez_compressed(stream, **arrays)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +18,7 @@ from pixelrt.generation.drawing import check_seed, draw_latents
 from pixelrt.generation.generated import Generated
 from pixelrt.generation.inputs import Inputs, Items, Value
 from pixelrt.generation.strategies import Drawn, Random, Strategy
+from pixelrt.generation.streaming import in_order
 from pixelrt.manifest import ClassInfo, ColorOrder
 from pixelrt.pipeline.times import together
 from pixelrt.session import Session, Ticket
@@ -164,7 +164,10 @@ class Generator(Closing):
         self.session.close()
 
     def clone(self) -> Generator:
-        """A generator of the same loaded network for another thread, with a session of its own."""
+        """A generator of the same loaded network for another thread, with a session of its own.
+
+        Make it before that thread starts: what another thread uses cannot be cloned.
+        """
         return Generator(self.bundle, self.session.clone(), self._asked_color)
 
     def warm_up(self, size: tuple[int, int] | None = None, *, count: int = 1) -> None:
@@ -231,9 +234,10 @@ class Generator(Closing):
             given: The `main` input, without its name.
             seed: Of latents and noise that are not given: image `i` depends on the seed and `i` alone.
             **inputs: `latent` float32[*size]; `label`, a name or an id; `mask` uint8[H, W] of class ids, of
-                any size on the CPU (ids that are no class paint nothing), or a `Segmentation`; `image`
-                uint8[H, W, C], of any size on the CPU; `noise_0`, ... float32[*size]. On a GPU also arrays
-                that are there already (`__dlpack__` or `__cuda_array_interface__`), contiguous.
+                any size on the CPU, or a `Segmentation` (with one-hot masks the id after the last class and
+                255 are unlabelled pixels); `image` uint8[H, W, C], of any size on the CPU; `noise_0`, ...
+                float32[*size]. On a GPU also arrays that are there already (`__dlpack__` or
+                `__cuda_array_interface__`), contiguous.
 
         Raises:
             InputError: If an input cannot be used, or a label, mask or image is missing; nothing was run.
@@ -330,13 +334,7 @@ class Generator(Closing):
             InputError: If one cannot be used.
             DeviceError: If the backend fails.
         """
-        waiting: deque[GenerationTicket] = deque()
-        for each in given:
-            waiting.append(self.submit(each, seed=seed, **inputs))
-            if len(waiting) >= self.slots:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+        return in_order(lambda each: self.submit(each, seed=seed, **inputs), given, self.slots)
 
     def _named(self, given: Any, inputs: Mapping[str, Any]) -> dict[str, Any]:
         named = {name: value for name, value in inputs.items() if value is not None}
@@ -372,7 +370,6 @@ class Generator(Closing):
         tickets = [
             self.session.submit(self._inputs.feeds(complete, part), on_device=on_device) for part in parts
         ]
-        drew = any(name not in values for name in self.takes)
         work = _Work(
             count=count,
             tickets=tickets,
@@ -381,10 +378,15 @@ class Generator(Closing):
             ready_s=ready,
             latents=_host(complete.get("latent")),
             labels=_host(complete.get("label")),
-            seed=drawn.seed if drew else None,
+            seed=drawn.seed if self._drew(drawn, values) else None,
             columns=columns,
         )
         return GenerationTicket(self, work)
+
+    def _drew(self, drawn: Drawn, values: Mapping[str, Value]) -> bool:
+        """Whether anything comes from the seed."""
+        noise = {info.name for info in self._manifest.noise}
+        return any(name not in values for name in self.takes if name in drawn.from_seed | noise)
 
     def collect(self, work: _Work) -> Generated:
         """Wait for what `submit` started; its ticket calls this."""

@@ -14,7 +14,7 @@ from pixelrt.errors import InputError
 from pixelrt.frames import check_frame, fitted, nearest, swapped
 from pixelrt.generation.drawing import draw_noise
 from pixelrt.generation.strategies import Drawn
-from pixelrt.generation.values import check_classes, check_mask, label_ids, latent_array
+from pixelrt.generation.values import check_classes, check_mask, label_ids, latent_array, with_article
 from pixelrt.manifest import GenerationManifest
 from pixelrt.session import Session
 from pixelrt.strict import suggestion
@@ -191,7 +191,7 @@ class Inputs:
             example = {"label": f"label={names[0]!r}" if names else "", "latent": "latent=z"}.get(
                 name, f"{name}=array"
             )
-            raise InputError(f"this generator takes a {name}, none came; give it {example}")
+            raise InputError(f"this generator takes {with_article(name)}, none came; give it {example}")
         return found
 
     def _fit(self, name: str, value: Value, count: int) -> Items | Value:

@@ -30,19 +30,24 @@ from pixelrt.manifest import GenerationManifest, LabelInfo, LatentInfo
 
 Floats = NDArray[np.float32]
 
+_NOTHING: frozenset[str] = frozenset()
+_LATENT = frozenset({"latent"})
+
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Drawn:
     """What a strategy says about some samples."""
 
     seed: int
-    """For the noise inside of the network."""
+    """For the noise inside of the network, and where latents or labels come from it, theirs."""
     noise_indices: Indices
     """Which of the seed's noise each sample gets."""
     latents: Floats | None = None
     """float32[N, *size]; None where it says nothing about them."""
     labels: Ids | None = None
     """int32[N]; None likewise."""
+    from_seed: frozenset[str] = frozenset({"latent", "label"})
+    """Which of `latent` and `label` were drawn from the seed, and not chosen."""
 
 
 class Strategy(Protocol):
@@ -153,6 +158,7 @@ class Conditional(_OfAnyNumber):
             noise_indices=indices,
             latents=_latents(manifest.latent, self.seed, indices, self.truncation),
             labels=cycle[np.asarray(indices, np.intp) % len(cycle)],
+            from_seed=_LATENT,
         )
 
 
@@ -198,11 +204,13 @@ class Interpolate:
         start, end = _end("a", self.a, info), _end("b", self.b, info)
         shares = np.asarray(indices, np.float64) / (self.steps - 1)
         between = slerp if self.mode == "slerp" else lerp
+        seeds = [end for end in (self.a, self.b) if not isinstance(end, np.ndarray)]
         return Drawn(
-            seed=0 if isinstance(self.a, np.ndarray) else self.a,
+            seed=next(iter(seeds), 0),
             noise_indices=[0] * len(indices),
             latents=between(start, end, shares),
             labels=_same_label(self.label, manifest, len(indices)),
+            from_seed=_LATENT if seeds else _NOTHING,
         )
 
 
@@ -269,6 +277,7 @@ class Grid:
             noise_indices=[0] * len(indices),
             latents=latents.reshape(len(indices), *info.size),
             labels=_same_label(self.label, manifest, len(indices)),
+            from_seed=_NOTHING if self.seed is None else _LATENT,
         )
 
 
@@ -301,6 +310,7 @@ class Labels:
             noise_indices=places,
             latents=_latents(manifest.latent, self.seed, places, None),
             labels=rows.astype(np.int32),
+            from_seed=_LATENT,
         )
 
 
@@ -342,7 +352,9 @@ class Latents:
             labels = label_ids(self.labels, _label_info(manifest))
             labels = self._one_each(labels, len(several))[chosen]
         latents = latent_array("latent", several[chosen], info.size)
-        return Drawn(seed=self.seed, noise_indices=indices, latents=latents, labels=labels)
+        return Drawn(
+            seed=self.seed, noise_indices=indices, latents=latents, labels=labels, from_seed=_NOTHING
+        )
 
     def _several(self, info: LatentInfo) -> NDArray[Any]:
         """[N, *size]; an array of that shape as it is: looking through all of it for each part takes long."""

@@ -9,14 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixelrt.errors import InputError
+from pixelrt.frames import UNLABELLED, foreign_ids
 from pixelrt.manifest import ClassInfo, LabelInfo, MaskInfo
 from pixelrt.strict import suggestion
 
 Label = str | int
 Ids = NDArray[np.int32]
 
-_FOREIGN_SHARE = 0.5
-"""Of a mask's pixels: with more ids that are no class, it is no mask of these classes."""
+
+def with_article(noun: str) -> str:
+    """`a mask`, `an image`."""
+    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
 
 
 def latent_array(name: str, value: object, size: tuple[int, ...]) -> NDArray[np.float32]:
@@ -83,7 +86,9 @@ def _label_id(label: object, names: tuple[str, ...]) -> int:
             f"there is no label {label!r}{suggestion(label, list(names))}; there are {', '.join(names)}"
         )
     if not isinstance(label, (int, np.integer)) or isinstance(label, bool):
-        raise InputError(f"label is {label!r}, expected a name ({', '.join(names)}) or an id")
+        raise InputError(
+            f"label is {_plain(label)!r}, expected a name ({', '.join(names)}) or an id{_whole_hint(label)}"
+        )
     if not 0 <= label < len(names):
         raise InputError(
             f"label is {label}, expected an id from 0 to {len(names) - 1}, or a name in quotes: "
@@ -92,23 +97,39 @@ def _label_id(label: object, names: tuple[str, ...]) -> int:
     return int(label)
 
 
-def check_mask(mask: object, info: MaskInfo) -> None:
+def _plain(label: object) -> object:
+    return label.item() if isinstance(label, np.generic) else label
+
+
+def _whole_hint(label: object) -> str:
+    whole = isinstance(label, (float, np.floating)) and float(label).is_integer()
+    return f": {int(label)}, not {_plain(label)}" if whole else ""  # type: ignore[call-overload]
+
+
+def check_mask(mask: object, info: MaskInfo, name: str = "") -> None:
     """Refuse what is no mask of these classes, on the host.
 
-    Up to half of the ids may be none where the network takes one-hot, in which they are nothing.
+    Where the network takes one-hot, pixels may be unlabelled, by the id after the last class or by 255: all
+    its channels are zero there.
+
+    Args:
+        mask: What came as one.
+        info: What the generator takes.
+        name: Of this mask, for messages.
 
     Raises:
         InputError: Saying what came, what was expected, and how to convert it.
     """
+    what = f"the mask {name}" if name else "the mask"
     if not isinstance(mask, np.ndarray):
         raise InputError(
-            f"the mask is a {type(mask).__name__}, expected a NumPy array uint8[H, W] of class ids"
+            f"{what} is a {type(mask).__name__}, expected a NumPy array uint8[H, W] of class ids"
         )
     if mask.ndim != 2 or mask.dtype != np.uint8 or not mask.size:
         raise InputError(
-            f"the mask is {mask.dtype}{list(mask.shape)}, expected uint8[H, W] of class ids{_mask_hint(mask)}"
+            f"{what} is {mask.dtype}{list(mask.shape)}, expected uint8[H, W] of class ids{_mask_hint(mask)}"
         )
-    _check_ids(mask, info)
+    _check_ids(mask, info, what)
 
 
 def _mask_hint(mask: NDArray[Any]) -> str:
@@ -121,16 +142,34 @@ def _mask_hint(mask: NDArray[Any]) -> str:
     return "; convert with mask.astype(np.uint8)" if mask.dtype.kind in "iub" and mask.ndim == 2 else ""
 
 
-def _check_ids(mask: NDArray[np.uint8], info: MaskInfo) -> None:
+def _check_ids(mask: NDArray[np.uint8], info: MaskInfo, what: str) -> None:
     names = [one.name for one in info.classes]
-    foreign = int(np.count_nonzero(mask >= len(names)))
-    if foreign <= (_FOREIGN_SHARE * mask.size if info.form == "one_hot" else 0):
+    count, largest = len(names), int(mask.max())
+    if largest < count:
         return
-    hint = "; of a mask of 0 and 255 it makes ids: (mask > 127).astype(np.uint8)"
-    raise InputError(
-        f"{foreign} of the mask's {mask.size} values are no class ids (the largest is {mask.max()}), "
-        f"expected 0 to {len(names) - 1} for {', '.join(names)}{hint if mask.max() == 255 else ''}"
-    )
+    known = f"0 to {count - 1} for {', '.join(names)}"
+    if largest == UNLABELLED and not ((mask > 0) & (mask < UNLABELLED)).any():
+        unlabelled = f"; if {UNLABELLED} is unlabelled here, use the id {count} for it"
+        raise InputError(
+            f"{what} holds no ids but 0 and {UNLABELLED}, as black and white pictures do, expected "
+            f"ids {known}; (mask > 127).astype(np.uint8) makes ids 0 and 1"
+            f"{unlabelled if info.form == 'one_hot' else ''}"
+        )
+    if strangers := foreign_ids(mask, count):
+        raise InputError(
+            f"{what} holds the ids {', '.join(map(str, strangers))}, which are no classes here, expected "
+            f"{known}{_unlabelled_too(info)}; give a mask of these classes"
+        )
+    if info.form == "index":
+        raise InputError(
+            f"{what} has unlabelled pixels ({largest}), and this network takes class ids alone, expected "
+            f"{known}; fill them with one of these"
+        )
+
+
+def _unlabelled_too(info: MaskInfo) -> str:
+    count = len(info.classes)
+    return f", and {count} or {UNLABELLED} for unlabelled pixels" if info.form == "one_hot" else ""
 
 
 def check_classes(found: Sequence[ClassInfo], expected: Sequence[ClassInfo]) -> None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pixelrt.bundle import Bundle
 from pixelrt.generation import Generator
 from pixelrt.generation.inventing import invented_inputs
+from pixelrt.metrics import mean_square, psnr
 from pixelrt.self_test.checks import Check, ImpossibleError, expect, expect_equal
 from pixelrt.self_test.protocol import Figures
 from pixelrt.self_test.session_checks import NOTHING_TO_COMPARE, latency_figures, session_figures
@@ -23,7 +24,10 @@ _REPEATS = 10
 _COMPARED = 8
 _WARM_UP = 5
 _TIMED = 50
-_LARGEST = 255.0
+_ALLOWED_DB = 10.0
+"""Errors of three times the size: with inputs that a network was not made for, half precision errs more."""
+_LEAST_DB = 20.0
+"""Errors of a tenth of the range: those of no arithmetic that is right."""
 
 
 class GeneratorGround:
@@ -102,31 +106,36 @@ def speed(ground: GeneratorGround) -> Figures:
 
 
 def agreement(ground: GeneratorGround) -> Figures:
-    """The images are those of the backends of the CPU, as the bundle's gate demands it of the worst."""
+    """The images are near those of the backends of the CPU.
+
+    The gate's limits are not these: they hold for the recipe's samples, and the inputs here are invented. Its
+    PSNR says how near images of this bundle should be; some decibels less are let pass. A single byte is not
+    judged: at an edge it may differ by anything.
+    """
     if not ground.references:
         raise ImpossibleError(NOTHING_TO_COMPARE)
-    generator, inputs, gate = ground.generator(), ground.inputs(_COMPARED), ground.bundle.generation.gate
+    generator, inputs = ground.generator(), ground.inputs(_COMPARED)
+    least = least_psnr(ground.bundle.generation.gate.psnr)
     found = [generator(**given).images for given in inputs]
     figures: Figures = {}
     for name, open_reference in ground.references:
         with open_reference() as reference:
             expected = [reference(**given).images for given in inputs]
-        psnr = min(psnr_of(mine, theirs) for mine, theirs in zip(found, expected, strict=True))
+        worst = psnr(max(mean_square(mine, theirs) for mine, theirs in zip(found, expected, strict=True)))
         largest = max(_difference(mine, theirs) for mine, theirs in zip(found, expected, strict=True))
-        told = f"{psnr:.1f} dB" if math.isfinite(psnr) else "same bytes"
+        told = f"{worst:.1f} dB" if math.isfinite(worst) else "same bytes"
         figures[f"as {name}"] = told if largest == 0 else f"{told}, max difference {largest}"
         expect(
-            psnr >= gate.psnr and largest <= gate.max_difference,
-            f"of {_COMPARED} images one has a PSNR of {told} to that of {name} on the CPU, and bytes differ "
-            f"by up to {largest}; at least {gate.psnr:g} dB and at most {gate.max_difference} were expected",
+            worst >= least,
+            f"of {_COMPARED} images of invented inputs one has a PSNR of {told} to that of {name} on the "
+            f"CPU, and bytes differ by up to {largest}; at least {least:g} dB were expected",
         )
     return figures
 
 
-def psnr_of(found: Bytes, expected: Bytes) -> float:
-    """Peak signal-to-noise ratio over bytes 0..255, dB; infinite where nothing differs."""
-    mean_square = float(np.mean(np.square(found.astype(np.float64) - expected)))
-    return 10 * math.log10(_LARGEST**2 / mean_square) if mean_square else math.inf
+def least_psnr(of_gate: float) -> float:
+    """The PSNR in dB that images of invented inputs must have, by what the gate demands of the recipe's."""
+    return max(of_gate - _ALLOWED_DB, min(of_gate, _LEAST_DB))
 
 
 def _difference(found: Bytes, expected: Bytes) -> int:

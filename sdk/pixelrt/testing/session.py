@@ -41,7 +41,7 @@ class FakeSession(LocalSession):
 
     def clone(self) -> FakeSession:
         """Another session that calls the same function."""
-        with self._alone():
+        with self._alone(cloning=True):
             return FakeSession(self._manifest, self._network)
 
     def _run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
