@@ -55,9 +55,11 @@ from lesion_networks import (
 )
 from lesions import CLASSES, Image, Mask, Pictures
 from torch import nn
+from training_runs import natural, positive
 
 import pixelrt
 import pixelrt_export
+from pixelrt.errors import PixelRTError
 from pixelrt.metrics import ConfusionMatrix
 from pixelrt.terminal import say, say_table
 
@@ -88,7 +90,10 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     test = lesions.draw_pictures(options.test, options.size, TEST_SEED)
-    runs = [experiment(seed, test, options) for seed in range(1, options.seeds + 1)]
+    try:
+        runs = [experiment(seed, test, options) for seed in range(1, options.seeds + 1)]
+    except PixelRTError as problem:
+        raise SystemExit(str(problem)) from problem
     found = summary(runs, options) | {"seconds": round(time.monotonic() - began, 1)}
     (options.out / "lesions.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     show(found)
@@ -99,20 +104,23 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--out", type=Path, default=Path("runs/lesions"), help="folder for the results")
     parser.add_argument(
-        "--seeds", type=int, default=5, help="repetitions, each with a training set of its own"
+        "--out", type=Path, default=Path("runs/lesions"), help="folder for the results (%(default)s)"
     )
-    parser.add_argument("--size", type=int, default=64, help="height and width; a multiple of 8")
-    parser.add_argument("--real", type=int, default=20, help="real pictures to train on")
-    parser.add_argument("--painted", type=int, default=200, help="pictures to paint, and new real ones")
-    parser.add_argument("--test", type=int, default=300, help="pictures to judge on")
-    parser.add_argument("--painter-steps", type=int, default=300)
-    parser.add_argument("--steps", type=int, default=250, help="of each U-Net")
-    parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--width", type=int, default=12, help="channels of both networks at full resolution")
-    parser.add_argument("--quick", action="store_true", help="a few steps on a few small pictures")
-    parser.add_argument("--threads", type=int, default=0, help="CPU threads (0: PyTorch's choice)")
+    for name, default, meaning in (
+        ("--seeds", 5, "repetitions, each with a training set of its own"),
+        ("--size", 64, "height and width in pixels; a multiple of 8"),
+        ("--real", 20, "real pictures to train on"),
+        ("--painted", 200, "pictures to paint, and new real ones"),
+        ("--test", 300, "pictures to judge on"),
+        ("--painter-steps", 300, "steps of the painter's training"),
+        ("--steps", 250, "steps of each U-Net's"),
+        ("--batch", 8, "pictures of a step; even"),
+        ("--width", 12, "channels of both networks at full resolution"),
+    ):
+        parser.add_argument(name, type=positive, default=default, help=f"{meaning} (%(default)s)")
+    parser.add_argument("--quick", action="store_true", help="a few steps on a few small pictures instead")
+    parser.add_argument("--threads", type=natural, default=0, help="CPU threads (0: PyTorch's choice)")
     options = parser.parse_args()
     if options.quick:
         quick = {"seeds": 2, "size": 32, "width": 6, "real": 8, "painted": 16, "test": 32}

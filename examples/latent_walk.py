@@ -49,21 +49,31 @@ def parse_arguments() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("bundle", type=Path, help="a generation bundle that takes a latent")
-    parser.add_argument("--out", type=Path, default=Path("walk.mp4"), help=".mp4, .mov, .mkv or .gif")
-    parser.add_argument("--stops", type=int, default=5, help="latents on the way")
-    parser.add_argument("--steps", type=int, default=24, help="images from one stop to the next")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--truncation", type=float, help="largest value of a stop's latent: typical images")
+    parser.add_argument(
+        "--out", type=Path, default=Path("walk.mp4"), help=".mp4, .mov, .mkv or .gif (%(default)s)"
+    )
+    parser.add_argument("--stops", type=int, default=5, help="latents on the way (%(default)s)")
+    parser.add_argument(
+        "--steps", type=int, default=24, help="images from one stop to the next (%(default)s)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the stops' latents (%(default)s)")
+    parser.add_argument(
+        "--truncation", type=float, help="largest value of a stop's latent: typical images (no limit)"
+    )
     parser.add_argument("--label", action="append", help="name or id; several take turns, a stretch each")
     parser.add_argument("--mask", type=Path, help="PNG of class ids, where the generator takes a mask")
     parser.add_argument("--image", type=Path, help="a picture, where the generator takes one")
-    parser.add_argument("--fps", type=float, default=24.0)
-    parser.add_argument("--scale", type=int, default=1, help="every pixel becomes so many, squared")
-    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, ...")
+    parser.add_argument("--fps", type=float, default=24.0, help="images a second (%(default)s)")
+    parser.add_argument(
+        "--scale", type=int, default=1, help="height and width of each pixel in the film (%(default)s)"
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (%(default)s)")
     options = parser.parse_args()
-    for name, least in (("stops", 2), ("steps", 1), ("scale", 1)):
+    for name, least in (("stops", 2), ("steps", 1), ("scale", 1), ("seed", 0)):
         if getattr(options, name) < least:
             parser.error(f"--{name} {getattr(options, name)}: expected at least {least}")
+    if not 0 < options.fps < float("inf"):
+        parser.error(f"--fps {options.fps}: expected more than 0")
     return options
 
 
@@ -99,14 +109,24 @@ def label_of(generator: pixelrt.Generator, text: str | None) -> str | int | None
 def other_inputs(generator: pixelrt.Generator, options: argparse.Namespace) -> dict[str, Any]:
     """A mask and an image, the same for all."""
     given: dict[str, Any] = {}
-    for name, flag in (("mask", cv2.IMREAD_UNCHANGED), ("image", cv2.IMREAD_COLOR_RGB)):
-        path = getattr(options, name)
-        if path is None:
-            continue
-        given[name] = cv2.imread(str(path), flag)
-        if given[name] is None:
-            raise SystemExit(f"--{name} {path} cannot be read as a picture")
+    if options.mask is not None:
+        given["mask"] = read_picture("--mask", options.mask, cv2.IMREAD_UNCHANGED)
+    if options.image is not None:
+        info = generator.bundle.generation.image
+        if info is not None and info.channels == 1:
+            given["image"] = read_picture("--image", options.image, cv2.IMREAD_GRAYSCALE)[..., None]
+        else:
+            image = read_picture("--image", options.image, cv2.IMREAD_COLOR)
+            given["image"] = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
     return given
+
+
+def read_picture(option: str, path: Path, flag: int) -> NDArray[Any]:
+    """A picture as OpenCV reads it with a flag."""
+    picture = cv2.imread(str(path), flag)
+    if picture is None:
+        raise SystemExit(f"{option} {path} cannot be read as a picture; expected a PNG or JPEG")
+    return picture
 
 
 def enlarged(images: Iterator[Image], scale: int) -> Iterator[Image]:

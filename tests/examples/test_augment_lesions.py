@@ -16,6 +16,7 @@ import torch
 
 import pixelrt
 from pixelrt.bundle import Bundle
+from pixelrt.errors import GateFailed
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 ARMS = ["trivial", "real", "real, varied", "synthetic", "real + synthetic", "real + new real"]
@@ -123,6 +124,19 @@ def test_the_painter_leaves_alone_what_is_far_from_lesions(script: ModuleType) -
     assert changed[10:16, 10:16].all()
     assert not changed[:5].any()
     assert (first - second).abs().max() > 1e-4
+
+
+def test_a_painter_that_fails_its_gate_is_a_message(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failed(*_: object) -> None:
+        raise GateFailed("PSNR 20.0 dB, expected 40")
+
+    monkeypatch.setattr("sys.argv", ["augment_lesions.py", "--quick", "--out", str(tmp_path)])
+    monkeypatch.setattr(script, "synthetic", failed)
+    with pytest.raises(SystemExit, match=r"^PSNR 20.0 dB, expected 40$"):
+        script.main()
+    assert not (tmp_path / "lesions.json").exists()
 
 
 @pytest.mark.parametrize("words", [["--size", "50"], ["--batch", "3"], ["--seeds", "1"]])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import runpy
 from itertools import pairwise
 from pathlib import Path
@@ -10,11 +11,14 @@ from typing import Any
 import av
 import cv2
 import numpy as np
+import onnx.parser
 import pytest
-from generators import ALL, FILTER, GAN, SIZE, Kind, make_generator_bundle, reference
+from generators import ALL, FILTER, GAN, SIZE, Kind, make_generator_bundle, reference, write_generator
 from numpy.typing import NDArray
 
 from pixelrt.generation.drawing import draw_latents, draw_noise
+from pixelrt.manifest import LatentInfo, OutputInfo, Preprocess
+from pixelrt_export.fuse_generator import GeneratorSpec, generator_axes
 
 SCRIPT = Path(__file__).parents[2] / "examples" / "latent_walk.py"
 
@@ -78,6 +82,50 @@ def test_mask_and_image_are_given_once(bundles: dict[Kind, Path], tmp_path: Path
     assert np.abs(frames - wanted).max() < 8
 
 
+def test_the_picture_for_a_generator_of_one_channel_is_read_grey(tmp_path: Path) -> None:
+    """Its network adds the picture and the mean of the latent; the film is grey."""
+    bare = onnx.parser.parse_model("""
+        <ir_version: 10, opset_import: ["": 20]>
+        net (float[batch,2] latent, float[batch,1,8,12] image) => (float[batch,1,8,12] head_generated)
+        <float[1] scale = {50}, int64[2] axes = {2, 3}, int64[1] numbers = {1}>
+        {
+            mean = ReduceMean(latent, numbers)
+            level = Unsqueeze(mean, axes)
+            sum = Add(image, level)
+            head_generated = Mul(sum, scale)
+        }""")
+    latent = LatentInfo(size=(2,), distribution="normal")
+    grey = Preprocess(size=SIZE, channels=1, mean=(0.0,), std=(0.25,), color="rgb")
+    axes = {name: dataclasses.replace(axis, min=1) for name, axis in generator_axes(2).items()}
+    spec = GeneratorSpec(latent=latent, image=grey, range="none", axes=axes)
+    output = OutputInfo(size=SIZE, channels=1, range="none")
+    bundle = write_generator(tmp_path, "grey", bare, spec, output).path
+    colored = np.random.default_rng(2).integers(0, 256, (*SIZE, 3)).astype(np.uint8)
+    cv2.imwrite(str(tmp_path / "colored.png"), colored)
+    words = ("--stops", "2", "--steps", "1", "--image", tmp_path / "colored.png")
+    frames = walk(bundle, tmp_path / "walk.gif", *words)
+    picture = cv2.cvtColor(colored, cv2.COLOR_BGR2GRAY) / 255 / 0.25
+    wanted = 50 * (picture + draw_latents(latent, 0, range(2)).mean(axis=1)[:, None, None])
+    assert frames.shape == (2, *SIZE, 3)
+    assert np.abs(frames - wanted.clip(0, 255)[..., None]).max() < 8
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--fps", "0"], "--fps 0.0: expected more than 0"),
+        (["--seed", "-1"], "--seed -1: expected at least 0"),
+        (["--stops", "1"], "--stops 1: expected at least 2"),
+    ],
+)
+def test_numbers_that_make_no_sense_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    with pytest.raises(SystemExit):
+        walk(tmp_path / "bundle", tmp_path / "walk.gif", *arguments)
+    assert message in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("kind", "arguments", "message"),
     [
@@ -86,6 +134,12 @@ def test_mask_and_image_are_given_once(bundles: dict[Kind, Path], tmp_path: Path
         (GAN, ["--label", "cow"], "there is no label 'cow'"),
         (GAN, ["--label", "cat", "--out", "walk.txt"], "walk.txt ends in .txt, expected a film"),
         (GAN, ["--mask", "nothing.png"], "--mask nothing.png cannot be read"),
+        (ALL, ["--image", "nothing.png"], "--image nothing.png cannot be read"),
+        (
+            GAN,
+            ["--label", "cat", "--device", "nowhere"],
+            "device is 'nowhere', expected one of auto, cpu, cuda",
+        ),
     ],
 )
 def test_what_cannot_be_walked_is_explained(
