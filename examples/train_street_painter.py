@@ -113,15 +113,17 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--width", type=positive, default=16, help="channels at full resolution (%(default)s)"
     )
-    for name, size, what in (("--size", (128, 192), "the painter's"), ("--draw", (256, 384), "a scene's")):
-        default = f"{size[0]} {size[1]}"
+    for name, size, what in (
+        ("--size", (128, 192), "of what is painted, in pixels, multiples of 32 (128 192)"),
+        ("--draw", (256, 384), "of drawn scenes, in pixels (256 384)"),
+    ):
         parser.add_argument(
             name,
             type=positive,
             nargs=2,
             default=size,
             metavar=("H", "W"),
-            help=f"{what} height and width in pixels ({default})",
+            help=what,
         )
     add_schedule(parser)
     parser.add_argument("--init", type=Path, help="start from the networks of this last.pt")

@@ -62,7 +62,10 @@ def test_every_stop_is_the_image_of_its_latent_and_label(bundles: dict[Kind, Pat
     assert np.abs(other[0].astype(int) - frames[0]).max() > 8
 
 
-def test_mask_and_image_are_given_once(bundles: dict[Kind, Path], tmp_path: Path) -> None:
+def test_mask_and_image_are_given_once(
+    bundles: dict[Kind, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(cv2, "IMREAD_COLOR_RGB", raising=False)  # OpenCV 4.10 has none
     rng = np.random.default_rng(1)
     mask = rng.integers(0, 3, SIZE).astype(np.uint8)
     image = rng.integers(0, 256, (*SIZE, 3)).astype(np.uint8)

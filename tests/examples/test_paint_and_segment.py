@@ -123,8 +123,9 @@ def test_a_mask_of_ones_own_is_painted_and_shown(bundles: dict[str, Path], tmp_p
     shares = np.bincount(mask[mask < 11].ravel(), minlength=11) / (mask < 11).sum()
     found = [row["asked_percent"] for row in figures["classes"].values()]
     assert found == pytest.approx(list(100 * shares), abs=0.01)
-    board = cv2.imread(str(tmp_path / "street.png"), cv2.IMREAD_COLOR_RGB)
+    board = cv2.imread(str(tmp_path / "street.png"), cv2.IMREAD_COLOR)
     assert board is not None
+    board = cv2.cvtColor(board, cv2.COLOR_BGR2RGB)
     height, width = (side // 2 for side in board.shape[:2])
     painted = board[2 * height - 4 - 2 * SIZE[0] : 2 * height - 4 : 2, : 2 * SIZE[1] : 2]
     assert np.array_equal(painted, np.vstack([COLORS, np.zeros((1, 3))])[mask])
@@ -136,6 +137,7 @@ def test_a_mask_of_ones_own_is_painted_and_shown(bundles: dict[str, Path], tmp_p
     [
         (["--painter", "nowhere"], r"export it: pixelrt export recipe.toml -o nowhere"),
         (["--mask", "nowhere.png"], "nowhere.png cannot be read"),
+        (["--device", "nowhere"], "device is 'nowhere', expected one of auto, cpu, cuda"),
         (["--copy", "car", "--move", "0", "1000"], "--move 0 1000 leaves nothing of what was copied in view"),
     ],
 )
