@@ -88,6 +88,9 @@ class TestPassing:
         assert done.returncode == 0, done.stderr
         assert done.stdout == f"{tmp_path / 'bundle'}\n"
         assert "network to ONNX ..." in done.stderr, "a log shows what is going on"
+        assert (
+            "\nwarning: no checkpoint: the weights are what the entry point gives (net.py:Net)" in done.stderr
+        )
         for needed in (
             "openvino float32",
             "onnxruntime float16",
@@ -109,6 +112,10 @@ class TestPassing:
         data = json.loads(done.stdout)
         assert data["bundle"] == str(tmp_path / "deep" / "out")
         assert data["gate"]["checks"][0]["backend"] == "openvino"
+        (note, *_) = data["notes"]
+        assert note.startswith("no checkpoint: the weights are what the entry point gives")
+        report = json.loads((tmp_path / "deep" / "out" / "report.json").read_text())
+        assert report["notes"] == data["notes"]
 
     def test_a_skipped_gate_is_said_and_recorded(self, tmp_path: Path) -> None:
         done = pixelrt_export(write_recipe(tmp_path), "--no-gate")
@@ -142,7 +149,9 @@ class TestPassing:
         save_file(weights, tmp_path / "weights.safetensors")
         done = pixelrt_export(recipe, "--quiet")
         assert done.returncode == 0, done.stderr
-        assert len(Bundle.open(tmp_path / "bundle").manifest.source.checkpoint_sha256) == 64
+        bundle = Bundle.open(tmp_path / "bundle")
+        assert len(bundle.manifest.source.checkpoint_sha256) == 64
+        assert "no checkpoint" not in (bundle.path / "report.html").read_text()
 
 
 class TestFailing:

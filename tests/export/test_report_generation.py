@@ -196,6 +196,28 @@ class TestJson:
         assert -1 <= data["original"]["least"] < data["original"]["most"] <= 1
 
 
+def test_what_is_odd_is_said_where_it_is_seen(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """On the terminal, at the top of the page in amber, and in report.json; never in `quiet` terminals."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(4, 64), nn.Sigmoid(), nn.Unflatten(1, (1, 8, 8)))
+    said = "none below 0, and range = 'tanh' stands for -1 to 1"
+    for quiet in (False, True):
+        bundle = pixelrt_export.export(
+            network, tmp_path / "out", task="generation", latent=4, output="tanh", samples=2, quiet=quiet
+        )
+        errors = capsys.readouterr().err
+        assert (said in errors) is not quiet
+        assert ("\nwarning: the original gives values from 0." in errors) is not quiet
+        text = (bundle.path / "report.html").read_text(encoding="utf-8")
+        texts = Page(text).texts
+        (told,) = (index for index, line in enumerate(texts) if said in line)
+        assert texts[told - 1] == "Warning"
+        assert told < texts.index("Gate")
+        assert 'class="verdict warn notes"' in text
+        (note,) = json.loads((bundle.path / "report.json").read_text())["notes"]
+        assert said in note
+
+
 def test_a_gate_that_was_skipped_is_said_to_be(tmp_path: Path) -> None:
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(3, 3 * 4 * 4), nn.Unflatten(1, (3, 4, 4)), nn.Sigmoid())
