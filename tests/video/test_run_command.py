@@ -138,6 +138,16 @@ def test_nothing_that_is_read_is_replaced(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["clip.mp4", "link.json", "photos"]
 
 
+@pytest.mark.parametrize("words", ["--out {}/a.mp4", "--out {}/", "--sheet {}/a.png", "--json {}/a.json"])
+def test_nothing_is_written_into_the_bundle(
+    bundle: str, capsys: pytest.CaptureFixture[str], words: str
+) -> None:
+    before = sorted(Path(bundle).iterdir())
+    assert main(["run", bundle, DRIVE, *words.format(bundle).split()]) == 1
+    assert f"is in the bundle {bundle}; write somewhere else" in capsys.readouterr().err
+    assert sorted(Path(bundle).iterdir()) == before
+
+
 @pytest.mark.parametrize("channels", [1, 4])
 def test_other_channels_are_refused_before_anything_is_opened(
     make_bundle: Callable[..., Bundle],
