@@ -29,6 +29,18 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from training_runs import (
+    add_machine,
+    load_run,
+    load_weights,
+    natural,
+    positive,
+    refuse_others,
+    save_run,
+    settings,
+    share,
+    weight,
+)
 
 from pixelrt.metrics import ConfusionMatrix
 from pixelrt.terminal import console
@@ -70,25 +82,42 @@ def parse_arguments() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("data", type=Path, help="folder in the CamVid layout")
-    parser.add_argument("--out", type=Path, default=Path("runs/road-unet"), help="folder for the results")
-    parser.add_argument("--splits", nargs="+", default=["train"], help="splits to train on")
-    parser.add_argument("--drive", type=float, default=0.1, help="share of procedural scenes, 0..1")
-    parser.add_argument("--epochs", type=int, default=300)
-    parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--lr", type=float, default=2e-3, help="largest learning rate")
-    parser.add_argument("--weight-decay", type=float, default=0.02)
-    parser.add_argument("--width", type=int, default=32, help="channels of the network at half resolution")
     parser.add_argument(
-        "--size", type=int, nargs=2, default=(352, 480), metavar=("H", "W"), help="network input"
+        "--out", type=Path, default=Path("runs/road-unet"), help="folder for the results (%(default)s)"
     )
-    parser.add_argument("--crop", type=int, nargs=2, default=(288, 384), metavar=("H", "W"))
-    parser.add_argument("--scale", type=float, nargs=2, default=(0.5, 1.8), metavar=("MIN", "MAX"))
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--splits", nargs="+", default=["train"], help="splits to train on (train)")
+    for name, kind, default, meaning in (
+        ("--drive", share, 0.1, "share of procedural scenes, 0..1"),
+        ("--epochs", positive, 300, "times every picture is seen"),
+        ("--batch", positive, 8, "pictures of a step"),
+        ("--lr", weight, 2e-3, "largest learning rate"),
+        ("--weight-decay", weight, 0.02, "of convolutions, as in AdamW"),
+        ("--width", positive, 32, "channels of the network at half resolution"),
+        ("--seed", natural, 1, "of weights, order and crops"),
+    ):
+        parser.add_argument(name, type=kind, default=default, help=f"{meaning} (%(default)s)")
+    for name, size, meaning in (
+        ("--size", (352, 480), f"of the network's input, in pixels, multiples of {STRIDE} (352 480)"),
+        ("--crop", (288, 384), "of what is trained on, in pixels (288 384)"),
+    ):
+        parser.add_argument(name, type=positive, nargs=2, default=size, metavar=("H", "W"), help=meaning)
+    parser.add_argument(
+        "--scale",
+        type=float,
+        nargs=2,
+        default=(0.5, 1.8),
+        metavar=("MIN", "MAX"),
+        help="random enlargement, 1 is the picture's own size (0.5 1.8)",
+    )
     parser.add_argument("--init", type=Path, help="start from these weights (.safetensors)")
-    parser.add_argument("--resume", action="store_true", help="continue from OUT/last.pt")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--threads", type=int, default=0, help="CPU threads (0: PyTorch's choice)")
-    return parser.parse_args()
+    parser.add_argument(
+        "--resume", action="store_true", help="continue from OUT/last.pt, with the options of its run"
+    )
+    add_machine(parser)
+    options = parser.parse_args()
+    if not 0 < options.scale[0] <= options.scale[1] < math.inf:
+        parser.error(f"--scale {options.scale[0]} {options.scale[1]}: expected two numbers above 0, in order")
+    return options
 
 
 # --- data ---------------------------------------------------------------------------------------------------
@@ -289,10 +318,10 @@ class Run:
     """Everything that changes while training, so that it can be saved and resumed."""
 
     def __init__(self, options: argparse.Namespace, pairs: list[Pair]) -> None:
-        self.options = options
+        self.options, self.pictures = options, len(pairs)
         network = RoadUNet(width=options.width)
         if options.init:
-            network.load_state_dict(load_file(options.init))
+            load_weights(network, options.init, "--init", "--width")
         self.model = Supervised(network).to(options.device, memory_format=torch.channels_last)
         self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(0.998), use_buffers=True)
         self.optimizer = torch.optim.AdamW(self.parameter_groups(), lr=options.lr, betas=(0.9, 0.98))
@@ -353,20 +382,23 @@ class Run:
         """Write OUT/last.pt, whole or not at all."""
         state = {
             "epoch": epoch + 1,
+            "settings": settings(self.options, self.pictures),
             "best": self.best,
+            "chance": torch.get_rng_state(),
             "model": self.model.state_dict(),
             "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
         }
-        temporary = self.options.out / "last.pt.tmp"
-        torch.save(state, temporary)
-        temporary.replace(self.options.out / "last.pt")
+        save_run(self.options.out / "last.pt", state)
 
     def restore(self) -> None:
         """Continue from OUT/last.pt."""
-        state = torch.load(self.options.out / "last.pt", map_location=self.options.device, weights_only=True)
+        path = self.options.out / "last.pt"
+        state = load_run(path, "--resume", self.options.device)
+        refuse_others(state["settings"], settings(self.options, self.pictures), path)
         self.start, self.best = state["epoch"], state["best"]
+        torch.set_rng_state(state["chance"].cpu())
         for name in ("model", "average", "optimizer", "schedule"):
             getattr(self, name).load_state_dict(state[name])
 
