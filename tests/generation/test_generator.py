@@ -257,6 +257,7 @@ class TestSample:
             (0, {}, "count is 0, expected a whole number of at least 1"),
             (2.0, {}, "count is 2.0"),
             (True, {}, "count is True"),
+            (4, {"seed": 3}, r"stands in its strategy, as in strategy=pixelrt.Random\(seed=7\)"),
             (
                 None,
                 {"strategy": Random(truncation=0.5), "latent": [0] * 5},

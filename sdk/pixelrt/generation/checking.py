@@ -50,6 +50,8 @@ def check_strategy(strategy: Strategy, takes: Sequence[str], given: Collection[s
             )
         if name in given:
             raise InputError(f"{kind} decides about the {name}, and {name}=... came too; leave one out")
+    if "seed" in given:
+        raise InputError("the seed of a sample stands in its strategy, as in strategy=pixelrt.Random(seed=7)")
     if "latent" in given and getattr(strategy, "truncation", None) is not None:
         raise InputError("truncation is for latents that are drawn, and latent=... came too; leave one out")
 
