@@ -110,10 +110,11 @@ def carry_out(recipe: SegmentationRecipe | GenerationRecipe, out: Path, steps: S
 def _about_weights(model: ModelSection) -> tuple[str, ...]:
     if model.entry is None or model.checkpoint is not None:
         return ()
-    return (
+    note = (
         f"no checkpoint: the weights are what the entry point gives ({Path(model.entry).name}), random ones "
-        "if it loads none; name the trained ones with checkpoint in [model]",
+        "if it loads none; name the trained ones with checkpoint in [model]"
     )
+    return (note,)
 
 
 def _recipe_of(

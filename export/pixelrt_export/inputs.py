@@ -119,6 +119,13 @@ class NetworkSpec:
         return (height, width) if height else None
 
 
+def batch_option(task: Task, batch: int = 1) -> str:
+    """How a largest batch is asked for, in a recipe and in Python."""
+    if task == "segmentation":
+        return f"batch = {batch} in [input] (in Python batch={batch})"
+    return f'batch = {batch} in [output] (in Python output={{"range": ..., "batch": {batch}}})'
+
+
 # --- the parameters of forward() ------------------------------------------------------------------
 
 
@@ -244,12 +251,19 @@ def _check_required(parameters: Parameters, places: Mapping[int | str, str]) -> 
         one.name for index, one in enumerate(parameters.listed) if one.required and index not in places
     ]
     if missing:
-        given = ", ".join(repr(name) for name in places.values())
+        fed = ", ".join(
+            f"{name!r} goes to {place if isinstance(place, str) else _spelled(place, parameters)!r}"
+            for place, name in places.items()
+        )
         raise ExportError(
             f"{parameters.text} needs {', '.join(map(repr, missing))}, and nothing feeds "
-            f"{'it' if len(missing) == 1 else 'them'}: the inputs given are {given}. Give an input for each, "
-            "or a default in forward()"
+            f"{'it' if len(missing) == 1 else 'them'}: {fed}. Give an input for each parameter, or a default "
+            "in forward(); input = ... in an input says which parameter it is for"
         )
+
+
+def _spelled(place: int, parameters: Parameters) -> str | int:
+    return parameters.listed[place].name if place < len(parameters.listed) else place
 
 
 def _call(parameters: Parameters, places: Mapping[int | str, str]) -> Call:

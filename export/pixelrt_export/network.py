@@ -148,7 +148,9 @@ def _prepared_program(network: nn.Module, spec: NetworkSpec, name: str) -> Heads
     assert isinstance(network, Program)  # of load_exported
     call = bind(spec.inputs, network.parameters_of_forward)
     network.check(spec, call, name)
-    return HeadsOnly(network, spec, call, name)
+    ready = HeadsOnly(network, spec, call, name)
+    ready.max_batch = network.max_batch
+    return ready
 
 
 class _TorchNetwork:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pixelrt.errors import ExportError
 from pixelrt.manifest import NoiseDistribution, NoiseInfo
-from pixelrt_export.inputs import NetworkInput
+from pixelrt_export.inputs import NetworkInput, batch_option
 
 TRIED: dict[NoiseDistribution, tuple[float, float]] = {"normal": (-2.0, 2.0), "unit": (0.0, 1.0)}
 """Ranges of the numbers for try-outs."""
@@ -109,8 +109,8 @@ def _as_input(index: int, draw: Draw, two: tuple[int, ...] | None, max_batch: in
     raise ExportError(
         f"{name} draws random numbers that are the same for the whole batch: {draw.what}, {list(shape)} for "
         f"a batch of one and {list(two or shape)} for a batch of two ({draw.where}); numbers for each sample "
-        "were expected. Draw them with the batch first, as in torch.randn(x.shape[0], ...), or set batch = 1 "
-        "in [output] (max_batch=1)"
+        "were expected. Draw them with the batch first, as in torch.randn(x.shape[0], ...), or set "
+        f"{batch_option('generation')}"
     )
 
 

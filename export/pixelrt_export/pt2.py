@@ -6,7 +6,7 @@ import io
 import json
 import re
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,15 @@ from torch.export import ExportedProgram
 
 from pixelrt.errors import CheckpointError, ExportError
 from pixelrt_export.checkpoint import refuse_what_is_no_model
-from pixelrt_export.inputs import Call, NetworkSpec, Parameter, Parameters, check_size, check_type
+from pixelrt_export.inputs import (
+    Call,
+    NetworkSpec,
+    Parameter,
+    Parameters,
+    batch_option,
+    check_size,
+    check_type,
+)
 from pixelrt_export.quiet import essential, quiet
 
 _OPERATOR = re.compile(
@@ -44,6 +52,8 @@ _EXPRESSION_WORDS = frozenset(
 """Words of shape expressions. Anything else is refused: SymPy evaluates the text as Python."""
 _WORD = re.compile(r"[A-Za-z_]\w*")
 _SYMBOL = re.compile(r"(s|u|zuf|zf|i)\d+|_?[a-z]\w*_?dim\w*|batch\w*|height\w*|width\w*")
+_AUTO = "{0: torch.export.Dim.AUTO}"
+"""How a batch of any size is spelled."""
 _TRAINING_ARGUMENT = {
     "batch_norm": 5,
     "dropout": 2,
@@ -102,6 +112,7 @@ class Program(nn.Module):
             f"{name}({', '.join(names)})",
         )
         self.keywords = tuple(keywords)
+        self.least_batch, self.max_batch = _batches(program, self.taken)
         self.in_training = _in_training(program)
         """Dropout that draws."""
         self.training = False
@@ -110,8 +121,8 @@ class Program(nn.Module):
         """Compare what is wanted with the shapes that the program was exported for.
 
         Raises:
-            ExportError: If a type, or a size but that of the batch, is fixed to something else, or a
-                segmentation network drops.
+            ExportError: If a type, or a size but that of the batch, is fixed to something else, the batch has
+                other bounds than what is wanted, or a segmentation network drops.
         """
         if self.in_training and spec.task == "segmentation":
             raise ExportError(_training_mode(name, self.in_training[0]))
@@ -123,6 +134,21 @@ class Program(nn.Module):
             shape = tuple(size if isinstance(size, int) else None for size in value.shape)
             check_type(one, str(value.dtype).removeprefix("torch."), name)
             check_size(one, shape[1:], name)
+        self._check_batch(spec, name)
+
+    def _check_batch(self, spec: NetworkSpec, name: str) -> None:
+        again = (
+            f"save it again with dynamic_shapes={{{self.parameters_of_forward.listed[0].name!r}: {_AUTO}}}"
+        )
+        if self.max_batch is not None and spec.max_batch > self.max_batch:
+            raise ExportError(
+                f"{name} was saved with a batch of at most {self.max_batch}, and batch is {spec.max_batch}; "
+                f"set {batch_option(spec.task, self.max_batch)}, or less, or {again}"
+            )
+        if self.least_batch > 2:  # 2 is what PyTorch writes where it assumes nothing
+            raise ExportError(
+                f"{name} was saved with a batch of at least {self.least_batch}, and it must take 1; {again}"
+            )
 
     def forward(self, *values: Tensor, **named: Tensor) -> Any:
         """Return what the program returns."""
@@ -134,6 +160,20 @@ class Program(nn.Module):
 def _inputs(program: ExportedProgram) -> list[torch.fx.Node]:
     names = set(program.graph_signature.user_inputs)
     return [node for node in program.graph.nodes if node.op == "placeholder" and node.name in names]
+
+
+def _batches(program: ExportedProgram, taken: Sequence[Tensor]) -> tuple[int, int | None]:
+    """The least and the largest batch that a program was saved for; None for no limit."""
+    least, most = 1, None
+    for value in taken:
+        size = value.shape[0] if value.ndim else 1
+        bounds = program.range_constraints.get(size.node.expr) if isinstance(size, torch.SymInt) else None
+        if bounds is None:
+            continue
+        least = max(least, int(bounds.lower))
+        if bounds.upper.is_Integer:
+            most = min(int(bounds.upper), most or int(bounds.upper))
+    return least, most
 
 
 def _check_program(program: ExportedProgram, name: str) -> None:

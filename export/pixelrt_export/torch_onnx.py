@@ -21,14 +21,14 @@ from torch import Tensor, nn
 
 from pixelrt.errors import ExportError
 from pixelrt_export.graph import checked
-from pixelrt_export.inputs import Call, NetworkInput, NetworkSpec
+from pixelrt_export.inputs import Call, NetworkInput, NetworkSpec, batch_option
 from pixelrt_export.noise import Draw, Noise, as_inputs
 from pixelrt_export.onnx_tidy import named_batch, optimize, tidy
 from pixelrt_export.outputs import pick
 from pixelrt_export.quiet import essential, quiet
 from pixelrt_export.randomness import distributions_unchecked, drawing, drawn_by
 from pixelrt_export.torchscript import heads_of
-from pixelrt_export.trial import batch_option, samples, try_out
+from pixelrt_export.trial import samples, try_out
 
 _WRAPPERS = {"DataParallel": "module", "DistributedDataParallel": "module", "OptimizedModule": "_orig_mod"}
 
@@ -104,6 +104,8 @@ class HeadsOnly(nn.Module):
         self.spec = spec
         self.call = call
         self.name = name
+        self.max_batch: int | None = None
+        """The largest batch that a saved network takes; None for no limit."""
         self.noise: tuple[Noise, ...] = ()
         self._takes_noise = False
         self.training = False  # not eval(): a torch.export program refuses the call
@@ -185,7 +187,7 @@ def module_to_onnx(network: HeadsOnly, name: str) -> ModelProto:
             optimize(exported.model)
         except Exception as problem:
             alone = (
-                f". If it depends on the batch (groups=batch, say), set {batch_option(network.spec)}"
+                f". If it depends on the batch (groups=batch, say), set {batch_option(network.spec.task)}"
                 if dynamic
                 else ""
             )
@@ -260,7 +262,7 @@ def _options(network: HeadsOnly) -> dict[str, Any]:
 def _captured(
     network: HeadsOnly, examples: tuple[Tensor, ...], dynamic: bool, name: str
 ) -> torch.export.ExportedProgram:
-    batch = {0: torch.export.Dim("batch")}
+    batch = {0: torch.export.Dim("batch", max=network.max_batch)}
     shapes = (tuple(batch for _ in examples),) if dynamic else None
     try:
         with distributions_unchecked():
@@ -275,7 +277,7 @@ def _captured(
             first = network.inputs[0].name
             advice = (
                 f"forward() writes the batch size {len(examples[0])} into the network as a number; use "
-                f"{first}.shape[0] or -1 in reshape and view, or set {batch_option(network.spec)}"
+                f"{first}.shape[0] or -1 in reshape and view, or set {batch_option(network.spec.task)}"
             )
         else:
             advice = "torch.export must be able to follow forward(): tensors and plain Python only"

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pixelrt.errors import ExportError
-from pixelrt_export.inputs import IMAGE, SPATIAL, NetworkInput, NetworkSpec
+from pixelrt_export.inputs import IMAGE, SPATIAL, NetworkInput, NetworkSpec, batch_option
 from pixelrt_export.quiet import essential
 
 Runner = Callable[[Mapping[str, Tensor]], "tuple[Tensor, ...]"]
@@ -42,9 +42,8 @@ _MIXED = {
     ),
     "generation": (
         "gives another result for a sample when a second one is in the batch: batch norm in training mode, "
-        "say. "
-        'as_in_training = ["batch_norm"] takes the statistics of each image alone; with batch = 1 in '
-        "[output] (max_batch=1) nothing can mix"
+        'say. as_in_training = ["batch_norm"] takes the statistics of each image alone; with '
+        f"{batch_option('generation')} nothing can mix"
     ),
 }
 
@@ -55,12 +54,6 @@ class Found:
 
     dynamic_batch: bool
     """Whether batches are wanted, and the network treats each image of one as if it were alone."""
-
-
-def batch_option(spec: NetworkSpec) -> str:
-    """How a batch of one is asked for."""
-    section = "[input]" if spec.task == "segmentation" else "[output]"
-    return f"batch = 1 in {section} (max_batch=1)"
 
 
 def try_out(
@@ -93,7 +86,7 @@ def try_out(
         mixed = batched is not None and _close(run(one), first)
         if not mixed or spec.max_batch > 1 or spec.task == "segmentation":
             reason = (_MIXED if mixed else _RANDOM)[spec.task]
-            raise ExportError(f"{name} {reason.format(drawn=drawn() or 'dropout or noise')}")
+            raise ExportError(f"{name} {reason.replace('{drawn}', drawn() or 'dropout or noise')}")
     if batched is None and spec.max_batch > 1:
         _first(run, {key: value[1:] for key, value in two.items()}, spec, name)
         raise ExportError(_one_at_a_time(inputs, spec, name))
@@ -107,7 +100,7 @@ def _one_at_a_time(inputs: Sequence[NetworkInput], spec: NetworkSpec, name: str)
     return (
         f"{name} takes one {what} at a time: it was saved with a fixed batch, or writes the batch size into "
         f"forward() as a number{drawn}. Save it with a dynamic batch (-1 or {inputs[0].name}.shape[0] in "
-        f"reshape{' and torch.randn' if noise else ''}), or set {batch_option(spec)}"
+        f"reshape{' and torch.randn' if noise else ''}), or set {batch_option(spec.task)}"
     )
 
 

@@ -369,9 +369,7 @@ def test_saved_networks_of_two_inputs(tmp_path: Path, how: str) -> None:
     with torch.no_grad():
         original = net(torch.from_numpy(feeds["label"]), torch.from_numpy(feeds["latent"]))
     np.testing.assert_allclose(network.reference(feeds)["generated"], original, atol=1e-6)
-    with pytest.raises(
-        ExportError, match=r"needs? '?label'?, and nothing feeds it: the inputs given are 'latent'"
-    ):
+    with pytest.raises(ExportError, match=r"needs? '?label'?, and nothing feeds it: 'latent' goes to 'z'"):
         network.to_onnx(spec_of(latent(4, parameter="z")))
     with pytest.raises(ExportError, match=r"net"):
         network.to_onnx(spec_of(latent(7, parameter="z"), label(5)))
@@ -469,7 +467,7 @@ WRONG: dict[str, tuple[nn.Module, tuple[NetworkInput, ...], str]] = {
     "latent without a second input": (
         Conditional(),
         (latent(4, parameter="z"),),
-        r"Conditional.forward\(label, z\) needs 'label', and nothing feeds it: the inputs given are 'latent'",
+        r"Conditional.forward\(label, z\) needs 'label', and nothing feeds it: 'latent' goes to 'z'",
     ),
     "an input too many": (
         StyleGan(),

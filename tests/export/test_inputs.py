@@ -87,7 +87,9 @@ REFUSED: list[tuple[Callable[..., Any], dict[str, int | str | None], str]] = [
     ),
     (two, {"latent": 2}, r"parameter 2, which is not there: positions from 0 to 1 were expected"),
     (two, {"latent": -1}, r"parameter -1, which is not there: positions from 0 to 1 were expected"),
-    (two, {"latent": None}, r"net\(z, c\) needs 'c', and nothing feeds it: the inputs given are 'latent'"),
+    (two, {"latent": None}, r"net\(z, c\) needs 'c', and nothing feeds it: 'latent' goes to 'z'\. Give"),
+    (two, {"label": None}, r"needs 'c', and nothing feeds it: 'label' goes to 'z'\. Give an input for each"),
+    (two, {"label": "c"}, r"needs 'z', and nothing feeds it: 'label' goes to 'c'"),
     (keyword_only, {"latent": None}, r"net\(z, \*, c\) needs 'c', and nothing feeds it"),
     (lambda z, c, d: z, {"latent": None}, r"needs 'c', 'd', and nothing feeds them"),
     (

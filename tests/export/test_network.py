@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import os
 import pickle
@@ -204,6 +205,24 @@ def test_an_exported_program_for_one_image(tmp_path: Path) -> None:
     model = converted(network, max_batch=1)
     fused, *_ = fuse(model, FuseSpec(heads=(HeadSpec(name="scene"),), mean=(0.5,) * 3, std=(0.25,) * 3))
     assert run(fused, frame=np.zeros((1, 50, 60, 3), np.uint8))["mask"].shape == (1, *SIZE)
+
+
+def test_an_exported_program_with_limits_of_its_batch(tmp_path: Path) -> None:
+    def limited(**limits: int) -> Network:
+        shapes = ({0: torch.export.Dim("n", **limits)},)
+        section = saved(Two("one"), tmp_path / "net.pt2", "exported", batch=4, dynamic_shapes=shapes)
+        return open_network(section)
+
+    network = limited(max=8)
+    for batch in (3, 8):
+        converted(network, max_batch=batch)
+    for task, option in (("segmentation", "batch=8"), ("generation", r'output=\{"range": ..., "batch": 8\}')):
+        spec = dataclasses.replace(NetworkSpec.of_image(SIZE, 3, SCENE, 9), task=task)
+        message = rf"a batch of at most 8, and batch is 9; set batch = 8 in \[.*\] \(in Python {option}\), or"
+        with pytest.raises(ExportError, match=message):
+            network.to_onnx(spec)
+    with pytest.raises(ExportError, match=r"a batch of at least 3, and it must take 1; .*Dim\.AUTO"):
+        limited(min=3).to_onnx(NetworkSpec.of_image(SIZE, 3, SCENE))
 
 
 def test_an_exported_program_with_a_keyword(tmp_path: Path) -> None:
