@@ -10,6 +10,7 @@ from pixelrt_export import load_libraries
 from pixelrt_export.engines import check_flavours, with_engines
 from pixelrt_export.progress import Steps
 from pixelrt_export.recipe import read_recipe, without_gate
+from pixelrt_export.samples.needs import check_places
 
 
 def export_recipe(
@@ -34,6 +35,7 @@ def export_recipe(
 
     Raises:
         RecipeError: If the recipe asks for something that does not exist or makes no sense.
+        SourceError: If images, masks or labels do not exist or cannot be read.
         CheckpointError: If a file is not the weights that it should be.
         GateFailed: If the converted network does not do what the original does; nothing is written.
         ExportError: If the network cannot be converted.
@@ -48,6 +50,7 @@ def export_recipe(
         recipe = without_gate(recipe)
     folder = Path(path).parent / "bundle" if out is None else Path(out)
     check_folder(folder)
+    check_places(recipe)
     with Steps(quiet) as steps:
         with steps.step("loading PyTorch"):
             load_libraries()

@@ -235,17 +235,31 @@ class TestFailing:
         assert "Traceback" not in done.stderr
         assert left_in(tmp_path) == set()
 
-    def test_mistakes_of_a_recipe_are_found_before_pytorch_is_loaded(self, tmp_path: Path) -> None:
-        write_recipe(tmp_path, gate="agrement = 0.9")
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            (("agreement =", "agrement ="), "did you mean 'agreement'?"),
+            (('images = "test:', '# "test:'), "no images were given, and the gate needs some: give a folder"),
+            (
+                ("test://drive?frames=3&size=64x96&seed=5", "net.yp"),
+                "net.yp does not exist (did you mean 'net",
+            ),
+            (("agreement =", 'labels = "gone"\nagreement ='), "gate.labels: "),
+        ],
+    )
+    def test_mistakes_of_a_recipe_are_found_before_pytorch_is_loaded(
+        self, tmp_path: Path, changes: tuple[str, str], message: str
+    ) -> None:
+        write_recipe(tmp_path, text=RECIPE.replace(*changes))
         code = (
             "import sys\nfrom pixelrt.cli import main\nstatus = main(['export', 'recipe.toml'])\n"
-            "print('torch' in sys.modules)\nsys.exit(status)"
+            "print(not {'torch', 'cv2', 'onnx'}.isdisjoint(sys.modules))\nsys.exit(status)"
         )
         done = subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path
         )
         assert (done.returncode, done.stdout) == (1, "False\n")
-        assert "did you mean 'agreement'?" in done.stderr
+        assert message in done.stderr
 
 
 def wait_for(path: Path, process: subprocess.Popen[str]) -> None:

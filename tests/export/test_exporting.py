@@ -420,7 +420,10 @@ class TestWithoutGate:
 
     @pytest.mark.parametrize("images", [None, [], np.zeros((0, 8, 8, 3), np.uint8)])
     def test_the_gate_needs_images(self, tmp_path: Path, images: Any) -> None:
-        with pytest.raises(ExportError, match=r"no images were given, and the gate needs some: .*gate=False"):
+        with pytest.raises(
+            ExportError,
+            match=r"no images were given, and the gate needs some: .*gate=False\) and also set the precision",
+        ):
             export(Pixelwise(), tmp_path / "b", images=images)
 
 

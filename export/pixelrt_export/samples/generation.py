@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pixelrt.errors import ExportError, InputError, SourceError
+from pixelrt.errors import InputError, SourceError
 from pixelrt.generation.drawing import draw_latents, draw_noise
 from pixelrt.video.sources import open_source
 from pixelrt_export.gate.generation import GeneratorSample
@@ -30,6 +30,7 @@ from pixelrt_export.samples.common import (
     some,
 )
 from pixelrt_export.samples.masks import check_masks, mask_item, read_masks
+from pixelrt_export.samples.needs import can_do_without, missing, wanted
 
 _ALL = 2**31 - 1
 
@@ -87,18 +88,18 @@ def read_material(recipe: GenerationRecipe, given: Given, steps: Steps) -> Mater
         SourceError: If a mask or an image cannot be read, or has no partner.
         InputError: If an array is of another type or shape.
     """
-    wanted = {"mask": recipe.mask is not None, "image": recipe.image is not None}
     there = {
-        "mask": _is_there(recipe.gate.masks, given.masks),
-        "image": _is_there(recipe.gate.images, given.images),
+        "masks": _is_there(recipe.gate.masks, given.masks),
+        "images": _is_there(recipe.gate.images, given.images),
     }
-    for what in (what for what in wanted if wanted[what] and not there[what]):
-        if recipe.gate.skip and recipe.precision.type == "fp32":
+    kinds = wanted(recipe)
+    for what in (what for what in kinds if not there[what]):
+        if can_do_without(recipe):
             return None
-        raise _missing(what, recipe)
-    if not any(wanted.values()):
+        raise missing(what, recipe)
+    if not kinds:
         return Material(tuple(f"sample {index}" for index in range(recipe.gate.samples)))
-    with steps.step(f"reading {' and '.join(f'{what}s' for what in wanted if wanted[what])}"):
+    with steps.step(f"reading {' and '.join(kinds)}"):
         masks, images = _read(recipe, given)
     return Material(
         names=tuple(item.name for item in masks or images),
@@ -109,27 +110,6 @@ def read_material(recipe: GenerationRecipe, given: Given, steps: Steps) -> Mater
 
 def _is_there(place: str | None, arrays: Arrays | None) -> bool:
     return place is not None and (arrays is None or len(arrays) > 0)
-
-
-_KINDS = {
-    "mask": "a folder of PNGs of class ids, or a source with ground truth such as test://drive",
-    "image": "a folder of what the network will see, or another source of frames",
-}
-
-
-def _missing(what: str, recipe: GenerationRecipe) -> ExportError:
-    ways = f"(gate.{what}s, {what}s=)"
-    if recipe.gate.skip:
-        return ExportError(
-            f"{recipe.precision.type} needs {what}s, and none were given: they say which layers must stay "
-            f"FP32, and random noise would say something else. Give {_KINDS[what]} {ways}, or use the "
-            "precision fp32"
-        )
-    return ExportError(
-        f"no {what}s were given, and the gate needs some: give {_KINDS[what]} {ways}, a few dozen are "
-        "enough; or skip the gate with the precision fp32 (--no-gate, gate=False), and the bundle will "
-        "record that nobody checked it"
-    )
 
 
 # --- reading --------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pixelrt.errors import ExportError, InputError, SourceError
+from pixelrt.errors import InputError, SourceError
 from pixelrt.video.sources import Source, open_source
 from pixelrt_export.gate.segmentation import Sample
 from pixelrt_export.images import evenly_spread, find_images, labels_beside, read_frame, read_label, resized
@@ -22,6 +22,7 @@ from pixelrt_export.samples.common import (
     is_folder,
     spread,
 )
+from pixelrt_export.samples.needs import can_do_without, missing
 
 _STEP = "reading images"
 _ASPECT_TOLERANCE = 0.02
@@ -39,19 +40,9 @@ def samples_for(recipe: SegmentationRecipe, arrays: Arrays | None, steps: Steps)
         return samples_of(arrays, recipe)
     if arrays is None and recipe.gate.images is not None:
         return read_samples(recipe, steps)
-    if recipe.gate.skip and recipe.precision.type == "fp32":
+    if can_do_without(recipe):
         return []
-    if recipe.gate.skip:
-        raise ExportError(
-            f"{recipe.precision.type} needs images, and none were given: they say which layers "
-            "must stay FP32, and random noise would say something else. Give images (gate.images, "
-            "images=), or use the precision fp32"
-        )
-    raise ExportError(
-        "no images were given, and the gate needs some: give a folder of what the network will see "
-        "(gate.images, images=), a few dozen are enough; or skip the gate with the precision fp32 "
-        "(--no-gate, gate=False), and the bundle will record that nobody checked it"
-    )
+    raise missing("images", recipe)
 
 
 def read_samples(recipe: SegmentationRecipe, steps: Steps) -> list[Sample]:
