@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -96,7 +97,7 @@ def _of_module(
         module = part_of(unwrapped(module), part, name.rpartition(":")[2])
         name = f"{name}.{part}"
     copied = behave_as_in_training(copy_for_export(module), as_in_training, name)
-    return _TorchNetwork(copied, name, sha256)
+    return _TorchNetwork(copied, name, sha256, partial(_prepared, must_drop="dropout" in as_in_training))
 
 
 def open_network(section: ModelSection) -> Network:
@@ -131,13 +132,15 @@ def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _prepared(network: nn.Module, spec: NetworkSpec, name: str) -> HeadsOnly:
+def _prepared(network: nn.Module, spec: NetworkSpec, name: str, *, must_drop: bool = False) -> HeadsOnly:
     """A live module with its parameters bound."""
     called = name.rpartition(":")[2]
     parameters = Parameters.of(
         network.forward, called if isinstance(network, Method) else f"{called}.forward"
     )
-    return HeadsOnly(network, spec, bind(spec.inputs, parameters), name)
+    ready = HeadsOnly(network, spec, bind(spec.inputs, parameters), name)
+    ready.must_drop = must_drop
+    return ready
 
 
 def _prepared_script(network: nn.Module, spec: NetworkSpec, name: str) -> HeadsOnly:

@@ -23,7 +23,7 @@ from pixelrt.errors import ExportError
 from pixelrt.manifest import NoiseDistribution
 from pixelrt_export.noise import Draw, Noise
 from pixelrt_export.place import Place, place
-from pixelrt_export.stand_ins import STAND_INS, Take
+from pixelrt_export.stand_ins import STAND_INS, Take, refuse_idle_dropout
 
 _ADVICE = (
     "draw with torch.randn, torch.rand, torch.normal, torch.bernoulli or dropout, of which PixelRT makes "
@@ -43,11 +43,13 @@ class GivenNoise(TorchFunctionMode):
 
     Args:
         take: Gives the numbers, draw by draw.
+        must_drop: Whether dropout that is switched off is an error.
     """
 
-    def __init__(self, take: Take) -> None:
+    def __init__(self, take: Take, *, must_drop: bool = False) -> None:
         super().__init__()
         self.take = take
+        self.must_drop = must_drop
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
@@ -58,6 +60,8 @@ class GivenNoise(TorchFunctionMode):
         if stand_in is None:
             return func(*args, **given)
         _refuse_options(func, given)
+        if self.must_drop:
+            refuse_idle_dropout(stand_in, args, given)
         return stand_in(self.take, *args, **given)
 
 
@@ -136,15 +140,16 @@ def _states() -> dict[str, bytes]:
 # --- the draws of a network ----------------------------------------------------------------------
 
 
-def drawn_by(run: Callable[[], object], name: str) -> tuple[Draw, ...]:
+def drawn_by(run: Callable[[], object], name: str, *, must_drop: bool = False) -> tuple[Draw, ...]:
     """Run a network, and note what it draws.
 
     Args:
         run: Runs it once.
         name: What to call it in messages.
+        must_drop: Whether dropout was asked for, so that none may be switched off.
 
     Raises:
-        ExportError: If it draws numbers that cannot become an input.
+        ExportError: If it draws numbers that cannot become an input, or does not drop although it must.
     """
     generator = np.random.default_rng(0)
     before = torch.get_rng_state()
@@ -162,7 +167,7 @@ def drawn_by(run: Callable[[], object], name: str) -> tuple[Draw, ...]:
         fill = generator.standard_normal if distribution == "normal" else generator.random
         return torch.from_numpy(fill(tuple(shape), np.float32))
 
-    with nothing_random(name), GivenNoise(take):
+    with nothing_random(name), GivenNoise(take, must_drop=must_drop):
         run()
     return tuple(draws)
 

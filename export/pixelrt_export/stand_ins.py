@@ -86,6 +86,31 @@ def _native_dropout(take: Take, value: Tensor, p: float, train: bool | None) -> 
     return value * dropped, dropped > 0
 
 
+def refuse_idle_dropout(
+    stand_in: Callable[..., Any], args: Sequence[Any], options: Mapping[str, Any]
+) -> None:
+    """Refuse a call of dropout that is switched off.
+
+    Args:
+        stand_in: What stands in for the function that is called.
+        args: What it is called with.
+        options: The same, by name.
+
+    Raises:
+        ExportError: If it is dropout that would drop something in training.
+    """
+    if stand_in not in (_dropout, _channel_dropout, _native_dropout):
+        return
+    p = options.get("p", args[1] if len(args) > 1 else 0.5)
+    active, _ = _training(args[2:], options)
+    if active is False and p > 0:
+        raise ExportError(
+            f'as_in_training = ["dropout"]: functional dropout (p = {p:g}, {place()}) is switched off by its '
+            "own argument, as training=self.training does; write training=True there, or make it an "
+            "nn.Dropout layer"
+        )
+
+
 def _training(rest: Sequence[bool], options: Mapping[str, bool]) -> tuple[bool, bool]:
     """Whether dropout is active, and whether it changes its input."""
     given = dict(zip(("training", "inplace"), rest, strict=False)) | dict(options)

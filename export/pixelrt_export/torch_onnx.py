@@ -106,6 +106,8 @@ class HeadsOnly(nn.Module):
         self.name = name
         self.max_batch: int | None = None
         """The largest batch that a saved network takes; None for no limit."""
+        self.must_drop = False
+        """Whether its dropout was asked for."""
         self.noise: tuple[Noise, ...] = ()
         self._takes_noise = False
         self.training = False  # not eval(): a torch.export program refuses the call
@@ -147,7 +149,7 @@ class HeadsOnly(nn.Module):
     def _draws(self, feeds: Mapping[str, Tensor]) -> tuple[Draw, ...] | None:
         """What is drawn for these feeds; None if it does not run on them, which the trial explains."""
         try:
-            return drawn_by(lambda: self.run(feeds), self.name)
+            return drawn_by(lambda: self.run(feeds), self.name, must_drop=self.must_drop)
         except ExportError:
             raise
         except Exception:  # noqa: BLE001 - any failure of a foreign network answers the question

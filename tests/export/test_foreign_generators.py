@@ -418,6 +418,37 @@ def test_layers_that_are_not_there_cannot_behave_as_in_training() -> None:
         from_module(StyleGan(), as_in_training=["dropout"])
 
 
+class Idle(nn.Module):
+    """Drops in a layer, and in a function that is told to by `training`."""
+
+    def __init__(self, p: float, *, training: bool) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 3, 1), nn.Dropout(0.5))
+        self.p = p
+        self.always = training
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.dropout2d(self.body(x), self.p, self.training or self.always)
+
+
+def test_dropout_that_stays_off_as_in_training_is_refused() -> None:
+    spec = spec_of(image(3, 4, 4))
+    network = from_module(Idle(0.25, training=False), as_in_training=["dropout"])
+    with pytest.raises(
+        ExportError,
+        match=r"functional dropout \(p = 0.25, at test_foreign_generators.py:\d+\) is switched off",
+    ):
+        network.to_onnx(spec)
+    for p, training, as_in_training, count in (
+        (0.25, True, ["dropout"], 2),
+        (0.0, False, ["dropout"], 1),
+        (0.25, False, [], 0),
+    ):
+        network = from_module(Idle(p, training=training), as_in_training=as_in_training)
+        network.to_onnx(spec)
+        assert len(network.noise) == count
+
+
 def test_statistics_of_one_value_are_refused() -> None:
     net = nn.Sequential(nn.Linear(4, 48), nn.BatchNorm1d(48), nn.Unflatten(1, (3, 4, 4)))
     network = from_module(net, as_in_training=["batch_norm"])
