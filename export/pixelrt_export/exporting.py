@@ -70,17 +70,61 @@ def export(
         export(painter, "out/street", task="generation", output="tanh", masks="test://drive",
                mask={"size": (128, 192), "classes": "camvid11"})
 
+    Both tasks take, with these defaults:
+
+        name            of the bundle: the name of the folder `out`
+        precision       "fp16"; "fp32" or "bf16"
+        images          what the network will see: a folder, a source such as "test://drive?frames=32", or
+                        frames uint8[H, W, C]; they give the activation ranges and the gate, a few dozen are
+                        enough
+        max_images=64   how many of them are used, evenly spread
+        gate=True       False skips the gate; the bundle records that
+        part            the submodule or method that is exported, as in "decoder" or "decode"
+        as_in_training  ["dropout"], ["batch_norm"] or both behave as in training: none
+        quiet=False     True shows no progress bars and no warnings
+
+    With task="segmentation":
+
+        size            required: height and width of the network's input
+        classes         required: name of a palette, or the classes in the order of their ids; with several
+                        heads a mapping from the name of a head to its classes
+        mean, std       per channel, of pixels from 0 to 1: ImageNet's
+        color="rgb"     order of the channels in which the network was trained, or "bgr"
+        frame_color     "rgb": the order in which frames arrive
+        batch=4         the most frames at once
+        output          index, key or attribute of what the network returns: the only one
+        activation      "softmax"; "sigmoid" or "none"
+        emit            ("mask", "confidence", "grid"); "logits" too
+        grid            rows and columns: a cell per 32 pixels
+        threshold=0.5   probability from which a pixel of a sigmoid head is of its class
+        heads           from the name of a head to its own output, activation, emit, grid, threshold
+        labels          folder of PNGs of class ids: `labels` beside the images
+        agreement=0.999, miou_drop=0.002
+                        least share of pixels of the original's class, largest loss of mIoU
+
+    With task="generation", of which one or more inputs, that take the parameters of forward() in this order:
+
+        latent          its size, as in 64; or {"size": (64, 1, 1), "distribution": "normal" or "uniform"}
+        label           the names; or {"names": [...], "form": "index" or "one_hot"}
+        mask            {"size": (H, W), "classes": ..., "form": "one_hot" or "index"}
+        image           {"size": (H, W), "mean", "std", "color", "frame_color"} as for segmentation
+                        each input may name its parameter of forward(), by name or position: {"input": "z"}
+        output          required: range of the values, "tanh", "sigmoid" or "none" (0 to 255); or {"range":
+                        ..., "activation": "none", "output": the only one, "color": "rgb", "frame_color":
+                        "rgb", "batch": 16}, where batch is the most images at once
+        masks           what is painted for the gate: a folder of PNGs of class ids, a source with ground
+                        truth, or arrays uint8[H, W]; required with `mask`, as `images` is with `image`
+        samples=32      images that are made where the network takes neither masks nor images
+        seed=0          of latents and noise
+        psnr=40, ssim=0.99, max_difference=32
+                        least PSNR in dB, least SSIM, largest difference of a byte, each of the worst image
+
     Args:
         model: The trained network.
         out: Folder of the bundle; a bundle that is there already is replaced.
         task: `segmentation` for a network that reads frames into masks, `generation` for one that writes
             images.
-        options: For segmentation `size`, height and width of the network's input; `classes`, name of a
-            palette or the classes in the order of their ids, with several heads from the name of a head to
-            its classes; `images`, what the network will see: a folder, a source such as
-            `test://drive?frames=32`, or frames uint8[H, W, C], which give the activation ranges and the gate
-            (a few dozen are enough); and `ExportOptions`. For generation `output`, the range of the
-            network's values or `OutputOptions`, and `GenerationOptions`, of which one or more inputs.
+        options: As above; each means what the recipe's key of the same name means (docs/recipe.md).
 
     Returns:
         The bundle.

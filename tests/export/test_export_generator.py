@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -452,6 +453,19 @@ def test_the_options_are_those_of_a_recipe() -> None:
         assert set(options.__annotations__) == set(section.__dataclass_fields__)
     gate = set(GenerationGateSection.__dataclass_fields__) - {"skip"}
     assert gate <= set(pixelrt_export.GenerationOptions.__annotations__)
+
+
+def test_every_option_is_documented() -> None:
+    shown = pixelrt_export.export.__doc__ or ""
+    of_output = pixelrt_export.OutputOptions.__annotations__
+    for name in {*of_generation.KNOWN, *of_segmentation.KNOWN, *of_output}:
+        assert re.search(rf"\b{name}\b", shown), name
+    for name in (*of_generation.KNOWN, *of_output):
+        assert re.search(rf"\b{name}\b", pixelrt_export.GenerationOptions.__doc__ or ""), name
+    page = Path(__file__).parents[2].joinpath("docs", "generation.md").read_text(encoding="utf-8")
+    table = page[page.index("| option |") : page.index("## What the gate measures")]
+    for name in (*of_generation.KNOWN, *of_output):
+        assert re.search(rf'[`"]{name}[`"=]', table), name
 
 
 def recipe(**changes: Any) -> GenerationRecipe:

@@ -28,12 +28,15 @@ class CommonOptions(TypedDict, total=False):
     name: str
     """Of the bundle; the folder's name by default."""
     precision: PrecisionType
+    """fp16 by default."""
     max_images: int
+    """How many of the images or masks are used, 64 by default."""
     gate: bool
     """False skips the gate; the bundle records that."""
     part: str
-    """The submodule that is exported; dotted where nested."""
+    """The submodule or method that is exported; dotted where nested. The whole network by default."""
     as_in_training: Sequence[AsInTraining]
+    """Layers that do at test time what they did in training; none by default."""
     quiet: bool
     """No progress bars and no warnings; those stand in the report all the same."""
 

@@ -78,15 +78,28 @@ class OutputOptions(TypedDict, total=False):
     """The image that the network gives; see `pixelrt_export.recipe.OutputSection`."""
 
     range: Required[ValueRange]
+    """Of the values: tanh -1 to 1, sigmoid 0 to 1, none 0 to 255."""
     activation: OutputActivation
+    """What the network leaves out, none by default."""
     output: int | str
+    """Index, key or attribute of what the network returns; the only one by default."""
     color: ColorOrder
+    """Order of the network's three channels, rgb by default."""
     frame_color: ColorOrder
+    """Order in which images come out, rgb by default."""
     batch: int
+    """The most images at once, 16 by default."""
 
 
 class GenerationOptions(CommonOptions, total=False):
-    """Options of `export` with `task="generation"`. Each means what the recipe's key of that name means."""
+    """Options of `export` with `task="generation"`. Each means what the recipe's key of that name means.
+
+    Inputs, one or more: `latent`, `label`, `mask`, `image`. `output`, which is required, is an argument of
+    `export`: the range of the values, or `OutputOptions` with `activation`, `output`, `color`, `frame_color`
+    and `batch`. The gate: `masks`, `images`, `max_images` (64), `samples` (32), `seed` (0), `psnr` (40),
+    `ssim` (0.99), `max_difference` (32), and `gate=False` to skip it. Of any task: `name` (the folder's),
+    `precision` ("fp16"), `part`, `as_in_training` (none), `quiet` (False).
+    """
 
     latent: int | Sequence[int] | LatentOptions
     """Its size is enough."""
@@ -97,11 +110,17 @@ class GenerationOptions(CommonOptions, total=False):
     masks: Images
     """A folder of PNGs of class ids, a source with ground truth, or arrays uint8[H, W]."""
     images: Images
+    """A folder, a source, or arrays uint8[H, W, C]."""
     psnr: float
+    """Least peak signal-to-noise ratio of an image, 40 dB by default."""
     ssim: float
+    """Least structural similarity of an image, 0.99 by default."""
     max_difference: int
+    """Largest difference of a byte, 32 by default."""
     samples: int
+    """Images that are made where the network takes neither masks nor images, 32 by default."""
     seed: int
+    """Of latents and noise, 0 by default."""
 
 
 KNOWN = ("output", *GenerationOptions.__annotations__)
