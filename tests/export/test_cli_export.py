@@ -116,6 +116,8 @@ class TestPassing:
         assert note.startswith("no checkpoint: the weights are what the entry point gives")
         report = json.loads((tmp_path / "deep" / "out" / "report.json").read_text())
         assert report["notes"] == data["notes"]
+        page = (tmp_path / "deep" / "out" / "report.html").read_text()
+        assert page.index('class="verdict warn notes"') < page.index(note[:40]) < page.index("<h2>Gate")
 
     def test_a_skipped_gate_is_said_and_recorded(self, tmp_path: Path) -> None:
         done = pixelrt_export(write_recipe(tmp_path), "--no-gate")
