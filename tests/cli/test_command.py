@@ -89,6 +89,12 @@ class TestHelp:
         )
         assert python(code).stdout.strip() == "['pixelrt']"
 
+    @pytest.mark.parametrize("command", ["run", "generate"])
+    def test_signals_are_taken_before_numpy_is_imported(self, command: str) -> None:
+        """A library that is interrupted while it is imported may swallow the Ctrl-C."""
+        code = f"import sys, pixelrt.cli.{command}; print('numpy' in sys.modules)"
+        assert python(code).stdout.strip() == "False"
+
 
 class TestWrongArguments:
     @pytest.mark.parametrize(

@@ -8,7 +8,6 @@ from typing import Any, get_args
 
 from pixelrt.cuda.opening import DriverName
 from pixelrt.pipeline.options import GpuOptions
-from pixelrt.video.sources.base import parse_size
 
 
 def add_machine_options(parser: argparse.ArgumentParser) -> None:
@@ -104,6 +103,8 @@ def size(text: str) -> tuple[int, int]:
     Raises:
         argparse.ArgumentTypeError: If it is no size.
     """
+    from pixelrt.video.sources.base import parse_size  # it needs NumPy, `--help` does not
+
     try:
         return parse_size(text)
     except ValueError as problem:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from pixelrt.manifest import Check
 from pixelrt.terminal import say_table
-from pixelrt.video.statistics import StageStatistics
+
+if TYPE_CHECKING:
+    from pixelrt.video.statistics import StageStatistics
 
 
 def verdict(check: Check) -> str:
