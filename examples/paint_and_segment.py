@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 import pixelrt
 from pixelrt.encoding import encode_png, write_whole
-from pixelrt.errors import BundleError, InputError, PixelRTError
+from pixelrt.errors import BundleError, PixelRTError
 from pixelrt.generation.values import check_mask
 from pixelrt.metrics import UNLABELLED, ConfusionMatrix
 from pixelrt.segmentation import nearest
@@ -163,10 +163,7 @@ def masks(options: argparse.Namespace, painter: pixelrt.Generator) -> list[Mask]
         raise SystemExit(f"{options.mask} cannot be read; expected a PNG of class ids")
     taken = painter.bundle.generation.mask
     assert taken is not None  # it has the drive's classes
-    try:
-        check_mask(mask, taken, str(options.mask))
-    except InputError as problem:
-        raise SystemExit(str(problem)) from problem
+    check_mask(mask, taken, str(options.mask))
     return [mask.astype(np.uint8)]
 
 

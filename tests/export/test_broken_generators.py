@@ -1,9 +1,13 @@
-"""The gate's default limits: broken conversions of generators fail, sound ones pass."""
+"""The gate's default limits: broken conversions of generators fail, sound ones pass.
+
+With `--log-cli-level=INFO` the figures of every contender are shown, which docs/generation.md lists.
+"""
 
 from __future__ import annotations
 
 import copy
 import dataclasses
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -48,6 +52,7 @@ from pixelrt_export.precision import to_precision
 from pixelrt_export.precision.retype import retype
 from pixelrt_export.recipe.generation import GenerationGateSection
 
+LOGGER = logging.getLogger(__name__)
 T = TypeVar("T")
 SIZE = (32, 48)
 LATENT = LatentInfo(size=(8,), distribution="normal")
@@ -208,6 +213,13 @@ def track(items: Sequence[T], description: str) -> Iterable[T]:
 
 
 def judge(exported: Exported, conversion: GeneratorConversion) -> GeneratorVerification:
+    if LOGGER.isEnabledFor(logging.INFO):
+        nothing_fails = dataclasses.replace(default_gate(), psnr=0.0, ssim=-1.0, max_difference=255)
+        for check in verify_generator(conversion, exported.samples, nothing_fails, track).gate.checks:
+            LOGGER.info(
+                "%s %s: PSNR %.1f dB, SSIM %.5f, largest difference %d",
+                *(check.backend, check.precision, check.psnr or np.inf, check.ssim, check.max_difference),
+            )
     return verify_generator(conversion, exported.samples, default_gate(), track)
 
 

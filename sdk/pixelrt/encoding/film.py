@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import numbers
+from abc import ABC, abstractmethod
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,7 @@ def check_film(path: Path, fps: float, instead: str = "a folder of images") -> N
     temporary_for(path)
 
 
-class FilmEncoder:
+class FilmEncoder(ABC):
     """A film on its way into a file: under a hidden name until `close`, which gives it its own."""
 
     def __init__(self, path: Path, *, size: tuple[int, int], fps: float, instead: str) -> None:
@@ -127,17 +128,18 @@ class FilmEncoder:
         with contextlib.suppress(OSError):  # a disk that is read only holds nothing to remove
             self._temporary.unlink(missing_ok=True)
 
+    @abstractmethod
     def _tick_for(self, fps: Fraction) -> Fraction:
         """The unit of the times, in seconds."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _open(self, file: str) -> tuple[Any, Any]:
         """The container and its stream."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _encode(self, image: Bytes) -> None:
-        raise NotImplementedError
+        """Encode an image of the right size, at the time of the last tick."""
 
+    @abstractmethod
     def _flush(self) -> None:
         """Write what the encoder holds back."""
-        raise NotImplementedError
