@@ -100,7 +100,7 @@ def _show(report: GenerateReport, writer: MadeWriter, json_file: str | None) -> 
     rows, cols = report.image_size
     ended = ", then interrupted" if report.interrupted else ""
     say(
-        f"{counted(report.images, 'image')} of {rows}x{cols} in {report.seconds:.1f} s: "
+        f"{counted(report.images, 'image')} of {rows}x{cols} in {report.seconds:.2f} s: "
         f"{report.images_per_s:.1f} images/s with everything in it{ended}"
     )
     if report.stages:
