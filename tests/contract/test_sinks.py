@@ -12,6 +12,7 @@ import av
 import cv2
 import numpy as np
 import pytest
+from deliveries import delivery
 from numpy.typing import NDArray
 
 import pixelrt
@@ -76,7 +77,7 @@ class SinkContract:
             if frame.index == limit:
                 return
             result = segmenter(frame.image)
-            sink.write(frame, result, result.overlay(frame.image) if sink.wants_overlay else None)
+            sink.write(delivery(frame, result))
 
     def left(self, folder: Path) -> list[str]:
         return sorted(file.name for file in folder.iterdir() if file.name != "source")
@@ -195,9 +196,9 @@ class TestMasks(SinkContract):
         self, make: Callable[[], Sink], source: Source, segmenter: Segmenter
     ) -> None:
         sink, frame = make(), next(iter(source))
-        sink.write(frame, segmenter(frame.image), None)
+        sink.write(delivery(frame, segmenter(frame.image)))
         with pytest.raises(SinkError, match="two frames are called '0'"):
-            sink.write(frame, segmenter(frame.image), None)
+            sink.write(delivery(frame, segmenter(frame.image)))
 
 
 class TestPicture(SinkContract):
@@ -209,9 +210,9 @@ class TestPicture(SinkContract):
     ) -> None:
         sink, frame = make(), next(iter(source))
         result = segmenter(frame.image)
-        sink.write(frame, result, frame.image)
+        sink.write(delivery(frame, result))
         with pytest.raises(SinkError, match=r"holds one image, and a second frame came \(3\)"):
-            sink.write(frame, result, frame.image)
+            sink.write(delivery(frame, result))
 
     def test_pixels(
         self, tmp_path: Path, make: Callable[[], Sink], source: Source, segmenter: Segmenter
@@ -239,9 +240,8 @@ class TestSheet(SinkContract):
         assert isinstance(sheet, ContactSheet)
         result = segmenter(stripes(0))
         for index in range(frames):
-            sheet.write(
-                Frame(image=stripes(0), index=index, time_s=index / 10, name=str(index)), result, None
-            )
+            frame = Frame(image=stripes(0), index=index, time_s=index / 10, name=str(index))
+            sheet.write(delivery(frame, result))
         shown = [tile.index for tile in sheet._chosen()]
         assert len(shown) == min(frames, 4)
         assert shown[0] == 0
@@ -268,7 +268,7 @@ def test_null_writes_nothing(tmp_path: Path, source: Source, segmenter: Segmente
     before = sorted(tmp_path.rglob("*"))
     with open_sink("null:", source) as sink:
         frame = next(iter(source))
-        sink.write(frame, segmenter(frame.image), None)
+        sink.write(delivery(frame, segmenter(frame.image)))
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -277,7 +277,7 @@ def test_odd_sizes_are_made_even(tmp_path: Path, segmenter: Segmenter, size: tup
     source = open_source(f"test://drive?frames=3&size={size[0]}x{size[1]}")
     with source, open_sink(tmp_path / "out.mp4", source) as sink:
         for frame in source:
-            sink.write(frame, segmenter(frame.image), frame.image)
+            sink.write(delivery(frame, segmenter(frame.image)))
     with open_source(tmp_path / "out.mp4") as written:
         assert written.size == (size[0] + size[0] % 2, size[1] + size[1] % 2)
         assert len(list(written)) == 3
@@ -288,7 +288,7 @@ def test_rates_are_kept(tmp_path: Path, segmenter: Segmenter, fps: float) -> Non
     source = open_source(f"test://drive?frames=5&size=64x64&fps={fps}")
     with source, open_sink(tmp_path / "out.mp4", source) as sink:
         for frame in source:
-            sink.write(frame, segmenter(frame.image), frame.image)
+            sink.write(delivery(frame, segmenter(frame.image)))
     with open_source(tmp_path / "out.mp4") as written:
         assert written.fps == pytest.approx(fps, rel=1e-4)
 
@@ -320,7 +320,8 @@ def test_uneven_times_are_kept_and_go_forward(tmp_path: Path, source: Source, se
     result: Segmentation = segmenter(image)
     with open_sink(tmp_path / "out.mp4", source) as sink:
         for index, time_s in enumerate(times):
-            sink.write(Frame(image=image, index=index, time_s=time_s, name=str(index)), result, image)
+            frame = Frame(image=image, index=index, time_s=time_s, name=str(index))
+            sink.write(delivery(frame, result))
     with open_source(tmp_path / "out.mp4") as written:
         assert [frame.time_s for frame in written] == pytest.approx(times, abs=1e-3)
 
@@ -330,7 +331,7 @@ def test_frames_of_another_size(tmp_path: Path, source: Source, segmenter: Segme
     frame = Frame(image=small, index=0, time_s=0, name="small")
     message = r"begun with frames of \(96, 144\).*frame small is \(64, 144\)"
     with pytest.raises(SinkError, match=message), open_sink(tmp_path / "out.mp4", source) as sink:
-        sink.write(frame, segmenter(small), small)
+        sink.write(delivery(frame, segmenter(small)))
     assert sorted(file.name for file in tmp_path.iterdir()) == ["source"]
 
 
@@ -361,7 +362,7 @@ def test_sinks_that_cannot_be_opened(tmp_path: Path, source: Source, uri: str, m
 def test_the_source_is_not_overwritten(tmp_path: Path, source: Source, segmenter: Segmenter) -> None:
     with open_sink(tmp_path / "drive.mp4", source) as sink:
         for frame in source:
-            sink.write(frame, segmenter(frame.image), frame.image)
+            sink.write(delivery(frame, segmenter(frame.image)))
     content = (tmp_path / "drive.mp4").read_bytes()
     (tmp_path / "other.mp4").symlink_to("drive.mp4")
     with open_source(tmp_path / "drive.mp4") as video:
@@ -423,5 +424,5 @@ def test_full_disk(tmp_path: Path, segmenter: Segmenter, target: str) -> None:
         with pytest.raises(SinkError, match=message), full_disk(), make() as sink:
             for index in range(1 if target == "out.png" else 200):
                 frame = noisy(index)
-                sink.write(frame, segmenter(frame.image), frame.image)
+                sink.write(delivery(frame, segmenter(frame.image)))
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]

@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 import pixelrt
 from pixelrt.bundle import Bundle
 from pixelrt.errors import InputError, SinkError, SourceError
-from pixelrt.segmentation import Segmentation, Segmenter
+from pixelrt.segmentation import Segmenter
+from pixelrt.video.delivery import Delivery
 from pixelrt.video.run import Progress, Run, RunOptions, run
 from pixelrt.video.sinks import Sink, open_sink, open_sinks
 from pixelrt.video.sinks.null import NullSink
-from pixelrt.video.sources import Frame, open_source
+from pixelrt.video.sources import open_source
 from pixelrt.video.statistics import StageTimes
 
 Bytes = NDArray[np.uint8]
@@ -179,8 +180,8 @@ class Broken(NullSink):
     def __init__(self, at_frame: int | None) -> None:
         self._at_frame = at_frame
 
-    def write(self, frame: Frame, result: Segmentation, overlay: Bytes | None) -> None:
-        if frame.index == self._at_frame:
+    def write(self, delivery: Delivery) -> None:
+        if delivery.frame.index == self._at_frame:
             raise SinkError("the disk is full")
 
     def close(self) -> tuple[Path, ...]:

@@ -8,22 +8,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pixelrt.bundle import Bundle
 from pixelrt.errors import InputError, SourceError
 from pixelrt.machine import describe
-from pixelrt.manifest import ClassInfo, Head
+from pixelrt.manifest import Head
 from pixelrt.metrics import ConfusionMatrix, foreign_ids
 from pixelrt.segmentation import Segmentation, Segmenter, check_alpha
 from pixelrt.strict import suggestion
-from pixelrt.video.legend import Legend
+from pixelrt.video.artist import Artist, Picture
+from pixelrt.video.delivery import Delivery, Times
 from pixelrt.video.report import Accuracy, RunReport, finite
 from pixelrt.video.sinks import Sink
 from pixelrt.video.sources import Frame, Source
 from pixelrt.video.statistics import StageTimes
-
-Bytes = NDArray[np.uint8]
 
 STAGES = ("decode", "prepare", "network", "draw", "encode", "end to end", "score")
 
@@ -96,7 +94,7 @@ class Run:
         check_channels(segmenter.bundle)
         head = pick_head(segmenter, self._options.head)
         self._head = head.name
-        self._artist = _Artist(head.classes, self._options)
+        self._artist = Artist(head.classes, alpha=self._options.alpha, legend=self._options.legend)
         self._score = _Score(self._artist.names, source)
         self._times = StageTimes(STAGES)
         self._coverage = np.zeros(len(self._artist.names))
@@ -167,13 +165,26 @@ class Run:
 
     def _one(self, frame: Frame, began: float) -> None:
         decoded = time.perf_counter()
+        submitted_s = time.monotonic()
         result = self._segmenter(frame.image)[self._head]
-        segmented = time.perf_counter()
+        segmented, computed_s = time.perf_counter(), time.monotonic()
         coverage = result.coverage()
-        overlay = self._artist.draw(frame, result, coverage) if self._wants_overlay else None
+        picture = Picture(self._artist, frame, result)
+        if self._wants_overlay:
+            picture.drawn()
         drawn = time.perf_counter()
+        times = Times(
+            captured_s=frame.captured_s,
+            received_s=submitted_s,
+            submitted_s=submitted_s,
+            computed_s=computed_s,
+            delivered_s=time.monotonic(),
+        )
+        assert result.mask is not None
+        height, width = result.mask.shape
+        delivery = Delivery(frame, result, times=times, picture=picture, size=(height, width))
         for sink in self._sinks:
-            sink.write(frame, result, overlay)
+            sink.write(delivery)
         encoded = time.perf_counter()
         scored = self._score.add(frame, result)
         self._coverage += [coverage[name] for name in self._artist.names]
@@ -236,26 +247,6 @@ def run(
     job = Run(segmenter, source, sinks, options=options, progress=progress, stop=stop)
     job.execute()
     return job.report()
-
-
-class _Artist:
-    """Draws overlays; the legend is laid out anew where frames change their size."""
-
-    def __init__(self, classes: tuple[ClassInfo, ...], options: RunOptions) -> None:
-        self._classes = classes
-        self.names = tuple(info.name for info in self._classes)
-        self._alpha = options.alpha
-        self._wants_legend = options.legend
-        self._legend: Legend | None = None
-
-    def draw(self, frame: Frame, result: Segmentation, coverage: dict[str, float]) -> Bytes:
-        overlay = result.overlay(frame.image, self._alpha)
-        if self._wants_legend:
-            rows, cols = overlay.shape[:2]
-            if self._legend is None or self._legend.size != (rows, cols):
-                self._legend = Legend(self._classes, (rows, cols))
-            self._legend.draw(overlay, coverage)
-        return overlay
 
 
 class _Score:

@@ -5,13 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
-from pixelrt.segmentation import Segmentation
-from pixelrt.video.sources import Frame
-
-Bytes = NDArray[np.uint8]
+from pixelrt.video.delivery import Delivery
 
 
 class Sink(Protocol):
@@ -23,15 +17,10 @@ class Sink(Protocol):
 
     @property
     def wants_overlay(self) -> bool:
-        """Whether `write` needs the overlay; it costs time to draw."""
+        """Whether `write` asks for the overlay, which costs time to draw."""
 
-    def write(self, frame: Frame, result: Segmentation, overlay: Bytes | None) -> None:
-        """Take one frame.
-
-        Args:
-            frame: What was segmented.
-            result: What came out.
-            overlay: The frame with the classes drawn over it, uint8[H, W, 3] RGB; given where it is wanted.
+    def write(self, delivery: Delivery) -> None:
+        """Take one result.
 
         Raises:
             SinkError: If it cannot be written.

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from pixelrt.segmentation import Segmentation
-from pixelrt.video.sinks.base import BaseSink, Bytes
-from pixelrt.video.sources import Frame
+from pixelrt.video.delivery import Delivery
+from pixelrt.video.sinks.base import BaseSink
 
 
 class NullSink(BaseSink):
@@ -13,5 +12,5 @@ class NullSink(BaseSink):
     def __enter__(self) -> NullSink:
         return self
 
-    def write(self, frame: Frame, result: Segmentation, overlay: Bytes | None) -> None:
+    def write(self, delivery: Delivery) -> None:
         """Do nothing."""

@@ -6,9 +6,8 @@ from pathlib import Path
 
 from pixelrt.encoding import ImageFolder, encode_image, temporary_for, write_whole
 from pixelrt.errors import SinkError
-from pixelrt.segmentation import Segmentation
-from pixelrt.video.sinks.base import BaseSink, Bytes
-from pixelrt.video.sources import Frame
+from pixelrt.video.delivery import Delivery
+from pixelrt.video.sinks.base import BaseSink
 
 
 class PictureSink(BaseSink):
@@ -29,20 +28,18 @@ class PictureSink(BaseSink):
     def __enter__(self) -> PictureSink:
         return self
 
-    def write(self, frame: Frame, result: Segmentation, overlay: Bytes | None) -> None:
+    def write(self, delivery: Delivery) -> None:
         """Keep the frame's overlay.
 
         Raises:
-            SinkError: If this is the second frame, or there is no overlay.
+            SinkError: If this is the second frame.
         """
-        if overlay is None:
-            raise SinkError(f"{self.path} shows the overlay, and none was given")
         if self._content is not None:
             raise SinkError(
-                f"{self.path} holds one image, and a second frame came ({frame.name}); "
+                f"{self.path} holds one image, and a second frame came ({delivery.frame.name}); "
                 "write a video (.mp4) or a folder of masks (masks/), or stop with --limit 1"
             )
-        self._content = encode_image(overlay, self.path.suffix)
+        self._content = encode_image(delivery.overlay(), self.path.suffix)
 
     def close(self) -> tuple[Path, ...]:
         """Write the file."""
@@ -72,15 +69,14 @@ class MaskFolder(BaseSink):
     def __enter__(self) -> MaskFolder:
         return self
 
-    def write(self, frame: Frame, result: Segmentation, overlay: Bytes | None) -> None:
+    def write(self, delivery: Delivery) -> None:
         """Write the mask of a frame.
 
         Raises:
             SinkError: If it cannot be written, or another frame had the same name.
             InputError: If the bundle emits no mask.
         """
-        height, width, _ = frame.image.shape
-        self._folder.write(frame.name, result.mask_at((height, width)))
+        self._folder.write(delivery.frame.name, delivery.result.mask_at(delivery.frame.size))
 
     def close(self) -> tuple[Path, ...]:
         """Nothing is left to do."""

@@ -14,10 +14,11 @@ from pixelrt.encoding import encode_image, temporary_for, write_whole
 from pixelrt.errors import SinkError
 from pixelrt.manifest import ClassInfo
 from pixelrt.segmentation import Segmentation
+from pixelrt.video.delivery import Delivery
 from pixelrt.video.drawing import Colour, write_text
+from pixelrt.video.frame import Bytes, Frame
 from pixelrt.video.legend import Legend
-from pixelrt.video.sinks.base import BaseSink, Bytes
-from pixelrt.video.sources import Frame
+from pixelrt.video.sinks.base import BaseSink
 
 _PAPER: Colour = (22, 24, 28)
 _INK: Colour = (235, 235, 235)
@@ -66,13 +67,13 @@ class ContactSheet(BaseSink):
     def __enter__(self) -> ContactSheet:
         return self
 
-    def write(self, frame: Frame, result: Segmentation, overlay: Bytes | None) -> None:
+    def write(self, delivery: Delivery) -> None:
         """Keep a small copy of every n-th frame; n doubles as the run gets longer."""
         if self._seen % self._step == 0:
             if len(self._tiles) >= 4 * self._count:
                 self._tiles, self._step = self._tiles[::2], 2 * self._step
             if self._seen % self._step == 0:
-                self._tiles.append(self._tile(frame, result))
+                self._tiles.append(self._tile(delivery.frame, delivery.result))
         self._seen += 1
 
     def close(self) -> tuple[Path, ...]:

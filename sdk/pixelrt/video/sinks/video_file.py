@@ -5,10 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from pixelrt.encoding import VideoEncoder
-from pixelrt.errors import SinkError
-from pixelrt.segmentation import Segmentation
-from pixelrt.video.sinks.base import BaseSink, Bytes
-from pixelrt.video.sources import Frame
+from pixelrt.video.delivery import Delivery
+from pixelrt.video.sinks.base import BaseSink
 
 
 class VideoSink(BaseSink):
@@ -41,15 +39,13 @@ class VideoSink(BaseSink):
         """Name of the encoder: libx264, or mpeg4 where this FFmpeg lacks it."""
         return self._encoder.codec
 
-    def write(self, frame: Frame, result: Segmentation, overlay: Bytes | None) -> None:
+    def write(self, delivery: Delivery) -> None:
         """Encode an overlay.
 
         Raises:
             SinkError: If it has another size than the first one, or cannot be written.
         """
-        if overlay is None:
-            raise SinkError(f"{self.path} shows the overlay, and none was given")
-        self._encoder.write(overlay, frame.time_s, frame.name)
+        self._encoder.write(delivery.overlay(), delivery.frame.time_s, delivery.frame.name)
 
     def close(self) -> tuple[Path, ...]:
         """Finish the file and give it its name."""

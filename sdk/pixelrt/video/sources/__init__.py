@@ -11,8 +11,8 @@
 
 from __future__ import annotations
 
-from pixelrt.video.sources.base import Frame, Source
+from pixelrt.video.sources.base import DEFAULT_FPS, Frame, Source
 from pixelrt.video.sources.masks import Mask, MaskSource, open_masks
-from pixelrt.video.sources.opening import DEFAULT_FPS, open_source
+from pixelrt.video.sources.opening import open_source
 
 __all__ = ["DEFAULT_FPS", "Frame", "Mask", "MaskSource", "Source", "open_masks", "open_source"]

@@ -3,56 +3,52 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
 from typing import Protocol
-
-import numpy as np
-from numpy.typing import NDArray
 
 from pixelrt.encoding import FASTEST_FPS, SLOWEST_FPS
 from pixelrt.errors import SourceError
+from pixelrt.manifest import ColorOrder
+from pixelrt.video.events import Event, ignore
+from pixelrt.video.frame import Bytes, Frame
 
-Bytes = NDArray[np.uint8]
+__all__ = ["BaseSource", "Bytes", "Frame", "Source", "SourceOptions", "check_fps", "natural", "parse_size"]
+
+DEFAULT_FPS = 25.0
+"""Of folders, and of cameras and files that do not say."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Frame:
-    """One image of a source. The arrays belong to whoever receives the frame."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceOptions:
+    """What holds for every source.
 
-    image: Bytes
-    """uint8[H, W, 3], RGB."""
-    index: int
-    """Position in the source, from 0."""
-    time_s: float
-    """Seconds since the source's first frame."""
-    name: str
-    """Unlike every other name of the source; a file name without its suffix."""
-    truth: Bytes | None = None
-    """The right class ids, uint8[H, W], where the source knows them."""
+    Raises:
+        SourceError: If no video has such a rate.
+    """
+
+    labels: Path | None = None
+    """Folder of label PNGs."""
+    fps: float = DEFAULT_FPS
+    """Frames a second of folders, and of cameras and files that do not say."""
+    color: ColorOrder = "rgb"
+    """Order of the channels that is wanted; decoders give it without a copy."""
 
     def __post_init__(self) -> None:
-        if self.image.ndim != 3 or self.image.shape[2] != 3 or self.image.dtype != np.uint8:
-            raise SourceError(
-                f"frame {self.name} is {self.image.dtype}{list(self.image.shape)}, expected uint8[H, W, 3]"
-            )
-        if self.truth is not None and self.truth.shape != self.image.shape[:2]:
-            raise SourceError(
-                f"frame {self.name} is {self.image.shape[:2]} (height, width) and its labels are "
-                f"{self.truth.shape}; give labels of the same size"
-            )
-
-    def __repr__(self) -> str:
-        rows, cols = self.image.shape[:2]
-        truth = "" if self.truth is None else ", truth"
-        return f"Frame({self.name!r}, index={self.index}, time_s={self.time_s:.3f}, {rows}x{cols}{truth})"
+        check_fps(self.fps)
 
 
 class Source(Protocol):
     """Frames to iterate over once, from a file, a folder, a camera or a generator.
 
-    It is a context manager; what it holds (a file, a camera) is given back by `close`.
+    It is a context manager; what it holds (a file, a camera) is given back by `close`. One thread iterates
+    and closes; `interrupt` alone may be called from another one.
     """
+
+    on_event: Callable[[Event], None]
+    """Told of every change of state, in the thread that iterates; whoever iterates sets it."""
 
     @property
     def name(self) -> str:
@@ -78,7 +74,21 @@ class Source(Protocol):
     def paths(self) -> tuple[str, ...]:
         """Files and folders that are read, so that no sink overwrites them."""
 
+    @property
+    def live(self) -> bool:
+        """Whether frames come at their own time, whoever waits for them: those not taken are lost."""
+
+    @property
+    def losses(self) -> Mapping[str, int]:
+        """Frames that were there and never delivered, by reason (`damaged`, `driver`, ...), so far."""
+
     def __iter__(self) -> Iterator[Frame]: ...
+
+    def interrupt(self) -> None:
+        """End the iteration soon, as if the source had ended, also while it waits for a frame.
+
+        From any thread; safe to call twice, and after `close`.
+        """
 
     def close(self) -> None:
         """Give back what is held. Safe to call twice."""
@@ -89,10 +99,21 @@ class Source(Protocol):
 
 
 class BaseSource:
-    """The part that all sources share: a context manager that closes."""
+    """The part that all sources share: a context manager that closes.
+
+    A source whose next frame may take long to come must look at `interrupted`.
+    """
 
     truth_classes: tuple[str, ...] | None = None
     paths: tuple[str, ...] = ()
+    live = False
+    losses: Mapping[str, int] = MappingProxyType({})
+    interrupted = False
+    on_event: Callable[[Event], None] = staticmethod(ignore)
+
+    def interrupt(self) -> None:
+        """End the iteration soon."""
+        self.interrupted = True
 
     def close(self) -> None:
         """Give back what is held."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,8 @@ import numpy as np
 
 from pixelrt.dependency import require
 from pixelrt.errors import SourceError
-from pixelrt.video.sources.base import BaseSource, Frame
+from pixelrt.video.frame import Frame
+from pixelrt.video.sources.base import BaseSource, SourceOptions
 
 
 class Camera(BaseSource):
@@ -65,6 +67,18 @@ class Camera(BaseSource):
     def close(self) -> None:
         """Give the camera back."""
         self._capture.release()
+
+
+def open_camera(text: str, options: SourceOptions) -> Camera:
+    """Open `0`, `/dev/video0` or `v4l2:///dev/video0`.
+
+    Raises:
+        SourceError: If there is no such camera.
+    """
+    number = re.fullmatch(r"(?:(?:v4l2://)?/dev/video)?(\d+)", text)
+    if number is None:
+        raise SourceError(f"{text} names no camera, expected 0, /dev/video0 or v4l2:///dev/video0")
+    return Camera(int(number[1]), fps=options.fps)
 
 
 def _present() -> str:

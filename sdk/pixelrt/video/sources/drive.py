@@ -6,10 +6,14 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import parse_qsl
 
+import numpy as np
+
 from pixelrt.errors import SourceError
+from pixelrt.manifest import ColorOrder
 from pixelrt.strict import suggestion
 from pixelrt.video.drive import CLASSES, Drive, DriveOptions
-from pixelrt.video.sources.base import BaseSource, Frame, check_fps, parse_size
+from pixelrt.video.frame import Frame
+from pixelrt.video.sources.base import BaseSource, SourceOptions, check_fps, parse_size
 
 EXAMPLE = "test://drive?frames=300&size=720x1280&seed=7"
 
@@ -21,10 +25,10 @@ class DriveSource(BaseSource):
         SourceError: If the query has an unknown key or a value that cannot be used.
     """
 
-    def __init__(self, query: str) -> None:
+    def __init__(self, query: str, color: ColorOrder = "rgb") -> None:
         options = parse(query)
         self._drive = Drive(options)
-        self.name = "drive"
+        self.name, self._color = "drive", color
         self.size, self.fps, self.num_frames = options.size, options.fps, options.frames
         self.truth_classes = CLASSES
 
@@ -34,12 +38,26 @@ class DriveSource(BaseSource):
     def __iter__(self) -> Iterator[Frame]:
         for index, (image, labels) in enumerate(self._drive):
             yield Frame(
-                image=image,
+                image=image if self._color == "rgb" else np.ascontiguousarray(image[..., ::-1]),
+                color=self._color,
+                source=self.name,
                 index=index,
                 time_s=index / self.fps,
                 name=f"{self.name}-{index:06d}",
                 truth=labels,
             )
+
+
+def open_test(text: str, options: SourceOptions) -> DriveSource:
+    """Open `test://drive?...`.
+
+    Raises:
+        SourceError: If it is another test source, or an option cannot be used.
+    """
+    kind, _, query = text.partition("://")[2].partition("?")
+    if kind != "drive":
+        raise SourceError(f"{text}: no test source {kind!r}{suggestion(kind, ['drive'])}; try {EXAMPLE}")
+    return DriveSource(query, options.color)
 
 
 def parse(query: str) -> DriveOptions:

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pixelrt.errors import SourceError
-from pixelrt.video.sources.base import BaseSource, Bytes, Source
+from pixelrt.video.sources.base import DEFAULT_FPS, BaseSource, Bytes, Source
 from pixelrt.video.sources.drive import EXAMPLE
-from pixelrt.video.sources.opening import DEFAULT_FPS, open_source
+from pixelrt.video.sources.opening import open_source
 from pixelrt.video.sources.pictures import SUFFIXES, Pictures, read_labels
 
 _KNOWN = f"a folder of PNG masks, one such file, or a source with ground truth such as {EXAMPLE}"

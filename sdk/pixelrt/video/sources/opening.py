@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 from pixelrt.errors import SourceError
+from pixelrt.manifest import ColorOrder
 from pixelrt.strict import suggestion
-from pixelrt.video.sources.base import Source, check_fps
-from pixelrt.video.sources.camera import Camera
-from pixelrt.video.sources.drive import EXAMPLE, DriveSource
+from pixelrt.video.sources.address import scheme_of
+from pixelrt.video.sources.base import DEFAULT_FPS, Source, SourceOptions
+from pixelrt.video.sources.camera import open_camera
+from pixelrt.video.sources.drive import EXAMPLE, open_test
 from pixelrt.video.sources.pictures import SUFFIXES, Pictures
 from pixelrt.video.sources.video_file import VideoFile
 
-DEFAULT_FPS = 25.0
-"""Of folders, and of cameras and files that do not say."""
-
 _KNOWN = f"a video file, an image, a folder of images, a camera (0, /dev/video0) or {EXAMPLE}"
-_SCHEMES = ("test", "v4l2")
+
+
+Opener = Callable[[str, SourceOptions], Source]
+
+_OPENERS: dict[str, Opener] = {
+    "test": open_test,
+    "v4l2": open_camera,
+}
+"""By scheme, without `://`. An opener gets the whole URI."""
 
 
 def open_source(
@@ -26,61 +34,57 @@ def open_source(
     *,
     labels: str | os.PathLike[str] | None = None,
     fps: float = DEFAULT_FPS,
+    color: ColorOrder = "rgb",
 ) -> Source:
-    """Open frames by their URI: a path, a camera's number, or `test://drive?...`.
+    """Open frames by their URI: a path, a camera's number, or `scheme://...`.
 
     Args:
         uri: See `pixelrt.video.sources`. `./0` is a file of that name, `0` the first camera.
         labels: Folder of label PNGs, for an image or a folder of images.
         fps: Frames a second that a folder stands for, and of cameras and files that do not say;
             0.01 to 1000.
+        color: Order of the channels of the frames, `rgb` or `bgr`.
 
     Raises:
         SourceError: If there is nothing to open; the message says what is near.
         MissingDependency: If a library is needed that is not installed.
     """
-    check_fps(fps)
     text = os.fspath(uri)
-    label_folder = None if labels is None else Path(labels)
-    source = _open_address(text, fps)
-    if source is not None:
-        if label_folder is not None:
-            source.close()
-            raise SourceError(
-                f"labels were given, and {text} is no image or folder of images; leave them away"
-            )
-        return source
-    return _open_path(text, label_folder, fps)
+    options = SourceOptions(labels=None if labels is None else Path(labels), fps=fps, color=color)
+    opener = _opener(text)
+    if opener is None:
+        return _open_path(text, options)
+    if labels is not None:
+        raise SourceError(f"labels were given, and {text} is no image or folder of images; leave them away")
+    return opener(text, options)
 
 
-def _open_address(text: str, fps: float) -> Source | None:
-    """A source that is no plain path; None for paths."""
-    scheme, separator, rest = text.partition("://")
-    if separator and scheme == "test":
-        kind, _, query = rest.partition("?")
-        if kind != "drive":
-            raise SourceError(f"{text}: no test source {kind!r}{suggestion(kind, ['drive'])}; try {EXAMPLE}")
-        return DriveSource(query)
-    if separator and re.fullmatch(r"[a-z][a-z0-9+.-]*", scheme) and scheme != "v4l2":
-        hint = suggestion(scheme, list(_SCHEMES))
+def _opener(text: str) -> Opener | None:
+    """What opens an address; None for paths."""
+    if re.fullmatch(r"(/dev/video)?\d+", text):
+        return open_camera
+    scheme = scheme_of(text)
+    if scheme is None:
+        return None
+    if scheme not in _OPENERS:
+        hint = suggestion(scheme, list(_OPENERS))
         raise SourceError(f"{text}: unknown scheme {scheme}://{hint}; expected {_KNOWN}")
-    number = re.fullmatch(r"(?:(?:v4l2://)?/dev/video)?(\d+)", text)
-    return Camera(int(number[1]), fps=fps) if number else None
+    return _OPENERS[scheme]
 
 
-def _open_path(text: str, labels: Path | None, fps: float) -> Source:
+def _open_path(text: str, options: SourceOptions) -> Source:
     if not text:
         raise SourceError(f"the source is empty; expected {_KNOWN}")
     path = Path(text)
     if not path.exists():
         raise SourceError(_missing(path))
     if path.is_dir() or path.suffix.lower() in SUFFIXES:
-        return Pictures(path, labels=labels, fps=fps)
+        return Pictures(path, labels=options.labels, fps=options.fps, color=options.color)
     if not path.is_file():
         raise SourceError(f"{path} is neither a file nor a folder; expected {_KNOWN}")
-    if labels is not None:
+    if options.labels is not None:
         raise SourceError(f"labels were given, and {path} is no image or folder of images; leave them away")
-    return VideoFile(path, fps=fps)
+    return VideoFile(path, fps=options.fps, color=options.color)
 
 
 def _missing(path: Path) -> str:

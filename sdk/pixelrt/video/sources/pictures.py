@@ -11,7 +11,9 @@ import numpy as np
 
 from pixelrt.dependency import require
 from pixelrt.errors import SourceError
-from pixelrt.video.sources.base import BaseSource, Bytes, Frame, natural
+from pixelrt.manifest import ColorOrder
+from pixelrt.video.frame import Bytes, Frame
+from pixelrt.video.sources.base import DEFAULT_FPS, BaseSource, natural
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 _PURPOSE = "reading images"
@@ -27,16 +29,19 @@ class Pictures(BaseSource):
         path: An image or a folder.
         labels: Folder of labels, where it is elsewhere.
         fps: Frames a second that the folder stands for.
+        color: Order of the channels.
 
     Raises:
         SourceError: If there is no image, the first cannot be read, or a label is missing.
     """
 
-    def __init__(self, path: Path, *, labels: Path | None, fps: float) -> None:
+    def __init__(
+        self, path: Path, *, labels: Path | None = None, fps: float = DEFAULT_FPS, color: ColorOrder = "rgb"
+    ) -> None:
         self._files, found = _list(path)
         folder = labels or found
         self._labels = None if folder is None else [_label_of(file, folder) for file in self._files]
-        self.name = path.resolve().name
+        self.name, self._color = path.resolve().name, color
         self.fps, self.num_frames = fps, len(self._files)
         folders = (path, self._files[0].parent, folder)
         read = (*(item for item in folders if item is not None), *self._files, *(self._labels or ()))
@@ -61,7 +66,9 @@ class Pictures(BaseSource):
     def __iter__(self) -> Iterator[Frame]:
         for index, (name, file) in enumerate(self.files):
             yield Frame(
-                image=read_image(file),
+                image=read_image(file, self._color),
+                color=self._color,
+                source=self.name,
                 index=index,
                 time_s=index / self.fps,
                 name=name,
@@ -69,15 +76,15 @@ class Pictures(BaseSource):
             )
 
 
-def read_image(file: Path) -> Bytes:
-    """An image as uint8[H, W, 3] RGB, turned as its EXIF data says.
+def read_image(file: Path, color: ColorOrder = "rgb") -> Bytes:
+    """An image as uint8[H, W, 3], turned as its EXIF data says.
 
     Raises:
         SourceError: If the file is no image that OpenCV reads.
     """
     cv2 = require("cv2", "video", _PURPOSE)
     image = _decode(cv2, file, cv2.IMREAD_COLOR)
-    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB) if color == "rgb" else image, np.uint8)
 
 
 def read_labels(file: Path) -> Bytes:

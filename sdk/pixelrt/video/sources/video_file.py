@@ -12,7 +12,9 @@ import numpy as np
 
 from pixelrt.dependency import require
 from pixelrt.errors import SourceError
-from pixelrt.video.sources.base import BaseSource, Bytes, Frame
+from pixelrt.manifest import ColorOrder
+from pixelrt.video.frame import Bytes, Frame
+from pixelrt.video.sources.base import DEFAULT_FPS, BaseSource
 
 _NOT_VIDEO = ("tty", "concat", "hls", "dash", "image2", "png_pipe")
 _SHORTFALL_S = 0.5
@@ -27,13 +29,15 @@ class VideoFile(BaseSource):
     Args:
         path: The file.
         fps: Frames a second, for a file that does not say.
+        color: Order of the channels.
 
     Raises:
         SourceError: If FFmpeg does not know the file as a video, or it holds no frame.
     """
 
-    def __init__(self, path: Path, *, fps: float) -> None:
+    def __init__(self, path: Path, *, fps: float = DEFAULT_FPS, color: ColorOrder = "rgb") -> None:
         self._av = require("av", "video", "reading video")
+        self._color = color
         self._path, self.name, self.paths = path, path.name, (str(path),)
         self._container = self._open()
         try:
@@ -115,7 +119,9 @@ class VideoFile(BaseSource):
             start_s = time_s if start_s is None else start_s
             last_s = time_s - start_s
             yield Frame(
-                image=_upright(picture, self._path),
+                image=_upright(picture, self._path, self._color),
+                color=self._color,
+                source=self.name,
                 index=index,
                 time_s=last_s,
                 name=f"{self._path.stem}-{index:06d}",
@@ -166,9 +172,9 @@ class VideoFile(BaseSource):
             raise self._damage(count, f"it ends at {ended_s:.1f} s, and its header says {promised_s:.1f} s")
 
 
-def _upright(picture: Any, path: Path) -> Bytes:
-    """The pixels of a decoded picture as the camera saw them: uint8[H, W, 3] RGB."""
-    image: Bytes = picture.to_ndarray(format="rgb24")
+def _upright(picture: Any, path: Path, color: ColorOrder) -> Bytes:
+    """The pixels of a decoded picture as the camera saw them: uint8[H, W, 3]."""
+    image: Bytes = picture.to_ndarray(format=f"{color}24")
     turn = int(picture.rotation)
     if turn % 90:
         raise SourceError(f"{path} says that it is turned by {turn} degrees; expected a multiple of 90")

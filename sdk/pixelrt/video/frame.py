@@ -1,0 +1,71 @@
+"""One image and when it was taken."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pixelrt.cuda.interop import is_on_device
+from pixelrt.errors import SourceError
+from pixelrt.manifest import ColorOrder
+
+Bytes = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Frame:
+    """One image of a source. The arrays belong to whoever receives the frame."""
+
+    image: Any
+    """uint8[H, W, 3] on the host; or an array on a GPU (`__dlpack__` or `__cuda_array_interface__`)."""
+    index: int
+    """Position in the source, from 0, without gaps: frames that were lost have none."""
+    time_s: float
+    """Seconds since the source's first frame, by the source's own clock where it has one."""
+    name: str
+    """Unlike every other name of the source; a file name without its suffix."""
+    truth: Bytes | None = None
+    """The right class ids, uint8[H, W], where the source knows them."""
+    captured_s: float = field(default_factory=time.monotonic)
+    """`time.monotonic` when it was taken, or, where nobody says, when its last byte was there."""
+    clock_s: float | None = None
+    """The same by the source's own clock, in seconds since 1970; None where it has none."""
+    color: ColorOrder = "rgb"
+    """Order of the channels."""
+    source: str = ""
+    """Name of the source."""
+
+    def __post_init__(self) -> None:
+        if not is_on_device(self.image):
+            self._check_image()
+        if self.truth is not None and self.truth.shape != self.size:
+            raise SourceError(
+                f"frame {self.name} is {self.size} (height, width) and its labels are "
+                f"{self.truth.shape}; give labels of the same size"
+            )
+
+    def __repr__(self) -> str:
+        rows, cols = self.size
+        truth = "" if self.truth is None else ", truth"
+        return f"Frame({self.name!r}, index={self.index}, time_s={self.time_s:.3f}, {rows}x{cols}{truth})"
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width."""
+        rows, cols = self.image.shape[:2]
+        return rows, cols
+
+    def _check_image(self) -> None:
+        image = self.image
+        if not isinstance(image, np.ndarray):
+            raise SourceError(
+                f"frame {self.name} is a {type(image).__name__}, expected a NumPy array uint8[H, W, 3]"
+            )
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+            raise SourceError(
+                f"frame {self.name} is {image.dtype}{list(image.shape)}, expected uint8[H, W, 3]"
+            )
