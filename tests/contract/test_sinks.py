@@ -348,7 +348,7 @@ def test_frames_of_another_size(tmp_path: Path, source: Source, segmenter: Segme
         ("nowhere/out.mp4", "there is no folder .*nowhere; make it first"),
         ("nowhere/masks/", "there is no folder .*nowhere; make it first"),
         ("out.png", r"holds one image, and source has more frames; .*--limit 1"),
-        ("source/", "source is where source is read from; write somewhere else"),
+        ("source/", "source/ is where source is read from; write somewhere else"),
     ],
 )
 def test_sinks_that_cannot_be_opened(tmp_path: Path, source: Source, uri: str, message: str) -> None:

@@ -30,7 +30,7 @@ from pixelrt.errors import InputError, SinkError
 from pixelrt.generation import Generated
 from pixelrt.manifest import GenerationManifest
 from pixelrt.video.legend import Legend
-from pixelrt.video.sinks.opening import refuse_scheme, unknown_place
+from pixelrt.video.sinks.places import refuse_scheme, unknown_place
 
 DEFAULT_FPS = 12.0
 _KNOWN = "a sheet (.png), a film (.gif, .mp4, .mov, .mkv), a folder (folder/), arrays (.npz) or null:"

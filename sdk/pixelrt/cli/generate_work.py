@@ -23,7 +23,7 @@ from pixelrt.generation import Generator
 from pixelrt.loading import load
 from pixelrt.progress import showing_progress
 from pixelrt.terminal import complain, heading, say
-from pixelrt.video.sinks.opening import check_places
+from pixelrt.video.sinks.places import check_places
 
 
 def generate(arguments: argparse.Namespace, stop: Stop) -> int:

@@ -7,13 +7,17 @@
 | `out.png`, `.jpg`, ... | the overlay of a single frame |
 | `null:` | nothing, for measuring |
 
+With several sources those that hold one source only (videos, folders of masks, images) are one per source:
+`{source}` in the URI stands for its name, as in `out-{source}.mp4`.
+
 Files are replaced if they exist, and appear under their names only when they are whole.
 """
 
 from __future__ import annotations
 
 from pixelrt.video.sinks.base import Sink
-from pixelrt.video.sinks.opening import check_places, open_sink, open_sinks
+from pixelrt.video.sinks.opening import open_sink, open_sinks, written_by
+from pixelrt.video.sinks.places import check_places
 from pixelrt.video.sinks.sheet import ContactSheet
 
-__all__ = ["ContactSheet", "Sink", "check_places", "open_sink", "open_sinks"]
+__all__ = ["ContactSheet", "Sink", "check_places", "open_sink", "open_sinks", "written_by"]

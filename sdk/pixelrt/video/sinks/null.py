@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pixelrt.errors import SinkError
 from pixelrt.video.delivery import Delivery
 from pixelrt.video.sinks.base import BaseSink
+from pixelrt.video.sinks.kinds import SinkOptions
 
 
 class NullSink(BaseSink):
@@ -14,3 +16,14 @@ class NullSink(BaseSink):
 
     def write(self, delivery: Delivery) -> None:
         """Do nothing."""
+
+
+def open_null(uri: str, options: SinkOptions) -> NullSink:
+    """Open `null:`.
+
+    Raises:
+        SinkError: If something follows the colon.
+    """
+    if uri != "null:":
+        raise SinkError(f"{uri}: nothing follows null:; write null: alone")
+    return NullSink()

@@ -4,136 +4,155 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
 
 from pixelrt.encoding import FORMATS, IMAGES
 from pixelrt.errors import SinkError
-from pixelrt.strict import suggestion
 from pixelrt.video.sinks.base import Sink
-from pixelrt.video.sinks.null import NullSink
-from pixelrt.video.sinks.pictures import MaskFolder, PictureSink
-from pixelrt.video.sinks.video_file import VideoSink
+from pixelrt.video.sinks.kinds import SinkKind, SinkOptions, no_path
+from pixelrt.video.sinks.null import open_null
+from pixelrt.video.sinks.pictures import open_masks, open_picture
+from pixelrt.video.sinks.places import FIELD, check_places, file_names, refuse_scheme, unknown_place
+from pixelrt.video.sinks.routing import OneSource
+from pixelrt.video.sinks.video_file import open_video
 from pixelrt.video.sources import Source
 
 _KNOWN = "a video (.mp4, .mov, .mkv), a folder of masks (masks/), an image (.png, .jpg, ...) or null:"
 
+_SCHEMES: dict[str, SinkKind] = {
+    "null:": SinkKind(open=open_null, paths=no_path),
+}
+"""By how the URI begins: `null:`, `web://`."""
 
-def open_sink(uri: str | os.PathLike[str], source: Source, *, num_frames: int | None = None) -> Sink:
+_SUFFIXES: dict[str, SinkKind] = {
+    **dict.fromkeys(FORMATS, SinkKind(open=open_video, one_source=True)),
+    **dict.fromkeys(IMAGES, SinkKind(open=open_picture, one_source=True)),
+}
+"""By how the file's name ends: `.mp4`."""
+
+_FOLDERS: dict[str, SinkKind] = {
+    "": SinkKind(open=open_masks, one_source=True),
+}
+"""By how the folder's name ends, without the slash: `.npz` for `results.npz/`, empty for every other one."""
+
+
+def open_sink(uri: str | os.PathLike[str], *sources: Source, num_frames: int | None = None) -> Sink:
     """Open a sink by its URI.
 
     Args:
-        uri: `out.mp4`, `masks/` (with the slash, or an existing folder), `out.png` for a single frame,
-            or `null:`.
-        source: Where the frames come from: gives their size and rate, and must not be overwritten.
-        num_frames: How many will come, where it is not all of the source.
+        uri: See `pixelrt.video.sinks`.
+        *sources: Where the frames come from: gives their size and rate, and must not be overwritten.
+        num_frames: How many will come of each source, where it is not all of it.
 
     Raises:
-        SinkError: If it cannot be written, has an unknown suffix, or lies where the source is read.
+        SinkError: If it cannot be written, has an unknown suffix, or lies where a source is read; or if it
+            is one per source (`open_sinks` opens those).
+        MissingDependency: If a library is needed that is not installed.
     """
     text = os.fspath(uri)
-    if text == "null:":
-        return NullSink()
-    refuse_scheme(text, _KNOWN)
-    path = Path(text)
-    check_places([path], source)
-    if text.endswith(("/", os.sep)) or path.is_dir():
-        return MaskFolder(path)
-    suffix = path.suffix.lower()
-    if suffix in FORMATS:
-        return VideoSink(path, size=source.size, fps=source.fps)
-    if suffix not in IMAGES:
-        raise SinkError(unknown_place(text, (*FORMATS, *IMAGES), _KNOWN, "a folder of masks"))
-    if (num_frames or source.num_frames) != 1:
-        raise SinkError(
-            f"{path} holds one image, and {source.name} has more frames; "
-            "write a video (.mp4) or a folder of masks (masks/), or stop with --limit 1"
-        )
-    return PictureSink(path)
+    sinks = open_sinks([text], *sources, num_frames=num_frames)
+    if len(sinks) == 1:
+        return sinks[0]
+    for sink in sinks:
+        sink.abort()
+    raise SinkError(f"{text} is one per source, {len(sinks)} in all; open them with open_sinks")
 
 
 def open_sinks(
-    uris: Sequence[str | os.PathLike[str]], source: Source, *, num_frames: int | None = None
+    uris: Sequence[str | os.PathLike[str]], *sources: Source, num_frames: int | None = None
 ) -> tuple[Sink, ...]:
     """Open several sinks, or none of them.
 
+    A kind that holds one source only (a video, a folder of masks, an image) is opened once per source, its
+    URI naming them apart: `{source}.mp4`. Every other kind is opened once.
+
+    Args:
+        uris: See `pixelrt.video.sinks`.
+        *sources: Where the frames come from.
+        num_frames: How many will come of each source, where it is not all of it.
+
     Raises:
         SinkError: As `open_sink`, and if two would write the same file.
+        MissingDependency: If a library is needed that is not installed.
     """
     texts = [os.fspath(uri) for uri in uris]
-    check_places(texts, source)
+    check_places(written_by(texts, *sources), *sources)
     with contextlib.ExitStack() as opened:
         sinks: list[Sink] = []
         for text in texts:
-            sink = open_sink(text, source, num_frames=num_frames)
-            opened.callback(sink.abort)
-            sinks.append(sink)
+            for sink in _open(text, sources, num_frames):
+                opened.callback(sink.abort)
+                sinks.append(sink)
         opened.pop_all()
     return tuple(sinks)
 
 
-class Read(Protocol):
-    """Something that is read, such as a source."""
-
-    @property
-    def name(self) -> str:
-        """What it is called in messages."""
-
-    @property
-    def paths(self) -> tuple[str, ...]:
-        """Its files and folders."""
-
-
-def check_places(places: Iterable[str | os.PathLike[str]], *sources: Read) -> None:
-    """Protect what is read from being overwritten, and results from each other.
+def written_by(uris: Sequence[str | os.PathLike[str]], *sources: Source) -> tuple[str, ...]:
+    """The files and folders that sinks write.
 
     Args:
-        places: Every file and folder that will be written; `null:` is none.
-        *sources: What is read.
+        uris: Of the sinks.
+        *sources: Where the frames come from.
 
     Raises:
-        SinkError: If a place is a file or folder of a source, or is there twice.
+        SinkError: If a URI is of no known kind, or of one per source and does not name them apart.
     """
-    read = {Path(path).resolve(): source.name for source in sources for path in source.paths}
-    seen: set[Path] = set()
-    for text in (os.fspath(place) for place in places):
-        if text == "null:":
-            continue
-        place = Path(text).resolve()
-        if place in read:
-            raise SinkError(f"{text} is where {read[place]} is read from; write somewhere else")
-        if place in seen:
-            raise SinkError(f"{text} was asked for twice; write each result to a place of its own")
-        seen.add(place)
+    return tuple(
+        path
+        for text in (os.fspath(uri) for uri in uris)
+        for kind in (_kind(text),)
+        for each in _per_source(text, kind, sources)
+        for path in kind.paths(each)
+    )
 
 
-def refuse_scheme(text: str, known: str) -> None:
-    """Refuse a place with a scheme, such as `web://`.
+def _open(text: str, sources: tuple[Source, ...], num_frames: int | None) -> list[Sink]:
+    kind = _kind(text)
+    uris = _per_source(text, kind, sources)
+    if not kind.one_source:
+        return [kind.open(uris[0], SinkOptions(sources=sources, num_frames=num_frames))]
+    with contextlib.ExitStack() as opened:
+        sinks: list[Sink] = []
+        for uri, source in zip(uris, sources, strict=True):
+            sink = kind.open(uri, SinkOptions(sources=(source,), num_frames=num_frames))
+            opened.callback(sink.abort)
+            sinks.append(sink if len(sources) == 1 else OneSource(sink, source.name))
+        opened.pop_all()
+    return sinks
 
-    Args:
-        text: The place; `null:` was taken before.
-        known: Which places there are.
 
-    Raises:
-        SinkError: If it has one.
-    """
-    if scheme := re.match(r"([a-z][a-z0-9+.-]*)://|([a-z]{2,}):$", text):
-        hint = suggestion(scheme[0], ["null:"])
-        raise SinkError(f"{text}: unknown scheme {scheme[0]}{hint}; expected {known}")
+def _per_source(text: str, kind: SinkKind, sources: tuple[Source, ...]) -> list[str]:
+    """The URI once, or once per source."""
+    if not kind.one_source:
+        if FIELD in text:
+            raise SinkError(f"{text} holds all sources, so it has no {FIELD}; leave it away")
+        return [text]
+    if len(sources) > 1 and FIELD not in text:
+        raise SinkError(
+            f"{text} holds one source, and there are {len(sources)}; put {FIELD} in it, "
+            f"such as {_apart(text)}"
+        )
+    return [text.replace(FIELD, name) for name in file_names(sources)]
 
 
-def unknown_place(text: str, suffixes: Sequence[str], known: str, folder: str) -> str:
-    """What to say about a place with a suffix that nobody knows, or without one.
+def _apart(text: str) -> str:
+    """An example of a URI that names sources apart."""
+    if text.endswith("/"):
+        return f"{text}{FIELD}/"
+    path = Path(text)
+    return str(path.with_name(f"{path.stem}-{FIELD}{path.suffix}"))
 
-    Args:
-        text: The place.
-        suffixes: Those that are known.
-        known: Which places there are.
-        folder: What a folder would hold.
-    """
-    suffix = Path(text).suffix.lower()
-    if not suffix:
-        return f"{text} has no suffix; expected {known}; for {folder} write {text}/"
-    return f"{text} ends in {suffix}{suggestion(suffix, list(suffixes))}; expected {known}"
+
+def _kind(text: str) -> SinkKind:
+    for scheme, kind in _SCHEMES.items():
+        if text.startswith(scheme):
+            return kind
+    refuse_scheme(text, _KNOWN, list(_SCHEMES))
+    path = Path(text)
+    suffix = path.suffix.lower()
+    if text.endswith(("/", os.sep)) or path.is_dir():
+        return _FOLDERS.get(suffix, _FOLDERS[""])
+    if suffix not in _SUFFIXES:
+        raise SinkError(unknown_place(text, list(_SUFFIXES), _KNOWN, "a folder of masks"))
+    return _SUFFIXES[suffix]

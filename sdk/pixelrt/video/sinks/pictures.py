@@ -8,6 +8,7 @@ from pixelrt.encoding import ImageFolder, encode_image, temporary_for, write_who
 from pixelrt.errors import SinkError
 from pixelrt.video.delivery import Delivery
 from pixelrt.video.sinks.base import BaseSink
+from pixelrt.video.sinks.kinds import SinkOptions
 
 
 class PictureSink(BaseSink):
@@ -85,3 +86,26 @@ class MaskFolder(BaseSink):
     def abort(self) -> None:
         """Remove the folder if it is new and empty."""
         self._folder.abort()
+
+
+def open_masks(uri: str, options: SinkOptions) -> MaskFolder:
+    """Open a folder of masks.
+
+    Raises:
+        SinkError: If it cannot be made.
+    """
+    return MaskFolder(Path(uri))
+
+
+def open_picture(uri: str, options: SinkOptions) -> PictureSink:
+    """Open an image.
+
+    Raises:
+        SinkError: If more than one frame will come, or there is no folder to write into.
+    """
+    if (options.num_frames or options.source.num_frames) != 1:
+        raise SinkError(
+            f"{uri} holds one image, and {options.source.name} has more frames; "
+            "write a video (.mp4) or a folder of masks (masks/), or stop with --limit 1"
+        )
+    return PictureSink(Path(uri))

@@ -7,6 +7,7 @@ from pathlib import Path
 from pixelrt.encoding import VideoEncoder
 from pixelrt.video.delivery import Delivery
 from pixelrt.video.sinks.base import BaseSink
+from pixelrt.video.sinks.kinds import SinkOptions
 
 
 class VideoSink(BaseSink):
@@ -54,3 +55,12 @@ class VideoSink(BaseSink):
     def abort(self) -> None:
         """Remove what was written."""
         self._encoder.abort()
+
+
+def open_video(uri: str, options: SinkOptions) -> VideoSink:
+    """Open a video.
+
+    Raises:
+        SinkError: If the file cannot be made.
+    """
+    return VideoSink(Path(uri), size=options.source.size, fps=options.source.fps)

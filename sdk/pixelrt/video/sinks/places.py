@@ -1,0 +1,92 @@
+"""Where results may go: never over what is read, and each to a place of its own."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from pixelrt.errors import SinkError
+from pixelrt.strict import suggestion
+
+FIELD = "{source}"
+"""Stands for the name of the source in the URI of a sink."""
+
+
+class Read(Protocol):
+    """Something that is read, such as a source."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in messages."""
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Its files and folders."""
+
+
+def check_places(places: Iterable[str | os.PathLike[str]], *sources: Read) -> None:
+    """Protect what is read from being overwritten, and results from each other.
+
+    Args:
+        places: Every file and folder that will be written; `null:` is none.
+        *sources: What is read.
+
+    Raises:
+        SinkError: If a place is a file or folder of a source, or is there twice.
+    """
+    read = {Path(path).resolve(): source.name for source in sources for path in source.paths}
+    seen: set[Path] = set()
+    for text in (os.fspath(place) for place in places):
+        if text == "null:":
+            continue
+        place = Path(text).resolve()
+        if place in read:
+            raise SinkError(f"{text} is where {read[place]} is read from; write somewhere else")
+        if place in seen:
+            raise SinkError(f"{text} was asked for twice; write each result to a place of its own")
+        seen.add(place)
+
+
+def file_names(sources: Sequence[Read]) -> tuple[str, ...]:
+    """What `{source}` stands for, per source: its name as part of a file's name, unlike every other's."""
+    names: list[str] = []
+    for source in sources:
+        name = Path(source.name).stem if source.paths else source.name
+        plain = re.sub(r"[^\w.-]+", "-", name).strip("-.") or "source"
+        same = sum(plain == other or other.startswith(f"{plain}-") for other in names)
+        names.append(plain if plain not in names else f"{plain}-{same + 1}")
+    return tuple(names)
+
+
+def refuse_scheme(text: str, known: str, schemes: Sequence[str] = ("null:",)) -> None:
+    """Refuse a place with a scheme that nobody knows, such as `ftp://`.
+
+    Args:
+        text: The place; known schemes were taken before.
+        known: Which places there are.
+        schemes: The schemes that are known.
+
+    Raises:
+        SinkError: If it has one.
+    """
+    if scheme := re.match(r"([a-z][a-z0-9+.-]*)://|([a-z]{2,}):$", text):
+        hint = suggestion(scheme[0], list(schemes))
+        raise SinkError(f"{text}: unknown scheme {scheme[0]}{hint}; expected {known}")
+
+
+def unknown_place(text: str, suffixes: Sequence[str], known: str, folder: str) -> str:
+    """What to say about a place with a suffix that nobody knows, or without one.
+
+    Args:
+        text: The place.
+        suffixes: Those that are known.
+        known: Which places there are.
+        folder: What a folder would hold.
+    """
+    suffix = Path(text).suffix.lower()
+    if not suffix:
+        return f"{text} has no suffix; expected {known}; for {folder} write {text}/"
+    return f"{text} ends in {suffix}{suggestion(suffix, list(suffixes))}; expected {known}"
