@@ -184,11 +184,14 @@ def nearest(plane: Bytes | None, height: int, width: int) -> Bytes | None:
     """A mask at another size, by nearest neighbour with half-pixel centres, as the network counts pixels."""
     if plane is None or plane.shape == (height, width):
         return plane
-    rows, columns = _nearest_places(plane.shape[0], height), _nearest_places(plane.shape[1], width)
+    rows, columns = nearest_places(plane.shape[0], height), nearest_places(plane.shape[1], width)
     resized: Bytes = plane.take(columns, axis=1).take(rows, axis=0)
     return resized
 
 
-def _nearest_places(found: int, wanted: int) -> NDArray[np.intp]:
-    """In whole numbers: rounding would miss by one where a centre falls between two pixels."""
+def nearest_places(found: int, wanted: int) -> NDArray[np.intp]:
+    """The places, of `found`, that `nearest` takes for `wanted`.
+
+    In whole numbers: OpenCV's INTER_NEAREST_EXACT rounds, and misses by one at some sizes.
+    """
     return (2 * np.arange(wanted, dtype=np.intp) + 1) * found // (2 * wanted)

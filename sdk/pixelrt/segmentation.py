@@ -31,6 +31,7 @@ from pixelrt.frames import (
     fitted,
     frame_size,
     nearest,
+    nearest_places,
     same_size,
     swapped,
     unbatched,
@@ -158,9 +159,8 @@ class Segmentation:
         check_alpha(alpha)
         check_frame(frame, 3)
         cv2 = require("cv2", "video", "drawing an overlay")
-        height, width, _ = frame.shape
-        colors = cv2.applyColorMap(self.mask_at((height, width)), self._palette(color)[:, np.newaxis])
-        blended: Bytes = cv2.addWeighted(frame, 1 - alpha, colors, alpha, 0)
+        colors = self._colors_at(frame.shape[:2], color)
+        blended: Bytes = cv2.addWeighted(frame, 1 - alpha, colors, alpha, 0, colors)
         return blended
 
     def coverage(self) -> dict[str, float]:
@@ -213,6 +213,18 @@ class Segmentation:
         if self.mask is None:
             raise InputError(f"head {self.name!r} emits no mask; export it with 'mask' among its outputs")
         return self.mask
+
+    def _colors_at(self, size: tuple[int, int], color: ColorOrder | None) -> Bytes:
+        """The mask in colours at a size, an array of its own.
+
+        Rows that would only be repeated are coloured once and then copied, which is several times faster.
+        """
+        cv2 = require("cv2", "video", "drawing an overlay")
+        height, width = size
+        mask = self._mask()
+        ids = nearest(mask, min(mask.shape[0], height), width)
+        colors: Bytes = cv2.applyColorMap(ids, self._palette(color)[:, np.newaxis])
+        return colors if len(colors) == height else colors.take(nearest_places(len(colors), height), axis=0)
 
     def _palette(self, color: ColorOrder | None) -> Bytes:
         color = color or self.color

@@ -17,6 +17,7 @@ from torch.nn import functional
 import pixelrt
 from pixelrt.bundle import Bundle
 from pixelrt.errors import BundleError, DeviceError, InputError, OutOfMemory, SinkError
+from pixelrt.frames import nearest
 from pixelrt.manifest import ClassInfo
 from pixelrt.segmentation import Latency, Segmentation, Segmenter
 
@@ -229,6 +230,26 @@ def test_the_overlay_is_a_blend_of_frame_and_colours(
     blended = a_result(mask).overlay(frame, alpha)
     assert blended.dtype == np.uint8
     np.testing.assert_allclose(blended, exact, atol=1.5)
+
+
+@given(
+    mask_size=st.tuples(st.integers(1, 12), st.integers(1, 12)),
+    size=st.tuples(st.integers(1, 30), st.integers(1, 30)),
+    seed=st.integers(0, 9),
+)
+def test_the_overlay_at_any_size_is_that_of_the_resized_mask(
+    mask_size: tuple[int, int], size: tuple[int, int], seed: int
+) -> None:
+    random = np.random.default_rng(seed)
+    frame = random.integers(0, 256, (*size, 3)).astype(np.uint8)
+    mask = random.integers(0, 3, mask_size).astype(np.uint8)
+    before = frame.copy(), mask.copy()
+    colors = PALETTE[nearest(mask, *size)]
+    for alpha in (0.0, 0.4, 0.5, 1.0):
+        wanted = cv2.addWeighted(frame, 1 - alpha, colors, alpha, 0)
+        np.testing.assert_array_equal(a_result(mask).overlay(frame, alpha), wanted)
+    np.testing.assert_array_equal(frame, before[0])
+    np.testing.assert_array_equal(mask, before[1])
 
 
 def test_the_overlay_fits_the_frame_and_its_colour_order() -> None:
