@@ -7,12 +7,33 @@
 | `photos/` | a folder of images, naturally sorted; `images/` beside `labels/` has ground truth |
 | `0`, `/dev/video0`, `v4l2:///dev/video0` | a camera |
 | `test://drive?frames=300&size=720x1280&seed=7` | a drawn drive with ground truth (size: height x width) |
+
+| object | what |
+|---|---|
+| a list, a generator, a function, a batch uint8[N, H, W, 3] | frames of the program (`IteratorSource`) |
+| `PushSource()` | frames that a camera's callback hands over with `push` |
+
+`as_source` takes all of these.
 """
 
 from __future__ import annotations
 
 from pixelrt.video.sources.base import DEFAULT_FPS, Frame, Source
+from pixelrt.video.sources.iterator import IteratorSource
 from pixelrt.video.sources.masks import Mask, MaskSource, open_masks
+from pixelrt.video.sources.objects import as_source
 from pixelrt.video.sources.opening import open_source
+from pixelrt.video.sources.push import PushSource
 
-__all__ = ["DEFAULT_FPS", "Frame", "Mask", "MaskSource", "Source", "open_masks", "open_source"]
+__all__ = [
+    "DEFAULT_FPS",
+    "Frame",
+    "IteratorSource",
+    "Mask",
+    "MaskSource",
+    "PushSource",
+    "Source",
+    "as_source",
+    "open_masks",
+    "open_source",
+]
