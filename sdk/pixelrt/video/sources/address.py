@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
@@ -25,7 +26,7 @@ class Address:
     text: str
     """All of it, as it was given."""
     scheme: str
-    """In lower case, without `://`."""
+    """In lower case, without `://`; empty for paths."""
     rest: str
     """What stands between scheme and options."""
     query: Mapping[str, str] = field(default_factory=dict)
@@ -48,7 +49,8 @@ class Address:
             if key not in readers:
                 hint = suggestion(key, list(readers))
                 known = ", ".join(readers) or "none"
-                raise error(f"{self.text}: {self.scheme}:// has no option {key!r}{hint}; known: {known}")
+                kind = f"{self.scheme}://" if self.scheme else Path(self.rest).suffix or self.rest
+                raise error(f"{self.text}: {kind} has no option {key!r}{hint}; known: {known}")
             try:
                 values[key] = readers[key](text)
             except ValueError as problem:
@@ -69,6 +71,24 @@ def parse_address(text: str, *, network: bool = False, error: type[PixelRTError]
     """
     scheme, _, rest = text.partition("://")
     place, _, query = rest.partition("#" if network else "?")
+    return Address(text, scheme.lower(), place, _pairs(text, query, error))
+
+
+def parse_path(text: str, *, error: type[PixelRTError] = SourceError) -> Address:
+    """Take a path with options apart; its scheme is empty.
+
+    Args:
+        text: `path?key=value&key=value`.
+        error: What is raised.
+
+    Raises:
+        PixelRTError: Of the kind `error`, if options are no list of key=value, or one is there twice.
+    """
+    place, _, query = text.partition("?")
+    return Address(text, "", place, _pairs(text, query, error))
+
+
+def _pairs(text: str, query: str, error: type[PixelRTError]) -> dict[str, str]:
     try:
         pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query))
     except ValueError as problem:
@@ -78,7 +98,7 @@ def parse_address(text: str, *, network: bool = False, error: type[PixelRTError]
         if key in values:
             raise error(f"{text}: {key} is there twice; give it once")
         values[key] = value
-    return Address(text, scheme.lower(), place, values)
+    return values
 
 
 def scheme_of(text: str) -> str | None:
