@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from pixelrt.video.delivery import Delivery
+
+if TYPE_CHECKING:
+    from pixelrt.video.live.statistics import StreamView
 
 
 class Sink(Protocol):
@@ -18,6 +21,13 @@ class Sink(Protocol):
     @property
     def wants_overlay(self) -> bool:
         """Whether `write` asks for the overlay, which costs time to draw."""
+
+    def attach(self, stream: StreamView) -> None:
+        """See the stream whose results will come; called once, before the first of them.
+
+        Args:
+            stream: Can be asked for its figures, from any thread, also after its end.
+        """
 
     def write(self, delivery: Delivery) -> None:
         """Take one result.
@@ -48,6 +58,9 @@ class BaseSink:
     """The part that all sinks share."""
 
     wants_overlay = False
+
+    def attach(self, stream: StreamView) -> None:
+        """See the stream whose results will come."""
 
     def close(self) -> tuple[Path, ...]:
         """Finish."""

@@ -1,0 +1,122 @@
+"""What a stream says about itself, at any time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from pixelrt.video.health import Health
+from pixelrt.video.statistics import StageStatistics
+
+STAGES = ("decode", "wait", "network", "draw", "deliver", "capture to delivery")
+"""Where the time of a frame goes:
+
+- decode: until the frame is there; of a live source from its capture, of others from being asked for it
+- wait: until it is handed to the network
+- network: until its result is there
+- draw: its overlay, where somebody asked for it; in the thread of a sink or of the program
+- deliver: until the program takes the result
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceStatus:
+    """A source, as it is now."""
+
+    name: str
+    """Unlike the name of every other source of the stream."""
+    health: Health
+    size: tuple[int, int]
+    """Height and width of its latest frame; of its first one before that."""
+    fps: float
+    """Frames a second, nominal."""
+    live: bool
+    """Whether its frames come at their own time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceStatistics:
+    """The frames of a source: `captured == delivered + sum(dropped.values()) + in_flight`, always."""
+
+    name: str
+    captured: int
+    """Frames that came out of the source."""
+    delivered: int
+    """Results that the program took; without a program to take them, those that were there."""
+    dropped: Mapping[str, int]
+    """Frames without a delivered result, by reason: `newer` (replaced before it was computed), `deadline`
+    (too old), `consumer` (its result was replaced before the program took it), `failed` (the network gave
+    no result), `stopped` (on its way when the stream ended)."""
+    in_flight: int
+    """Frames between capture and delivery."""
+    lost: Mapping[str, int]
+    """Frames that the source itself lost and never gave, by its reasons; not among `captured`."""
+    reconnects: int
+    """How often the source has connected again."""
+    fps_captured: float
+    """Over the last seconds."""
+    fps_delivered: float
+    """Over the last seconds."""
+    queue_depth: int
+    """Frames that wait for the network."""
+    health: Health
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SinkStatistics:
+    """The results of a sink."""
+
+    name: str
+    written: int
+    dropped: int
+    """Results that it was too slow for, and those after it failed."""
+    queue_depth: int
+    """Results that wait for it."""
+    failed: str
+    """What it raised; empty while all is well."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamStatistics:
+    """A stream, from its start until now or its end."""
+
+    seconds: float
+    sources: tuple[SourceStatistics, ...]
+    stages: Mapping[str, StageStatistics]
+    """By the names in `STAGES`, those that have happened; over the whole run. Percentiles are within 1 % of
+    the time, maximum and mean are exact."""
+    recent: Mapping[str, StageStatistics]
+    """The same over about the last 10 seconds."""
+    sinks: tuple[SinkStatistics, ...]
+    health: Health
+
+    @property
+    def captured(self) -> int:
+        """Frames of all sources."""
+        return sum(source.captured for source in self.sources)
+
+    @property
+    def delivered(self) -> int:
+        """Results of all sources."""
+        return sum(source.delivered for source in self.sources)
+
+    @property
+    def fps(self) -> float:
+        """Delivered results a second of all sources, over the last seconds."""
+        return sum(source.fps_delivered for source in self.sources)
+
+
+class StreamView(Protocol):
+    """What a sink, a page or a metric may ask a stream; from any thread."""
+
+    def statistics(self) -> StreamStatistics:
+        """All figures, of one moment."""
+
+    @property
+    def health(self) -> Health:
+        """As the worst source is; failed after an error."""
+
+    @property
+    def sources(self) -> tuple[SourceStatus, ...]:
+        """Every source, in the order in which they were given."""
