@@ -165,6 +165,20 @@ def _stackable(first: Any, frame: Any) -> bool:
     return isinstance(first, np.ndarray) and isinstance(frame, np.ndarray) and first.shape == frame.shape
 
 
+def id_counts(mask: Bytes) -> NDArray[np.intp]:
+    """How many pixels have each id, int[256].
+
+    Pixels are counted two at a time, which takes half as long.
+    """
+    flat = np.ascontiguousarray(mask).reshape(-1)
+    in_pairs = flat[: flat.size // 2 * 2].view(np.uint16)
+    pairs = np.bincount(in_pairs, minlength=1 << 16).reshape(256, 256)
+    counts: NDArray[np.intp] = pairs.sum(axis=0) + pairs.sum(axis=1)
+    if flat.size % 2:
+        counts[flat[-1]] += 1
+    return counts
+
+
 def foreign_ids(labels: Bytes, num_classes: int) -> list[int]:
     """Ids in labels that are neither a class nor a usual mark of "unlabelled", sorted.
 

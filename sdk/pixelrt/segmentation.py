@@ -30,6 +30,7 @@ from pixelrt.frames import (
     chunks,
     fitted,
     frame_size,
+    id_counts,
     nearest,
     nearest_places,
     same_size,
@@ -170,8 +171,8 @@ class Segmentation:
             InputError: If the bundle emits no mask.
         """
         mask = self._mask()
-        counts = np.bincount(mask.ravel(), minlength=len(self.classes))
-        return {info.name: int(count) / mask.size for info, count in zip(self.classes, counts, strict=False)}
+        counts = id_counts(mask).tolist()
+        return {info.name: count / mask.size for info, count in zip(self.classes, counts, strict=False)}
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the mask as a PNG of class ids, or every output as NPZ, whole or not at all.

@@ -17,7 +17,7 @@ from torch.nn import functional
 import pixelrt
 from pixelrt.bundle import Bundle
 from pixelrt.errors import BundleError, DeviceError, InputError, OutOfMemory, SinkError
-from pixelrt.frames import nearest
+from pixelrt.frames import id_counts, nearest
 from pixelrt.manifest import ClassInfo
 from pixelrt.segmentation import Latency, Segmentation, Segmenter
 
@@ -272,6 +272,18 @@ def test_colours_and_coverage() -> None:
     np.testing.assert_array_equal(result.colorize()[1, 0], (0, 0, 255))
     np.testing.assert_array_equal(result.colorize("bgr"), result.colorize()[..., ::-1])
     assert result.coverage() == {"red": 0.25, "green": 0.25, "blue": 0.5}
+
+
+@given(
+    height=st.integers(1, 9), width=st.integers(1, 9), most=st.sampled_from([2, 255]), seed=st.integers(0, 9)
+)
+def test_pixels_are_counted_by_id(height: int, width: int, most: int, seed: int) -> None:
+    mask = np.random.default_rng(seed).integers(0, most + 1, (height, width)).astype(np.uint8)
+    counts = np.bincount(mask.ravel(), minlength=256)
+    for view in (mask, np.asfortranarray(mask), np.repeat(mask, 2, axis=1)[:, ::2]):
+        np.testing.assert_array_equal(id_counts(view), counts)
+    shares = a_result(mask).coverage()
+    assert shares == {info.name: counts[number] / mask.size for number, info in enumerate(CLASSES)}
 
 
 def test_saving(tmp_path: Path) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from pixelrt.manifest import ClassInfo
 from pixelrt.segmentation import Latency, Segmentation
-from pixelrt.video.drawing import text_cover, write_text
+from pixelrt.video.artist import Artist
+from pixelrt.video.drawing import fill_rounded, text_cover, write_text
+from pixelrt.video.frame import Frame
 from pixelrt.video.legend import Legend, percent
 
 TOWN = (
@@ -108,7 +112,48 @@ def test_text_has_ink_and_room(height: int) -> None:
     assert cover.shape[1] < 15 * height
 
 
-@pytest.mark.parametrize("corner", [(0, 0), (-5, -5), (25, 35), (28, 38), (100, 100), (-100, 0)])
-def test_text_outside_is_cut_off(corner: tuple[int, int]) -> None:
-    image = np.zeros((30, 40, 3), np.uint8)
-    assert write_text(image, "road", corner, 12, (255, 255, 255)) > 12
+@pytest.mark.parametrize(
+    "corner", [(0, 0), (-5, -5), (25, 35), (28, 38), (100, 100), (-100, 0), (-13, 3), (2, -70)]
+)
+def test_what_lies_outside_is_cut_off(corner: tuple[int, int]) -> None:
+    rng = np.random.default_rng(3)
+    wide = rng.integers(0, 256, (430, 640, 3)).astype(np.uint8)
+    narrow = wide[200:230, 300:340].copy()
+    moved = (corner[0] + 200, corner[1] + 300)
+    assert write_text(narrow, "road", corner, 12, (255, 255, 255)) > 12
+    write_text(wide, "road", moved, 12, (255, 255, 255))
+    fill_rounded(narrow, (*corner, 14, 18), (200, 100, 50), 4)
+    fill_rounded(wide, (*moved, 14, 18), (200, 100, 50), 4)
+    np.testing.assert_array_equal(narrow, wide[200:230, 300:340])
+
+
+def test_text_is_blended_with_what_lies_beneath() -> None:
+    image = np.random.default_rng(4).integers(0, 256, (40, 300, 3)).astype(np.uint8)
+    cover = text_cover("pedestrian", 25)[..., np.newaxis]
+    beneath, colour = image[5:30, 7 : 7 + cover.shape[1]].copy(), np.array((250, 20, 90), np.float32)
+    write_text(image, "pedestrian", (5, 7), 25, (250, 20, 90))
+    drawn = image[5:30, 7 : 7 + cover.shape[1]]
+    np.testing.assert_allclose(drawn, beneath * (1 - cover) + colour * cover, atol=2)
+
+
+def test_a_box_has_round_corners_and_its_colour() -> None:
+    image = np.full((40, 60, 3), 9, np.uint8)
+    fill_rounded(image, (10, 20, 16, 24), (200, 100, 50), 5)
+    assert (image[10:26, 25:39] == (200, 100, 50)).all() and (image[15:21, 20:44] == (200, 100, 50)).all()
+    assert (image[[10, 10, 25, 25], [20, 43, 20, 43]] < 60).all()  # the corners
+    image[10:26, 20:44] = 9
+    assert (image == 9).all()
+
+
+@pytest.mark.parametrize("legend", [True, False])
+def test_frames_of_either_colour_order_are_drawn_alike(legend: bool) -> None:
+    rgb = np.random.default_rng(5).integers(0, 256, (360, 640, 3)).astype(np.uint8)
+    artist = Artist(classes(*TOWN), alpha=0.4, legend=legend)
+    drawn = []
+    for color, image in (("rgb", rgb), ("bgr", np.ascontiguousarray(rgb[..., ::-1]))):
+        frame = Frame(image=image, index=0, time_s=0.0, name="0", color=color)  # type: ignore[arg-type]
+        result = dataclasses.replace(segmentation((90, 160), (360, 640)), color=color)  # type: ignore[arg-type]
+        before = image.copy()
+        drawn.append(artist.draw(frame, result))
+        np.testing.assert_array_equal(image, before)
+    np.testing.assert_array_equal(*drawn)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 
-import numpy as np
-
+from pixelrt.frames import swapped
 from pixelrt.manifest import ClassInfo
 from pixelrt.segmentation import Segmentation, check_alpha
 from pixelrt.video.frame import Bytes, Frame
@@ -36,7 +35,7 @@ class Artist:
         """The overlay, uint8[H, W, 3] RGB."""
         overlay = result.overlay(frame.image, self._alpha)
         if frame.color == "bgr":
-            overlay = np.ascontiguousarray(overlay[..., ::-1])
+            overlay = swapped(overlay)
         if self._wants_legend:
             self._legend(frame.size).draw(overlay, result.coverage())
         return overlay

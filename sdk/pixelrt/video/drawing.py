@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,22 +53,58 @@ def write_text(image: Bytes, text: str, corner: tuple[int, int], height_px: int,
     Returns:
         The width of the text in pixels.
     """
-    cover = text_cover(text, height_px)
-    row, col = corner
-    area = image[max(row, 0) : row + cover.shape[0], max(col, 0) : col + cover.shape[1]]
-    seen = cover[max(-row, 0) :, max(-col, 0) :][: area.shape[0], : area.shape[1], None]
-    area[:] = (area + (np.asarray(colour, np.float32) - area) * seen + 0.5).astype(np.uint8)
-    return int(cover.shape[1])
+    stamp = _text_stamp(text, height_px, colour)
+    _put(image, corner, stamp)
+    return int(stamp.ink.shape[1])
 
 
 def fill_rounded(image: Bytes, box: tuple[int, int, int, int], colour: Colour, radius_px: int) -> None:
     """Fill a rectangle with round corners; `box` is top, left, height, width."""
-    cv2 = require("cv2", "video", _PURPOSE)
     top, left, tall, wide = box
+    _put(image, (top, left), _rounded_stamp((tall, wide), radius_px, colour))
+
+
+class _Stamp(NamedTuple):
+    """A shape in its colour: `image * see / 255 + ink` puts it onto an image."""
+
+    ink: Bytes
+    """uint8[h, w, 3], the colour, weakened where the shape covers a part of a pixel."""
+    see: Bytes
+    """uint8[h, w, 3], how much is seen of what lies beneath, 0..255."""
+
+
+def _put(image: Bytes, corner: tuple[int, int], stamp: _Stamp) -> None:
+    cv2 = require("cv2", "video", _PURPOSE)
+    (row, col), (tall, wide) = corner, stamp.ink.shape[:2]
+    area = image[max(row, 0) : max(row + tall, 0), max(col, 0) : max(col + wide, 0)]
+    if not area.size:
+        return
+    ink, see = (part[max(-row, 0) :, max(-col, 0) :][: area.shape[0], : area.shape[1]] for part in stamp)
+    cv2.multiply(area, see, area, 1 / 255)
+    cv2.add(area, ink, area)
+
+
+def _stamp(cover: NDArray[np.float32], colour: Colour) -> _Stamp:
+    ink = np.rint(cover[..., np.newaxis] * np.asarray(colour, np.float32)).astype(np.uint8)
+    see = np.rint(255 * (1 - cover)).astype(np.uint8)
+    return _Stamp(ink, np.repeat(see[..., np.newaxis], 3, axis=2))
+
+
+@lru_cache(maxsize=512)
+def _text_stamp(text: str, height_px: int, colour: Colour) -> _Stamp:
+    return _stamp(text_cover(text, height_px), colour)
+
+
+@lru_cache(maxsize=512)
+def _rounded_stamp(size: tuple[int, int], radius_px: int, colour: Colour) -> _Stamp:
+    cv2 = require("cv2", "video", _PURPOSE)
+    tall, wide = size
     radius = min(radius_px, tall // 2, wide // 2)
-    right, bottom = left + wide - 1, top + tall - 1
-    cv2.rectangle(image, (left + radius, top), (right - radius, bottom), colour, -1)
-    cv2.rectangle(image, (left, top + radius), (right, bottom - radius), colour, -1)
-    for x in (left + radius, right - radius):
-        for y in (top + radius, bottom - radius):
-            cv2.circle(image, (x, y), radius, colour, -1, cv2.LINE_AA)
+    canvas = np.zeros(size, np.uint8)
+    cv2.rectangle(canvas, (radius, 0), (wide - 1 - radius, tall - 1), 255, -1)
+    cv2.rectangle(canvas, (0, radius), (wide - 1, tall - 1 - radius), 255, -1)
+    for x in (radius, wide - 1 - radius):
+        for y in (radius, tall - 1 - radius):
+            cv2.circle(canvas, (x, y), radius, 255, -1, cv2.LINE_AA)
+    cover: NDArray[np.float32] = canvas.astype(np.float32) / np.float32(255)
+    return _stamp(cover, colour)

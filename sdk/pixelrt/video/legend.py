@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pixelrt.dependency import require
 from pixelrt.manifest import ClassInfo
 from pixelrt.video.drawing import Colour, fill_rounded, text_cover, write_text
 
@@ -69,8 +70,9 @@ class Legend:
         """
         if not self.height_px:
             return
+        cv2 = require("cv2", "video", "drawing a legend")
         strip = image[-self.height_px :]
-        np.multiply(strip, _SHADE, out=strip, casting="unsafe")
+        cv2.convertScaleAbs(strip, strip, _SHADE)
         for entry in self._entries:
             self._draw_entry(strip, entry, coverage.get(entry.info.name, 0.0))
 
