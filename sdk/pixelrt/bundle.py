@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from pixelrt.errors import BundleError, InputError, ManifestError
-from pixelrt.manifest import Artifact, GenerationManifest, Manifest, SegmentationManifest
+from pixelrt.manifest import SIZES, Artifact, GenerationManifest, Manifest, SegmentationManifest, Smaller
 
 MANIFEST = "manifest.json"
 MODEL = "model.onnx"
@@ -76,20 +76,36 @@ class Bundle:
                 f"the bundle is {path!r}, expected the path of the folder that `pixelrt export` writes"
             )
         folder = Path(path)
-        file = folder / MANIFEST
-        if not file.is_file():
+        return cls(folder, _manifest(folder, _manifest_bytes(folder)))
+
+    @property
+    def smaller(self) -> tuple[Bundle, ...]:
+        """The bundles of the same network for smaller inputs, from large to small; none for a generator.
+
+        Each is whole: it can be opened by its path, loaded, inspected, measured and built for by itself.
+
+        Raises:
+            BundleError: If one is missing, or is not the one that this manifest means.
+            ManifestError: If the manifest of one cannot be understood, or has other heads or colours.
+        """
+        if not isinstance(self.manifest, SegmentationManifest):
+            return ()
+        return tuple(self._smaller(entry) for entry in self.manifest.smaller)
+
+    def _smaller(self, entry: Smaller) -> Bundle:
+        folder = self.path / entry.folder
+        if folder.resolve() != self.path.resolve() / entry.folder:
+            raise BundleError(f"{folder} leads out of the bundle; do not use it")
+        content = _manifest_bytes(folder)
+        if (found := sha256(content)) not in (entry.sha256, entry.becoming):
             raise BundleError(
-                f"{folder} is not a bundle: {_instead(folder)}; expected the folder that `pixelrt export` "
-                "writes"
+                f"{folder / MANIFEST} has SHA-256 {found[:12]}..., the manifest of {self.path} says "
+                f"{entry.sha256[:12]}...: it was changed, or engines were added to it since {self.path} was "
+                "opened. Open that again; if this stays, do not use it, export or copy the bundle again"
             )
-        try:
-            text = file.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as problem:
-            raise BundleError(f"{file} cannot be read: {problem}") from problem
-        try:
-            return cls(folder, Manifest.from_json(text))
-        except ManifestError as problem:
-            raise ManifestError(f"{folder}: {problem}") from problem
+        manifest = _manifest(folder, content)
+        _check_alike(folder, manifest, self.segmentation, entry.size)
+        return Bundle(folder, manifest)
 
     @property
     def model(self) -> Artifact:
@@ -144,13 +160,36 @@ class Bundle:
             The bundle as it now is.
         """
         entry = dataclasses.replace(artifact, sha256=sha256(content), size_bytes=len(content))
-        with locked(self.path):
+        with _locked_with_larger(self.path) as larger:
             manifest = Bundle.open(self.path).manifest
             others = tuple(other for other in manifest.artifacts if other.file != entry.file)
             manifest = dataclasses.replace(manifest, artifacts=(*others, entry))
+            text = manifest.to_json().encode()
             write_file(self.path / entry.file, content)
-            write_file(self.path / MANIFEST, manifest.to_json().encode())
+            with _told(larger, self.path, sha256(text)):
+                write_file(self.path / MANIFEST, text)
         return Bundle(self.path, manifest)
+
+
+def _manifest_bytes(folder: Path) -> bytes:
+    file = folder / MANIFEST
+    if not file.is_file():
+        raise BundleError(
+            f"{folder} is not a bundle: {_instead(folder)}; expected the folder that `pixelrt export` writes"
+        )
+    try:
+        return file.read_bytes()
+    except OSError as problem:
+        raise BundleError(f"{file} cannot be read: {problem}") from problem
+
+
+def _manifest(folder: Path, content: bytes) -> SegmentationManifest | GenerationManifest:
+    try:
+        return Manifest.from_json(content.decode())
+    except UnicodeDecodeError as problem:
+        raise BundleError(f"{folder / MANIFEST} cannot be read: {problem}") from problem
+    except ManifestError as problem:
+        raise ManifestError(f"{folder}: {problem}") from problem
 
 
 def _remedy(artifact: Artifact) -> str:
@@ -241,7 +280,7 @@ def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
 
 def _flush(folder: Path) -> None:
     """Bring a folder's files to the disk, so that a power cut after the renaming finds them whole."""
-    for file in (*folder.iterdir(), folder):
+    for file in (*folder.rglob("*"), folder):
         descriptor = os.open(file, os.O_RDONLY)
         try:
             os.fsync(descriptor)
@@ -278,3 +317,78 @@ def locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+# --- a bundle for a smaller input, inside another -------------------------------------------------
+
+
+def _check_alike(folder: Path, found: Manifest, larger: SegmentationManifest, size: tuple[int, int]) -> None:
+    """Refuse a bundle whose results could not take the place of the larger one's.
+
+    Raises:
+        ManifestError: Naming what differs.
+    """
+    if not isinstance(found, SegmentationManifest) or found.smaller:
+        raise ManifestError(
+            f"{folder} is for {found.task}, or has smaller sizes; one size was expected there"
+        )
+    prepared = found.preprocess
+    expected = dataclasses.replace(larger.preprocess, size=size)
+    for what, here, there in (
+        ("preprocess", prepared, expected),
+        ("heads", found.heads, larger.heads),
+    ):
+        if here != there:
+            raise ManifestError(
+                f"{folder}: its {what} differ from those of the bundle that it is in ({here}, expected "
+                f"{there}); export the bundle again"
+            )
+
+
+@contextlib.contextmanager
+def _locked_with_larger(folder: Path) -> Iterator[Bundle | None]:
+    """Hold a bundle's folder, and that of the bundle that it is the smaller size of, which comes first.
+
+    Raises:
+        BundleError: If the larger one says that this is not the bundle that it should be.
+    """
+    place = folder.resolve()
+    outside = place.parent.parent
+    if place.parent.name != SIZES or not (outside / MANIFEST).is_file():
+        with locked(folder):
+            yield None
+        return
+    with locked(outside), locked(folder):
+        larger = Bundle.open(outside)
+        mine = _entries(larger, place)
+        if mine:
+            larger._smaller(mine[0])
+        yield larger if mine else None
+
+
+def _entries(larger: Bundle, place: Path) -> list[Smaller]:
+    known = larger.manifest.smaller if isinstance(larger.manifest, SegmentationManifest) else ()
+    return [entry for entry in known if larger.path / entry.folder == place]
+
+
+@contextlib.contextmanager
+def _told(larger: Bundle | None, folder: Path, becoming: str) -> Iterator[None]:
+    """Tell a larger bundle what the SHA-256 of a smaller one's manifest is about to be, and then that it is.
+
+    A process that ends in between leaves a bundle that takes both.
+    """
+    if larger is None:
+        yield
+        return
+    manifest = larger.segmentation
+    (mine,) = _entries(larger, folder.resolve())
+    current = sha256(_manifest_bytes(folder))
+
+    def write(changed: Smaller) -> None:
+        entries = tuple(changed if entry is mine else entry for entry in manifest.smaller)
+        text = dataclasses.replace(manifest, smaller=entries).to_json()
+        write_file(larger.path / MANIFEST, text.encode())
+
+    write(dataclasses.replace(mine, sha256=current, becoming=becoming))
+    yield
+    write(dataclasses.replace(mine, sha256=becoming, becoming=""))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import functools
 import os
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, get_args, overload
 
@@ -67,6 +69,8 @@ def load(  # noqa: PLR0913  # what a session is told, and the task
     many minutes, with its progress on standard error. It is kept in the user's cache
     (`pixelrt.trt.cache.cache_folder`).
 
+    Of a bundle with several input sizes this is the largest; `Segmenter.at_sizes` has the others.
+
     Args:
         bundle: The folder that `pixelrt export` wrote, or an opened bundle.
         task: `segmentation` or `generation` refuse a bundle for the other, and tell type checkers what this
@@ -108,9 +112,25 @@ def load(  # noqa: PLR0913  # what a session is told, and the task
         session = open_session(opened, options)
         with contextlib.ExitStack() as undo:
             undo.callback(session.close)
-            made = (Segmenter if found == "segmentation" else Generator)(opened, session, color)
+            if found == "generation":
+                made: Segmenter | Generator = Generator(opened, session, color)
+            else:
+                how = dataclasses.replace(options, progress=None)
+                made = Segmenter(opened, session, color, functools.partial(_smaller, opened, how, color))
             undo.pop_all()
         return made
+
+
+def _smaller(bundle: Bundle, options: SessionOptions, color: ColorOrder | None) -> list[Segmenter]:
+    """The smaller sizes of a bundle, opened as it was: all, or none where one cannot be."""
+    segmenters = []
+    with contextlib.ExitStack() as undo, contextlib.ExitStack() as shown:
+        told = dataclasses.replace(options, progress=deferred_progress(shown))
+        for smaller in bundle.smaller:
+            segmenters.append(Segmenter(smaller, open_session(smaller, told), color))
+            undo.callback(segmenters[-1].close)
+        undo.pop_all()
+    return segmenters
 
 
 def _check_task(task: object) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import io
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, overload
@@ -283,7 +284,13 @@ class Segmenter(Closing):
         session: What runs it, and on what (`session.info`).
     """
 
-    def __init__(self, bundle: Bundle, session: Session, color: ColorOrder | None = None) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        session: Session,
+        color: ColorOrder | None = None,
+        open_smaller: Callable[[], Sequence[Segmenter]] | None = None,
+    ) -> None:
         """Use `pixelrt.load`, which chooses the session.
 
         Args:
@@ -291,6 +298,7 @@ class Segmenter(Closing):
             session: An open session of it, which the segmenter then owns.
             color: Colour order of the frames that will come, where they have three channels or more; None for
                 the bundle's own.
+            open_smaller: Opens the bundle's smaller sizes, from large to small, as this one was opened.
 
         Raises:
             InputError: If the colour order is unknown.
@@ -303,6 +311,8 @@ class Segmenter(Closing):
         self._color: ColorOrder = color or form.color
         self._swap_color = form.channels >= 3 and color not in (None, form.color)
         self._network_size = session.inputs[0].fixed_size
+        self._open_smaller = open_smaller
+        self._smaller: tuple[Segmenter, ...] | None = None
 
     def __repr__(self) -> str:
         return f"Segmenter({self.bundle.manifest.name!r}, {self.session!r})"
@@ -318,6 +328,11 @@ class Segmenter(Closing):
         return self._color
 
     @property
+    def network_size(self) -> tuple[int, int]:
+        """Height and width at which the network works, and of its masks."""
+        return self.bundle.segmentation.preprocess.size
+
+    @property
     def swaps_color(self) -> bool:
         """Whether frames come in another colour order than the network takes; only the host can change it."""
         return self._swap_color
@@ -328,12 +343,37 @@ class Segmenter(Closing):
         return self.session.slots
 
     def close(self) -> None:
-        """Free the session."""
-        self.session.close()
+        """Free the session, and those of `at_sizes`."""
+        with contextlib.ExitStack() as closing:
+            closing.callback(self.session.close)
+            for smaller in self._smaller or ():
+                closing.callback(smaller.close)
 
     def clone(self) -> Segmenter:
         """A segmenter of the same loaded network for another thread, with a session of its own."""
-        return Segmenter(self.bundle, self.session.clone(), self._color)
+        return Segmenter(self.bundle, self.session.clone(), self._color, self._open_smaller)
+
+    def at_sizes(self) -> tuple[Segmenter, ...]:
+        """This segmenter, and one for each smaller input that the bundle has, from large to small.
+
+        They are opened by the first call, with the options of this one, and closed with it: weights and
+        working memory are held once for each size. They belong to the thread that this belongs to.
+
+        Returns:
+            This one alone, where the bundle has one size.
+
+        Raises:
+            BundleError: If the bundle of a smaller input is missing or was changed.
+            PixelRTError: As `pixelrt.load`.
+        """
+        if self._smaller is None:
+            if self._open_smaller is None and self.bundle.segmentation.smaller:
+                raise InputError(
+                    f"{self.bundle.path} has smaller sizes, and nobody told this segmenter how to open them; "
+                    "open the bundle with pixelrt.load"
+                )
+            self._smaller = tuple(self._open_smaller()) if self._open_smaller else ()
+        return self, *self._smaller
 
     def warm_up(self, size: tuple[int, int], buffers: Sequence[Bytes] = ()) -> None:
         """Run black frames of a size until everything is set up for it, CUDA graphs included.

@@ -25,6 +25,7 @@ from pixelrt.manifest import (
     SegmentationManifest,
     Source,
     Tensor,
+    check_smaller,
 )
 from pixelrt.pipeline.options import GpuOptions
 from pixelrt.segmentation import Segmenter
@@ -44,6 +45,7 @@ def fake_segmenter(
     *,
     confidence: FromFrame | None = None,
     color: ColorOrder = "rgb",
+    smaller: Sequence[tuple[int, int]] = (),
     cuda: FakeCuda | None = None,
     gpu: GpuOptions | None = None,
 ) -> Segmenter:
@@ -59,18 +61,25 @@ def fake_segmenter(
         size: Height and width of the network.
         confidence: The same, to the confidence uint8[H, W]; None emits none.
         color: Colour order of the frames.
+        smaller: Smaller sizes for `at_sizes`, from large to small; compute gets frames of each of them.
         cuda: The simulated GPU; None for the CPU.
         gpu: How it is used.
 
     Raises:
         InputError: If compute is no function, there are no classes or more than 256, a name comes twice, or
-            the size or the colour order is none.
+            a size or the colour order is none.
     """
     _check(compute, classes, size, color)
-    manifest = _manifest(class_infos(classes), size, confidence is not None, color)
-    network = _Network(manifest, compute, confidence)
-    session = fake_session(manifest, network.run, cuda, gpu)
-    return Segmenter(Bundle(Path("a-fake-for-tests"), manifest), session)
+    _check_smaller(size, smaller)
+
+    def opened(size: tuple[int, int], smaller: Sequence[tuple[int, int]] = ()) -> Segmenter:
+        manifest = _manifest(class_infos(classes), size, confidence is not None, color)
+        network = _Network(manifest, compute, confidence)
+        session = fake_session(manifest, network.run, cuda, gpu)
+        bundle = Bundle(Path("a-fake-for-tests"), manifest)
+        return Segmenter(bundle, session, open_smaller=lambda: [opened(each) for each in smaller])
+
+    return opened(size, smaller)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +123,13 @@ def _check(compute: object, classes: object, size: object, color: object) -> Non
         raise InputError(f"size {size}: height and width of at least 1 were expected")
     if color not in ("rgb", "bgr"):
         raise InputError(f"color is {color!r}, expected 'rgb' or 'bgr'")
+
+
+def _check_smaller(size: tuple[int, int], smaller: Sequence[tuple[int, int]]) -> None:
+    try:
+        check_smaller(size, smaller)
+    except ValueError as problem:
+        raise InputError(f"smaller: {problem}") from problem
 
 
 def _manifest(

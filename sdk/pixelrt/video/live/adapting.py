@@ -6,7 +6,8 @@ seconds that the network takes for each. Above it frames must be dropped, whatev
 A loop tells a `SizeChooser` of every result, and takes the size that it says for the next frame:
 
     segmenters = segmenter.at_sizes()                             # from large to small, all opened
-    chooser = SizeChooser([each.size for each in segmenters], AdaptingOptions(deadline_s=deadline_s))
+    options = AdaptingOptions(deadline_s=deadline_s)
+    chooser = SizeChooser([each.network_size for each in segmenters], options)
     chooser.warmed_up([seconds_of(each) for each in segmenters])  # before the source is opened
     ...
     level, submitted_s = chooser.level, time.monotonic()          # of the next frame
