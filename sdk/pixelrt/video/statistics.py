@@ -12,6 +12,8 @@ import numpy as np
 class StageStatistics:
     """The times of one stage over all frames."""
 
+    count: int
+    """How often it was measured."""
     p50_ms: float
     p95_ms: float
     p99_ms: float
@@ -51,5 +53,10 @@ def _summary(times: array[float]) -> StageStatistics:
     values = np.frombuffer(times, np.float64)
     p50, p95, p99 = (float(value) for value in np.percentile(values, (50, 95, 99)))
     return StageStatistics(
-        p50_ms=p50, p95_ms=p95, p99_ms=p99, mean_ms=float(values.mean()), max_ms=float(values.max())
+        count=len(values),
+        p50_ms=p50,
+        p95_ms=p95,
+        p99_ms=p99,
+        mean_ms=float(values.mean()),
+        max_ms=float(values.max()),
     )

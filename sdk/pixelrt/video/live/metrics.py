@@ -1,0 +1,240 @@
+"""The statistics of a stream for Prometheus, over HTTP.
+
+| metric | labels | what |
+|---|---|---|
+| `pixelrt_info` | bundle, backend, device, precision, version | what runs; always 1 |
+| `pixelrt_stream_seconds` | | how long the stream has run |
+| `pixelrt_stream_health` | | 1 for the state it is in, 0 for the others |
+| `pixelrt_source_health` | source | the same for a source |
+| `pixelrt_frames_captured_total` | source | frames that a source gave |
+| `pixelrt_frames_delivered_total` | source | results that were delivered |
+| `pixelrt_frames_dropped_total` | source, reason | frames that were given and not delivered |
+| `pixelrt_frames_lost_total` | source, reason | frames that a source had and could not give |
+| `pixelrt_frames_in_flight` | source | frames that are neither delivered nor dropped yet |
+| `pixelrt_queue_depth` | source | frames that wait for the network |
+| `pixelrt_source_reconnects_total` | source | how often the connection was made anew |
+| `pixelrt_captured_frames_per_second` | source | over the last seconds |
+| `pixelrt_delivered_frames_per_second` | source | over the last seconds |
+| `pixelrt_stage_duration_seconds` | stage, quantile | quantiles are of the last seconds |
+| `pixelrt_sink_written_total`, `_dropped_total` | sink | results that a sink took, or was too slow for |
+| `pixelrt_sink_queue_depth` | sink | results that wait for a sink |
+| `pixelrt_sink_failed` | sink | 1 once it raised and gets no more results |
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from socketserver import ThreadingMixIn
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+from pixelrt.dependency import require
+from pixelrt.errors import InputError
+from pixelrt.video.health import SEVERITY, Health
+from pixelrt.video.live.statistics import StreamStatistics, StreamView
+
+LOOPBACK = "127.0.0.1"
+_QUIET_CLIENT_S = 2.0
+_POLL_S = 0.1
+_LARGEST_PORT = 65535
+_QUANTILES = {"0.5": "p50_ms", "0.95": "p95_ms", "0.99": "p99_ms"}
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """An address to listen at."""
+
+    host: str
+    port: int
+    """0 for any that is free."""
+
+    @classmethod
+    def parse(cls, text: str, example: str = ":9090") -> Place:
+        """Read `[HOST]:PORT`; without a host it is this machine alone (127.0.0.1).
+
+        Raises:
+            InputError: If it is none.
+        """
+        match = re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[^:\[\]/]*):(\d{1,5})", text)
+        if match is None or int(match[2]) > _LARGEST_PORT:
+            hint = f"; did you mean :{text}?" if text.isdecimal() and int(text) <= _LARGEST_PORT else ""
+            raise InputError(f"{text!r} is no address, expected [HOST]:PORT such as {example}{hint}")
+        return cls(match[1].strip("[]") or LOOPBACK, int(match[2]))
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class MetricsServer:
+    """Answers Prometheus at an address until it is closed; no thread outlives it.
+
+    Args:
+        stream: Whose statistics.
+        place: Where to listen.
+        info: What runs: labels of `pixelrt_info`.
+
+    Raises:
+        InputError: If it cannot listen there.
+        MissingDependency: If prometheus-client is not installed.
+    """
+
+    def __init__(self, stream: StreamView, place: Place, info: Mapping[str, str] | None = None) -> None:
+        client = require("prometheus_client", "metrics", "--metrics")
+        registry = client.CollectorRegistry()
+        registry.register(StreamCollector(stream, info or {}))
+        self._server = _listen(place, client.make_wsgi_app(registry))
+        self.place = Place(place.host, self._server.server_port)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(_POLL_S,), name="pixelrt-metrics", daemon=True
+        )
+        self._thread.start()
+
+    @property
+    def url(self) -> str:
+        """What Prometheus scrapes."""
+        return f"http://{self.place}/metrics"
+
+    def close(self) -> None:
+        """Stop listening. Safe to call twice."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    def __enter__(self) -> MetricsServer:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    daemon_threads = False  # so that `server_close` waits for the answers on their way
+    allow_reuse_address = True
+
+
+class _Server6(_Server):
+    address_family = socket.AF_INET6
+
+
+class _Handler(WSGIRequestHandler):
+    timeout = _QUIET_CLIENT_S  # of a client that says nothing
+
+    def log_message(self, format: str, *values: object) -> None:
+        """Say nothing: standard error belongs to the run."""
+
+
+def _listen(place: Place, app: Any) -> WSGIServer:
+    kind = _Server6 if ":" in place.host else _Server
+    try:
+        return make_server(place.host, place.port, app, kind, _Handler)
+    except OSError as problem:
+        raise InputError(
+            f"cannot listen at {place} ({problem.strerror or problem}); "
+            "take another port, or :0 for any that is free"
+        ) from problem
+
+
+class StreamCollector:
+    """Reads the statistics of a stream when Prometheus asks.
+
+    Args:
+        stream: Whose.
+        info: Labels of `pixelrt_info`.
+    """
+
+    def __init__(self, stream: StreamView, info: Mapping[str, str]) -> None:
+        self._stream, self._info = stream, dict(info)
+        self._core = require("prometheus_client.core", "metrics", "--metrics")
+
+    def collect(self) -> Iterator[Any]:
+        """Every metric family."""
+        now = self._stream.statistics()
+        yield self._core.InfoMetricFamily("pixelrt", "What runs.", self._info)
+        yield self._core.GaugeMetricFamily(
+            "pixelrt_stream_seconds", "How long the stream has run.", now.seconds
+        )
+        yield from self._healths(now)
+        yield from self._counters(now)
+        yield from self._gauges(now)
+        yield self._stages(now)
+        yield from self._sinks(now)
+
+    def _healths(self, now: StreamStatistics) -> Iterator[Any]:
+        family = self._core.StateSetMetricFamily
+        yield family("pixelrt_stream_health", "State of the stream.", _states(now.health))
+        each = family("pixelrt_source_health", "State of a source.", labels=["source"])
+        for source in now.sources:
+            each.add_metric([source.name], _states(source.health))
+        yield each
+
+    def _counters(self, now: StreamStatistics) -> Iterator[Any]:
+        for name, what, attribute in (
+            ("pixelrt_frames_captured", "Frames that a source gave.", "captured"),
+            ("pixelrt_frames_delivered", "Results that were delivered.", "delivered"),
+            ("pixelrt_source_reconnects", "How often the connection was made anew.", "reconnects"),
+        ):
+            family = self._core.CounterMetricFamily(name, what, labels=["source"])
+            for source in now.sources:
+                family.add_metric([source.name], getattr(source, attribute))
+            yield family
+        for name, what, attribute in (
+            ("pixelrt_frames_dropped", "Frames that were given and not delivered.", "dropped"),
+            ("pixelrt_frames_lost", "Frames that a source had and could not give.", "lost"),
+        ):
+            family = self._core.CounterMetricFamily(name, what, labels=["source", "reason"])
+            for source in now.sources:
+                for reason, count in getattr(source, attribute).items():
+                    family.add_metric([source.name, reason], count)
+            yield family
+
+    def _gauges(self, now: StreamStatistics) -> Iterator[Any]:
+        for name, what, attribute in (
+            ("pixelrt_frames_in_flight", "Frames that are neither delivered nor dropped yet.", "in_flight"),
+            ("pixelrt_queue_depth", "Frames that wait for the network.", "queue_depth"),
+            ("pixelrt_captured_frames_per_second", "Rate of the source.", "fps_captured"),
+            ("pixelrt_delivered_frames_per_second", "Rate of results.", "fps_delivered"),
+        ):
+            family = self._core.GaugeMetricFamily(name, what, labels=["source"])
+            for source in now.sources:
+                family.add_metric([source.name], getattr(source, attribute))
+            yield family
+
+    def _stages(self, now: StreamStatistics) -> Any:
+        name = "pixelrt_stage_duration_seconds"
+        what = "How long frames spend in each stage."
+        family = self._core.SummaryMetricFamily(name, what, labels=["stage"])
+        for stage, whole in now.stages.items():
+            recent = now.recent.get(stage)
+            for quantile, attribute in _QUANTILES.items() if recent is not None else ():
+                labels = {"stage": stage, "quantile": quantile}
+                family.add_sample(name, labels, getattr(recent, attribute) / 1e3)
+            family.add_metric([stage], whole.count, whole.count * whole.mean_ms / 1e3)
+        return family
+
+    def _sinks(self, now: StreamStatistics) -> Iterator[Any]:
+        for name, what, attribute in (
+            ("pixelrt_sink_written", "Results that a sink took.", "written"),
+            ("pixelrt_sink_dropped", "Results that a sink was too slow for.", "dropped"),
+        ):
+            family = self._core.CounterMetricFamily(name, what, labels=["sink"])
+            for sink in now.sinks:
+                family.add_metric([sink.name], getattr(sink, attribute))
+            yield family
+        depth = self._core.GaugeMetricFamily(
+            "pixelrt_sink_queue_depth", "Results that wait for a sink.", labels=["sink"]
+        )
+        failed = self._core.GaugeMetricFamily(
+            "pixelrt_sink_failed", "1 once a sink raised and gets no more results.", labels=["sink"]
+        )
+        for sink in now.sinks:
+            depth.add_metric([sink.name], sink.queue_depth)
+            failed.add_metric([sink.name], bool(sink.failed))
+        yield from (depth, failed)
+
+
+def _states(health: Health) -> dict[str, bool]:
+    return {state: state == health.state for state in SEVERITY}

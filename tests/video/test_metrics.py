@@ -1,0 +1,160 @@
+"""What Prometheus reads, over a real connection."""
+
+from __future__ import annotations
+
+import dataclasses
+import socket
+import threading
+import urllib.request
+from collections.abc import Mapping
+
+import pytest
+from prometheus_client.openmetrics import parser as openmetrics
+from prometheus_client.parser import text_string_to_metric_families
+from views import STATISTICS, View
+
+from pixelrt.errors import InputError
+from pixelrt.video.live.metrics import MetricsServer, Place
+
+ANY = Place("127.0.0.1", 0)
+Labels = Mapping[str, str]
+
+
+def read(url: str, accept: str = "text/plain") -> str:
+    request = urllib.request.Request(url, headers={"Accept": accept})
+    with urllib.request.urlopen(request, timeout=20) as answer:
+        return str(answer.read().decode())
+
+
+def samples(text: str) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def test_every_figure_is_there() -> None:
+    view = View()
+    with MetricsServer(view, ANY, {"bundle": "road"}) as server:
+        found = samples(read(server.url))
+
+    def value(name: str, **labels: str) -> float:
+        return found[f"pixelrt_{name}", tuple(sorted(labels.items()))]
+
+    assert value("info", bundle="road") == 1
+    assert value("stream_seconds") == 12.5
+    assert value("frames_captured_total", source="front") == 120
+    assert value("frames_delivered_total", source="rear") == 100
+    assert value("frames_dropped_total", source="front", reason="newer") == 15
+    assert value("frames_dropped_total", source="front", reason="deadline") == 3
+    assert value("frames_lost_total", source="front", reason="damaged") == 4
+    assert value("source_reconnects_total", source="rear") == 1
+    assert value("frames_in_flight", source="front") == 2
+    assert value("queue_depth", source="front") == 1
+    assert value("captured_frames_per_second", source="front") == 30
+    assert value("delivered_frames_per_second", source="front") == 25
+    assert value("sink_written_total", sink="out.mp4") == 95
+    assert value("sink_dropped_total", sink="web") == 95
+    assert value("sink_queue_depth", sink="out.mp4") == 2
+    assert (value("sink_failed", sink="out.mp4"), value("sink_failed", sink="web")) == (0, 1)
+    assert value("stage_duration_seconds", stage="network", quantile="0.99") == pytest.approx(0.033)
+    assert value("stage_duration_seconds_sum", stage="network") == pytest.approx(1.0)
+    assert value("stage_duration_seconds_count", stage="capture to delivery") == 100
+
+
+def test_health_is_one_state_of_all() -> None:
+    with MetricsServer(View(), ANY) as server:
+        found = samples(read(server.url))
+    for name, labels, state in (
+        ("pixelrt_stream_health", {}, "reconnecting"),
+        ("pixelrt_source_health", {"source": "front"}, "ok"),
+        ("pixelrt_source_health", {"source": "rear"}, "reconnecting"),
+    ):
+        states = {
+            dict(key)[name]: value
+            for (sample, key), value in found.items()
+            if sample == name and labels.items() <= dict(key).items()
+        }
+        assert {one for one, value in states.items() if value == 1} == {state}
+        assert set(states) == {"ok", "overloaded", "stalled", "reconnecting", "failed"}
+
+
+def test_figures_are_read_when_they_are_asked_for() -> None:
+    view = View()
+    with MetricsServer(view, ANY) as server:
+        first = samples(read(server.url))
+        view.now = dataclasses.replace(STATISTICS, seconds=13.0)
+        second = samples(read(server.url))
+    assert (first["pixelrt_stream_seconds", ()], second["pixelrt_stream_seconds", ()]) == (12.5, 13.0)
+
+
+def test_the_other_format_is_valid_too() -> None:
+    with MetricsServer(View(), ANY, {"bundle": 'a"b\\c\n'}) as server:
+        text = read(server.url, "application/openmetrics-text; version=1.0.0")
+    families = {family.name: family for family in openmetrics.text_string_to_metric_families(text)}
+    assert families["pixelrt_frames_dropped"].type == "counter"
+    assert families["pixelrt_source_health"].type == "stateset"
+    assert families["pixelrt_stage_duration_seconds"].type == "summary"
+    assert families["pixelrt"].samples[0].labels == {"bundle": 'a"b\\c\n'}
+
+
+def test_before_the_first_frame() -> None:
+    nothing = dataclasses.replace(STATISTICS, stages={}, recent={}, sinks=())
+    with MetricsServer(View(nothing), ANY) as server:
+        assert "pixelrt_stage_duration_seconds{" not in read(server.url)
+
+
+def test_nothing_is_left_even_of_a_client_that_says_nothing() -> None:
+    before = set(threading.enumerate())
+    with MetricsServer(View(), ANY) as server:
+        place = server.place
+        silent = socket.create_connection((place.host, place.port))
+        read(server.url)
+    with silent:
+        server.close()
+        assert set(threading.enumerate()) == before
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection((place.host, place.port))
+
+
+def test_two_streams_in_one_process() -> None:
+    with MetricsServer(View(), ANY) as one, MetricsServer(View(), ANY) as other:
+        assert one.place != other.place
+        assert read(one.url) == read(other.url)
+
+
+def test_a_place_that_is_taken() -> None:
+    refusal = pytest.raises(InputError, match=r"cannot listen at 127\.0\.0\.1:")
+    with MetricsServer(View(), ANY) as server, refusal:
+        MetricsServer(View(), server.place)
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        (":9090", Place("127.0.0.1", 9090)),
+        ("0.0.0.0:80", Place("0.0.0.0", 80)),
+        ("robot.local:1", Place("robot.local", 1)),
+        ("[::1]:9090", Place("::1", 9090)),
+    ],
+)
+def test_places(text: str, place: Place) -> None:
+    assert Place.parse(text) == place
+    assert Place.parse(str(place)) == place
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("9090", "did you mean :9090"),
+        ("", ""),
+        (":", ""),
+        (":99999", ""),
+        ("http://a:1", ""),
+        ("::1:9090", ""),
+    ],
+)
+def test_places_that_are_none(text: str, hint: str) -> None:
+    with pytest.raises(InputError, match=r"is no address, expected \[HOST\]:PORT such as :9090.*" + hint):
+        Place.parse(text)
