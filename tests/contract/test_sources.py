@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from recordings import CAMERA, Record, image, stamp, write_mcap, write_ros1, write_ros2
 
 from pixelrt.errors import SourceError
 from pixelrt.video.sources import Frame, open_source
@@ -244,6 +245,28 @@ class TestDrive(SourceContract):
             assert source.fps == 10
             assert source.truth_classes is not None
             assert source.truth_classes[3] == "road"
+
+
+class TestMcap(SourceContract):
+    @pytest.fixture
+    def uri(self, tmp_path: Path) -> str:
+        return str(write_mcap(tmp_path / "drive.mcap", recorded()))
+
+
+class TestRos2Bag(SourceContract):
+    @pytest.fixture
+    def uri(self, tmp_path: Path) -> str:
+        return str(write_ros2(tmp_path / "drive", recorded(), "sqlite3"))
+
+
+class TestRos1Bag(SourceContract):
+    @pytest.fixture
+    def uri(self, tmp_path: Path) -> str:
+        return f"{write_ros1(tmp_path / 'drive.bag', recorded())}?topic={CAMERA}"
+
+
+def recorded() -> list[Record]:
+    return [Record(stamp(index), image(picture(index), index)) for index in range(12)]
 
 
 @pytest.mark.skipif(not Path("/dev/video0").exists(), reason="this machine has no camera")

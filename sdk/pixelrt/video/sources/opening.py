@@ -11,18 +11,20 @@ from pixelrt.errors import SourceError
 from pixelrt.manifest import ColorOrder
 from pixelrt.strict import suggestion
 from pixelrt.video.sources.address import scheme_of
+from pixelrt.video.sources.bags import is_bag, open_bag
 from pixelrt.video.sources.base import DEFAULT_FPS, Source, SourceOptions
-from pixelrt.video.sources.camera import open_camera
+from pixelrt.video.sources.camera import PLACES, open_camera
 from pixelrt.video.sources.drive import EXAMPLE, open_test
 from pixelrt.video.sources.pictures import SUFFIXES, Pictures
 from pixelrt.video.sources.video_file import VideoFile
 
-_KNOWN = f"a video file, an image, a folder of images, a camera (0, /dev/video0) or {EXAMPLE}"
+_KNOWN = f"a video file, an image, a folder of images, a recording (.mcap, .bag, .db3), a camera (0, /dev/video0) or {EXAMPLE}"
 
 
 Opener = Callable[[str, SourceOptions], Source]
 
 _OPENERS: dict[str, Opener] = {
+    "bag": open_bag,
     "test": open_test,
     "v4l2": open_camera,
 }
@@ -61,7 +63,7 @@ def open_source(
 
 def _opener(text: str) -> Opener | None:
     """What opens an address; None for paths."""
-    if re.fullmatch(r"(/dev/video)?\d+", text):
+    if re.fullmatch(PLACES, text):
         return open_camera
     scheme = scheme_of(text)
     if scheme is None:
@@ -76,6 +78,8 @@ def _open_path(text: str, options: SourceOptions) -> Source:
     if not text:
         raise SourceError(f"the source is empty; expected {_KNOWN}")
     path = Path(text)
+    if is_bag(text):
+        return open_bag(text, options)
     if not path.exists():
         raise SourceError(_missing(path))
     if path.is_dir() or path.suffix.lower() in SUFFIXES:
