@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +41,11 @@ from pixelrt.frames import (
 from pixelrt.manifest import ClassInfo, ColorOrder, Head
 from pixelrt.pipeline.times import together
 from pixelrt.session import Session, Ticket
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from pixelrt.video.live import Stream, StreamArguments
 
 __all__ = [
     "Latency",
@@ -474,6 +479,32 @@ class Segmenter(Closing):
         largest = self.session.largest_batch or self.bundle.manifest.axes["batch"].max
         started = [self._submit(part) for part in chunks(frames, largest)]
         return [result for work in started for result in self.collect(work)]
+
+    def stream(self, source: Any, **options: Unpack[StreamArguments]) -> Stream:
+        """Segment frames as they come: from cameras the newest, from files every one.
+
+            for frame, result in segmenter.stream("rtsp://camera/1"):
+                show(result.overlay(frame.image))
+
+        Taking frames, computing and writing each have a thread; a loop that is left, in whatever way, ends
+        them. Each item is a `Delivery`: a pair that also knows its `times`, its `overlay()` and the `size` of
+        the network. While it runs, the stream alone uses this segmenter.
+
+        Args:
+            source: A URI (see `pixelrt.video.sources`), a source, an iterable of uint8[H, W, 3] arrays in
+                this segmenter's colour order or of `Frame`s, or a list of those for several at once.
+            **options: See `pixelrt.video.live.StreamOptions`: `policy` ("latest" or "all"), `deadline`,
+                `sinks`, `head`, `alpha`, `legend`, `adaptive`, `on_event`, `watchdog` and `on_watchdog`,
+                `on_sink_error`, `on_source_error`, `stall`.
+
+        Raises:
+            InputError: If an option cannot be used, or the bundle takes frames of other than 3 channels.
+            SourceError: If a source cannot be opened.
+            MissingDependency: If a library is needed that is not installed.
+        """
+        from pixelrt.video.live import stream
+
+        return stream(self, source, **options)
 
     def _check(self, frame: Any) -> None:
         if not is_on_device(frame):

@@ -36,13 +36,15 @@ from pixelrt.isolation.options import LOADER, IsolationOptions, LoadOptions, Siz
 from pixelrt.isolation.process import Child, ChildLostError, Ground
 from pixelrt.isolation.protocol import Load
 from pixelrt.isolation.ticket import IsolatedTicket
-from pixelrt.manifest import ClassInfo
+from pixelrt.manifest import ClassInfo, ColorOrder
 from pixelrt.segmentation import Segmentation
 from pixelrt.session import GpuOptions, SessionInfo, SessionOptions
 from pixelrt.strict import suggestion
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
+
+    from pixelrt.video.live import Stream, StreamArguments
 
 Bytes = NDArray[np.uint8]
 
@@ -60,10 +62,11 @@ class IsolatedSegmenter(Closing):
     arrays. A child that is lost is an error of every frame that was on its way, never an old or half a
     result. One that is lost in between is replaced before the next frame is sent, where `restarts` allow it.
 
-    Calls, `batch`, `submit`, `warm_up`, `frame_buffer`, `classes`, `bundle` and `close` are those of a
-    `Segmenter`, so that a program can use either. What cannot cross to another process is not offered: frames
-    on the GPU are refused (the CUDA context is the child's), results do not stay there (no `on_device`), and
-    there is no `clone` (isolate the bundle once per thread) and no `session` (see `session_info`, `slots`).
+    Calls, `batch`, `submit`, `stream`, `warm_up`, `frame_buffer`, `at_sizes`, `classes`, `color`, `bundle`
+    and `close` are those of a `Segmenter`, so that a program can use either. What cannot cross to another
+    process is not offered: frames on the GPU are refused (the CUDA context is the child's), results do not
+    stay there (no `on_device`), and there is no `clone` (isolate the bundle once per thread) and no `session`
+    (see `session_info`, `slots`).
 
     Attributes:
         bundle: What it runs.
@@ -102,6 +105,7 @@ class IsolatedSegmenter(Closing):
         self._why_lost = ""
         self._restarted_s: collections.deque[float] = collections.deque()
         self._child: Child | None = None
+        self._smaller: tuple[IsolatedSegmenter, ...] | None = None
         with contextlib.ExitStack() as undo:
             undo.callback(self._buffers.close)
             self._child = self._start()
@@ -120,6 +124,17 @@ class IsolatedSegmenter(Closing):
     def classes(self) -> tuple[ClassInfo, ...]:
         """Classes of the first head."""
         return self.bundle.segmentation.heads[0].classes
+
+    @property
+    def network_size(self) -> Size:
+        """Height and width at which the network works, and of its masks."""
+        return self.bundle.segmentation.preprocess.size
+
+    @property
+    def color(self) -> ColorOrder:
+        """Colour order of the frames, where they have three channels or more."""
+        asked: ColorOrder | None = self._loading.get("color")
+        return asked or self.bundle.segmentation.preprocess.color
 
     @property
     def session_info(self) -> SessionInfo:
@@ -203,6 +218,25 @@ class IsolatedSegmenter(Closing):
             self._check_open()
             return IsolatedTicket(self, self._send([frame], "submit"))
 
+    def stream(self, source: Any, **options: Unpack[StreamArguments]) -> Stream:
+        """Segment frames as they come, as `Segmenter.stream` does; frames on the GPU are refused.
+
+        A child that is lost costs the frames that are on their way in it (counted as `failed`), as long as
+        `restarts` allow a fresh one.
+
+        Args:
+            source: A URI, a source, an iterable of uint8[H, W, 3] arrays or of `Frame`s, or a list of those.
+            **options: See `pixelrt.video.live.StreamOptions`.
+
+        Raises:
+            InputError: If an option cannot be used, or the bundle takes frames of other than 3 channels.
+            SourceError: If a source cannot be opened.
+            MissingDependency: If a library is needed that is not installed.
+        """
+        from pixelrt.video.live import stream
+
+        return stream(self, source, **options)
+
     def warm_up(self, size: Size, buffers: Sequence[Bytes] = ()) -> None:
         """Have the child run black frames of a size until everything is set up for it.
 
@@ -228,6 +262,35 @@ class IsolatedSegmenter(Closing):
             self._warm_up(self._ready_child(), size)
             if size not in self._sizes:
                 self._sizes.append(size)
+
+    def at_sizes(self) -> tuple[IsolatedSegmenter, ...]:
+        """This segmenter, and one for each smaller input that the bundle has, from large to small.
+
+        Each has a child process of its own, watched, warmed up and replaced as that of this one; weights and
+        working memory are held once for each size. They are started by the first call and closed with this.
+
+        Returns:
+            This one alone, where the bundle has one size.
+
+        Raises:
+            BundleError: If the bundle of a smaller input is missing or was changed.
+            PixelRTError: As `isolate`.
+        """
+        self._check_open()
+        if self._smaller is None:
+            self._smaller = tuple(self._isolate_smaller())
+        return self, *self._smaller
+
+    def _isolate_smaller(self) -> list[IsolatedSegmenter]:
+        options = dataclasses.replace(self.options, warm_up=tuple(self._sizes))
+        loading: LoadOptions = {**self._loading, "gpu": self._gpu}  # type: ignore[typeddict-item]
+        segmenters: list[IsolatedSegmenter] = []
+        with contextlib.ExitStack() as undo:
+            for bundle in self.bundle.smaller:
+                segmenters.append(IsolatedSegmenter(bundle, options, loading))
+                undo.callback(segmenters[-1].close)
+            undo.pop_all()
+        return segmenters
 
     def frame_buffer(self, size: Size) -> Bytes:
         """A frame to fill and segment, in memory that the child reads in place: it is not copied on the way.
@@ -289,8 +352,15 @@ class IsolatedSegmenter(Closing):
     def close(self) -> None:
         """Wait for what is on its way, at most half a minute a frame, keep its results, and end the child.
 
-        Using this afterwards raises `DeviceError`; tickets and frame buffers can still be used.
+        Using this afterwards raises `DeviceError`; tickets and frame buffers can still be used. Those of
+        `at_sizes` are closed likewise.
         """
+        with contextlib.ExitStack() as closing:
+            closing.callback(self._close)
+            for smaller in self._smaller or ():
+                closing.callback(smaller.close)
+
+    def _close(self) -> None:
         self._check_free()
         with self._busy:
             self._closed = True

@@ -13,6 +13,7 @@ EventKind = Literal[
     "reconnecting",  # another try begins after `wait_s`
     "resized",  # frames have another size from now on
     "damaged",  # a frame was lost because its data were broken
+    "skipped",  # the network gave no result for a frame; it goes on with the next one
     "ended",  # the source has no more frames
     "failed",  # it cannot go on
     "overloaded",  # more frames come than can be computed

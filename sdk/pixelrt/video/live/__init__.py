@@ -19,7 +19,7 @@ from pixelrt.video.live.statistics import (
     StreamStatistics,
     StreamView,
 )
-from pixelrt.video.live.stream import Stream, stream
+from pixelrt.video.live.streaming import Stream, stream
 
 __all__ = [
     "Policy",

@@ -1,0 +1,131 @@
+"""A thread that takes the frames of one source as they come."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from pixelrt.errors import InputError
+from pixelrt.manifest import ColorOrder
+from pixelrt.video.events import ignore
+from pixelrt.video.frame import Frame
+from pixelrt.video.live.books import Books
+from pixelrt.video.live.failing import Failing
+from pixelrt.video.live.mailbox import Mailbox
+from pixelrt.video.live.watching import SourceWatch
+from pixelrt.video.sources.base import Source
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """A source of a stream."""
+
+    place: int
+    """Among the sources of the stream."""
+    name: str
+    """Unlike that of every other source of the stream."""
+    source: Source
+    owned: bool
+    """Whether the stream opened it, and so closes it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A frame that came."""
+
+    place: int
+    """Of its source."""
+    frame: Frame
+    received_s: float
+
+
+class Capture:
+    """Takes the frames of a source and leaves them in the mailbox; `run` does it.
+
+    Args:
+        given: The source.
+        color: The order of channels that the segmenter takes.
+        mailbox: Gets the frames.
+        books: Counts and times.
+        watch: Knows how the source is.
+        on_failure: Told of what the source raises.
+    """
+
+    def __init__(
+        self,
+        given: Input,
+        color: ColorOrder,
+        *,
+        mailbox: Mailbox[Arrival],
+        books: Books,
+        watch: SourceWatch,
+        on_failure: Callable[[BaseException], None],
+    ) -> None:
+        self._given, self._source, self._color = given, given.source, color
+        self._mailbox, self.watch = mailbox, watch
+        self._ledger, self._clock = books.ledger, books.clock
+        self._failing = Failing(self._fail)
+        self._on_failure = on_failure
+        self._stopped = self._failed = False
+        self.size = given.source.size
+
+    def run(self) -> None:
+        """Take frames until the source ends or fails, or `stop`."""
+        self._source.on_event = self.watch.on_event
+        try:
+            with self._failing:
+                self._take_all()
+            if not self._failed and not self._stopped:
+                self.watch.ended()
+        finally:
+            self.watch.stopped()
+            self._mailbox.finish(self._given.place)
+            self._source.on_event = ignore
+            if self._given.owned:
+                self._source.close()
+
+    def stop(self) -> None:
+        """Take no more frames. From any thread."""
+        self._stopped = True
+        self._source.interrupt()
+
+    def _take_all(self) -> None:
+        frames = iter(self._source)
+        while not self._stopped and (frame := self._next(frames)) is not None:
+            self._mailbox.put(self._given.place, Arrival(self._given.place, frame, time.monotonic()))
+
+    def _next(self, frames: Iterator[Frame]) -> Frame | None:
+        self.watch.asked()
+        asked_s = time.monotonic()
+        frame = next(frames, None)
+        if frame is None:
+            return None
+        self._check(frame)
+        self._ledger.captured(self._given.place)
+        self.size = frame.size
+        self.watch.came(frame.size, self._source.fps)
+        since_s = frame.captured_s if self._source.live else asked_s
+        self._clock.add("decode", time.monotonic() - since_s)
+        return self._named(frame)
+
+    def _named(self, frame: Frame) -> Frame:
+        """The frame of a source whose name another one has, too, by the name that tells them apart."""
+        name = self._given.name
+        if name == self._source.name:
+            return frame
+        return dataclasses.replace(frame, source=name, name=f"{frame.name}-of-{name}")
+
+    def _check(self, frame: Frame) -> None:
+        if frame.color != self._color:
+            raise InputError(
+                f"{self._source.name} gives frames in {frame.color}, this segmenter takes {self._color}; "
+                f"load the bundle for them: pixelrt.load(..., color={frame.color!r})"
+            )
+
+    def _fail(self, problem: BaseException) -> None:
+        self._failed = True
+        if not self._stopped:
+            self.watch.failed(problem)
+            self._on_failure(problem)

@@ -1,0 +1,114 @@
+"""What a program asked for, checked and opened before any thread starts."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pixelrt.cuda.interop import is_on_device
+from pixelrt.errors import InputError
+from pixelrt.manifest import ColorOrder, Head
+from pixelrt.strict import suggestion
+from pixelrt.video.frame import Frame
+from pixelrt.video.live.capturing import Input
+from pixelrt.video.live.options import StreamOptions
+from pixelrt.video.sources.base import Source
+from pixelrt.video.sources.objects import as_source
+
+if TYPE_CHECKING:
+    from pixelrt.video.live.sizing import AnySegmenter
+
+
+def open_inputs(source: Any, color: ColorOrder) -> tuple[Input, ...]:
+    """Open what frames come from.
+
+    Args:
+        source: What `as_source` takes, or several of them in a list.
+        color: Order of channels that is wanted.
+
+    Raises:
+        InputError: If there is none, or one comes twice.
+        SourceError: If one cannot be opened; the others are closed again.
+    """
+    asked = list(source) if _are_several(source) else [source]
+    if not asked:
+        raise InputError("the list of sources is empty; give one source or more")
+    with contextlib.ExitStack() as undo:
+        opened: list[Source] = []
+        for one in asked:
+            opened.append(as_source(one, color=color))
+            if opened[-1] is not one:
+                undo.callback(opened[-1].close)
+        if len({id(each) for each in opened}) < len(opened):
+            raise InputError("a source is in the list twice; open it once for each place")
+        names = unique([each.name for each in opened])
+        undo.pop_all()
+    return tuple(
+        Input(place, name, each, owned=each is not one)
+        for place, (name, each, one) in enumerate(zip(names, opened, asked, strict=True))
+    )
+
+
+def settled(options: StreamOptions, inputs: Sequence[Input]) -> StreamOptions:
+    """Options with the choices made that were left open."""
+    live = all(given.source.live for given in inputs)
+    policy = options.policy or ("latest" if live else "all")
+    on_sink_error = options.on_sink_error or ("stop" if policy == "all" else "detach")
+    return dataclasses.replace(options, policy=policy, on_sink_error=on_sink_error)
+
+
+def find_head(segmenter: AnySegmenter, options: StreamOptions) -> Head:
+    """The head whose results are delivered.
+
+    Raises:
+        InputError: If the bundle has no such head, takes other frames than sources give, or a sink wants a
+            picture of masks that there are not.
+    """
+    spec = segmenter.bundle.segmentation
+    if spec.preprocess.channels != 3:
+        raise InputError(
+            f"{segmenter.bundle.path} takes frames of {spec.preprocess.channels} channels, and videos and "
+            "cameras give 3; call the segmenter with your own frames instead"
+        )
+    heads = {head.name: head for head in spec.heads}
+    name = next(iter(heads)) if options.head is None else options.head
+    if name not in heads:
+        raise InputError(
+            f"the bundle has no head {name!r}{suggestion(name, list(heads))}; it has {', '.join(heads)}"
+        )
+    if "mask" not in heads[name].outputs and any(sink.wants_overlay for sink in options.sinks):
+        raise InputError(
+            f"a sink draws masks, and head {name!r} emits none; export it with 'mask' among its outputs"
+        )
+    return heads[name]
+
+
+def _are_several(source: Any) -> bool:
+    """Whether it is a list of sources; a list of images is one source."""
+    return isinstance(source, (list, tuple)) and not any(map(_is_image, source))
+
+
+def _is_image(value: Any) -> bool:
+    if isinstance(value, (str, os.PathLike, int)):
+        return False
+    return isinstance(value, (np.ndarray, Frame)) or hasattr(value, "__dlpack__") or is_on_device(value)
+
+
+def unique(names: Sequence[str]) -> list[str]:
+    """Names made so that none comes twice: `drive`, `drive-2`."""
+    seen: Counter[str] = Counter()
+    unique: list[str] = []
+    for name in names:
+        seen[name] += 1
+        candidate = name if seen[name] == 1 else f"{name}-{seen[name]}"
+        while candidate in unique:
+            seen[name] += 1
+            candidate = f"{name}-{seen[name]}"
+        unique.append(candidate)
+    return unique

@@ -1,0 +1,232 @@
+"""Where results go: a thread for each sink, and the place where the program takes them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pixelrt.segmentation import Segmentation
+from pixelrt.video.artist import Artist
+from pixelrt.video.delivery import Delivery
+from pixelrt.video.frame import Bytes, Frame
+from pixelrt.video.live.books import Books
+from pixelrt.video.live.failing import Failing
+from pixelrt.video.live.mailbox import STOPPED, Mailbox
+from pixelrt.video.live.stages import StageClock
+from pixelrt.video.live.statistics import SinkStatistics
+from pixelrt.video.sinks.base import Sink
+
+_SINK_PLACES = 8
+"""Results that may wait for a sink: a quarter of a second of a camera."""
+_PROGRAM_PLACES = 4
+"""Results that may wait for the program where none may be dropped."""
+
+
+class TimedArtist(Artist):
+    """An artist whose drawing is timed."""
+
+    clock: StageClock
+
+    def draw(self, frame: Frame, result: Segmentation) -> Bytes:
+        """The overlay, uint8[H, W, 3] RGB."""
+        began_s = time.monotonic()
+        overlay = super().draw(frame, result)
+        self.clock.add("draw", time.monotonic() - began_s)
+        return overlay
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A result on its way out."""
+
+    place: int
+    """Of the source of its frame."""
+    delivery: Delivery
+
+
+class Lane:
+    """A sink, and the results that wait for it; `run` writes them.
+
+    Args:
+        sink: Is closed or aborted here.
+        name: What it is called.
+        newest: Whether results that it is too slow for are dropped; else the loop waits for it.
+        on_failure: Told of what the sink raises.
+    """
+
+    def __init__(
+        self, sink: Sink, name: str, *, newest: bool, on_failure: Callable[[Lane, BaseException], None]
+    ) -> None:
+        self.sink, self.name = sink, name
+        self._mailbox: Mailbox[Delivery] = Mailbox(
+            1, places=_SINK_PLACES, newest=newest, drop=self._drop, replaced="newer"
+        )
+        self._failing = Failing(self._fail)
+        self._on_failure = on_failure
+        self._written = self._dropped = 0
+        self._aborted = False
+        self._failed = ""
+        self.outputs: tuple[Path, ...] = ()
+        """Files and folders that it has finished."""
+
+    def run(self) -> None:
+        """Write results until there are no more, and finish."""
+        with self._failing:
+            self._write_all()
+            if not self._aborted:
+                self.outputs = self.sink.close()
+        if self._aborted:
+            self.sink.abort()
+
+    def give(self, delivery: Delivery) -> None:
+        """Hand it a result."""
+        self._mailbox.put(0, delivery)
+
+    def finish(self) -> None:
+        """No more results come; those that wait are written."""
+        self._mailbox.finish_all()
+
+    def abort(self) -> None:
+        """Write no more, and drop what is half-written."""
+        self._aborted = True
+        self._mailbox.close()
+
+    def statistics(self) -> SinkStatistics:
+        """Its figures."""
+        return SinkStatistics(
+            name=self.name,
+            written=self._written,
+            dropped=self._dropped,
+            queue_depth=self._mailbox.depth(0),
+            failed=self._failed,
+        )
+
+    def _write_all(self) -> None:
+        while deliveries := self._mailbox.take():
+            for delivery in deliveries:
+                self.sink.write(delivery.delivered_at(time.monotonic()))
+                self._written += 1
+
+    def _drop(self, delivery: Delivery, reason: str) -> None:
+        self._dropped += 1
+
+    def _fail(self, problem: BaseException) -> None:
+        self._failed = str(problem) or type(problem).__name__
+        self._dropped += 1  # the one that it raised at
+        self.abort()
+        self._on_failure(self, problem)
+
+
+class Outlets:
+    """Hands every result to the sinks and to the program.
+
+    Args:
+        lanes: The sinks.
+        sources: How many there are.
+        newest: Whether a result replaces one that the program has not taken yet.
+        deadline_s: Age at which a result is dropped.
+        books: Counts and times.
+    """
+
+    def __init__(
+        self,
+        lanes: Sequence[Lane],
+        sources: int,
+        *,
+        newest: bool,
+        deadline_s: float | None,
+        books: Books,
+    ) -> None:
+        self._lanes, self._deadline_s = tuple(lanes), deadline_s
+        self._ledger, self._clock = books.ledger, books.clock
+        self._program: Mailbox[Outgoing] = Mailbox(
+            sources,
+            places=1 if newest else _PROGRAM_PLACES,
+            newest=newest,
+            drop=lambda outgoing, reason: books.ledger.dropped(outgoing.place, reason),
+            replaced="consumer",
+        )
+        self.has_program = True
+        """Whether somebody takes results; without, they are delivered when the sinks have them."""
+        self.on_result: Callable[[], None] = _nothing
+        """Called when there is a result that is not too old."""
+        self._stopped = False
+
+    def give(self, place: int, delivery: Delivery) -> None:
+        """Hand a result to all; waits where a sink or the program must not miss one and is slow."""
+        if self._stopped:
+            self._ledger.dropped(place, STOPPED)
+        elif self._is_late(delivery):
+            self._ledger.dropped(place, "deadline")
+        else:
+            self.on_result()
+            for lane in self._lanes:
+                lane.give(delivery)
+            if self.has_program:
+                self._program.put(place, Outgoing(place, delivery))
+            else:
+                self._delivered(Outgoing(place, delivery))
+
+    def take(self, timeout_s: float | None = None) -> Delivery | None:
+        """The next result for the program.
+
+        Args:
+            timeout_s: How long to wait; None until there is one or there will be none.
+
+        Returns:
+            None if there is none, or none any more (`finished`).
+        """
+        while True:
+            taken = self._program.take(timeout_s)
+            if not taken:
+                return None
+            if not self._is_late(taken[0].delivery):
+                return self._delivered(taken[0])
+            self._ledger.dropped(taken[0].place, "deadline")
+
+    @property
+    def finished(self) -> bool:
+        """Whether the program gets no more."""
+        return self._program.finished
+
+    def wake(self, on_change: Callable[[], None]) -> None:
+        """Have a function called when `take` may have something to say; it must return at once."""
+        self._program.listen(on_change)
+
+    def finish(self) -> None:
+        """No more results come; those on their way are delivered and written."""
+        for lane in self._lanes:
+            lane.finish()
+        self._program.finish_all()
+
+    def stop(self) -> None:
+        """The program goes: what it has not taken is dropped; the sinks finish what they have."""
+        self._stopped = True
+        self.finish()
+        self._program.close()
+
+    def abort(self) -> None:
+        """Something failed: the program may take what there is; the sinks drop what is half-written."""
+        self._stopped = True
+        for lane in self._lanes:
+            lane.abort()
+        self._program.finish_all()
+
+    def _is_late(self, delivery: Delivery) -> bool:
+        if self._deadline_s is None:
+            return False
+        return time.monotonic() - delivery.frame.captured_s > self._deadline_s
+
+    def _delivered(self, outgoing: Outgoing) -> Delivery:
+        now_s = time.monotonic()
+        delivery = outgoing.delivery.delivered_at(now_s)
+        self._ledger.delivered(outgoing.place)
+        self._clock.add("deliver", now_s - delivery.times.computed_s)
+        self._clock.add("capture to delivery", now_s - delivery.times.captured_s)
+        return delivery
+
+
+def _nothing() -> None:
+    """Do nothing."""

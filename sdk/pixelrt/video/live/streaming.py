@@ -1,0 +1,215 @@
+"""`Stream`: what a program holds while the loop runs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import weakref
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pixelrt.closing import Closing
+from pixelrt.video.delivery import Delivery
+from pixelrt.video.health import Health
+from pixelrt.video.live.loop import Loop
+from pixelrt.video.live.opening import find_head, open_inputs, settled
+from pixelrt.video.live.options import Policy, StreamArguments, StreamOptions
+from pixelrt.video.live.sizing import open_sizing
+from pixelrt.video.live.statistics import SourceStatus, StreamStatistics
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from pixelrt.video.live.sizing import AnySegmenter
+
+_LOG = logging.getLogger("pixelrt.video")
+
+
+class Stream(Closing):
+    """Results of frames, as they come; see `Segmenter.stream`.
+
+    The first use starts it: a `for` loop, `async for`, `next`, or `run`. It ends for good when its sources
+    have ended, a loop over it is left in any way, it is closed, or nobody holds it any more; sources that it
+    opened are closed then, and its sinks finished. One thread takes results; everything else can be called
+    from any. While it runs, it alone uses the segmenter, which stays the caller's.
+    """
+
+    def __init__(self, segmenter: AnySegmenter, source: Any, options: StreamOptions) -> None:
+        """Use `Segmenter.stream`.
+
+        Raises:
+            InputError: If something does not fit.
+            SourceError: If a source cannot be opened.
+        """
+        head = find_head(segmenter, options)
+        inputs = open_inputs(source, segmenter.color)
+        with contextlib.ExitStack() as undo:
+            for given in inputs:
+                if given.owned:
+                    undo.callback(given.source.close)
+            options = settled(options, inputs)
+            sizing = open_sizing(
+                segmenter,
+                inputs[0].source.size,
+                adaptive=options.adaptive,
+                deadline_s=options.deadline,
+            )
+            self._loop = Loop(inputs, sizing, head, segmenter.color, options)
+            undo.pop_all()
+        self._end = weakref.finalize(self, self._loop.close)
+
+    def __repr__(self) -> str:
+        names = ", ".join(status.name for status in self.sources)
+        return f"Stream({names}: {self.health.state})"
+
+    def __iter__(self) -> Iterator[Delivery]:
+        """Results until the end; leaving the loop closes the stream.
+
+        Raises:
+            PixelRTError: What a source, the network or a sink raised, after the results before it.
+        """
+        try:
+            while (delivery := self._take()) is not None:
+                yield delivery
+        finally:
+            self._close_quietly()
+
+    def __next__(self) -> Delivery:
+        """The next result; the stream goes on afterwards.
+
+        Raises:
+            StopIteration: At the end.
+            PixelRTError: What a source, the network or a sink raised, after the results before it.
+        """
+        delivery = self._take()
+        if delivery is None:
+            raise StopIteration
+        return delivery
+
+    def __aiter__(self) -> AsyncIterator[Delivery]:
+        """Results until the end, in an event loop; leaving the loop closes the stream."""
+        return _Awaited(self, self._loop)
+
+    def run(self, on_result: Callable[[Delivery], object] | None = None) -> StreamStatistics:
+        """Run to the end.
+
+        Args:
+            on_result: Called with every result, in this thread. None leaves the results to the sinks.
+
+        Returns:
+            The figures at the end.
+
+        Raises:
+            PixelRTError: What a source, the network or a sink raised, after the results before it.
+        """
+        if on_result is None:
+            self._run()
+        else:
+            for delivery in self:
+                on_result(delivery)
+        return self.statistics()
+
+    @property
+    def health(self) -> Health:
+        """As the worst source is; failed after an error."""
+        return self._loop.health
+
+    @property
+    def sources(self) -> tuple[SourceStatus, ...]:
+        """Every source, in the order in which they were given."""
+        return self._loop.sources
+
+    @property
+    def policy(self) -> Policy:
+        """`latest` or `all`, where it was left open: as chosen."""
+        return self._loop.policy
+
+    @property
+    def outputs(self) -> tuple[Path, ...]:
+        """Files and folders that the sinks have finished."""
+        return self._loop.outputs
+
+    def statistics(self) -> StreamStatistics:
+        """All figures, of one moment; from any thread, also after the end."""
+        return self._loop.statistics()
+
+    def close(self) -> None:
+        """Stop, from any thread, and finish the sinks with what they have. Safe to call twice.
+
+        A thread that waits for a result gets none: its loop ends.
+
+        Raises:
+            PixelRTError: What a source, the network or a sink raised and nobody has heard of yet.
+        """
+        self._loop.close()
+        self._loop.wait()
+
+    def _run(self) -> None:
+        self._loop.start(has_program=False)
+        try:
+            self._loop.wait()
+        finally:
+            self._loop.close()
+
+    def _take(self) -> Delivery | None:
+        """The next result; None at the end."""
+        self._loop.start(has_program=True)
+        try:
+            delivery = self._loop.outlets.take()
+            if delivery is None:
+                self._loop.wait()
+        except BaseException:
+            self._loop.close()
+            raise
+        return delivery
+
+    def _close_quietly(self) -> None:
+        """Close where an error can be raised to nobody: Python drops what a loop raises that is left."""
+        self._loop.close()
+        if (problem := self._loop.problem) is not None:
+            _LOG.error("after the loop over the stream was left: %s", problem, exc_info=problem)
+
+
+class _Awaited:
+    """Results in an event loop. When `async for` lets go of it, the stream is closed."""
+
+    def __init__(self, stream: Stream, loop: Loop) -> None:
+        self._stream, self._loop = stream, loop
+        weakref.finalize(self, loop.close)
+
+    def __aiter__(self) -> _Awaited:
+        return self
+
+    async def __anext__(self) -> Delivery:
+        self._loop.start(has_program=True)
+        changed, events = asyncio.Event(), asyncio.get_running_loop()
+        outlets = self._loop.outlets
+        outlets.wake(_waker(events, changed))
+        try:
+            while (delivery := outlets.take(0)) is None and not outlets.finished:
+                await changed.wait()
+                changed.clear()
+        finally:
+            outlets.wake(_nothing)
+        if delivery is None:
+            await asyncio.to_thread(self._loop.wait)
+            raise StopAsyncIteration
+        return delivery
+
+
+def _waker(events: asyncio.AbstractEventLoop, changed: asyncio.Event) -> Callable[[], None]:
+    def wake() -> None:
+        events.call_soon_threadsafe(changed.set)
+
+    return wake
+
+
+def _nothing() -> None:
+    """Do nothing."""
+
+
+def stream(segmenter: AnySegmenter, source: Any, **options: Unpack[StreamArguments]) -> Stream:
+    """Segment the frames of a source as they come. See `Segmenter.stream`."""
+    return Stream(segmenter, source, StreamOptions.of(options))
