@@ -64,8 +64,8 @@ class Numbers:
 
     seconds: float = 0.0
     """Since the start."""
-    health: State = field(default_factory=State)
-    """As bad as the worst camera's."""
+    health: State | None = None
+    """As bad as the worst camera's; None where nobody knows."""
     cameras: Mapping[str, CameraNumbers] = field(default_factory=dict)
     stages: Mapping[str, StageNumbers] = field(default_factory=dict)
     """In their order on a frame's way."""
