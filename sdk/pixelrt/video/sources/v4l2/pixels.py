@@ -1,0 +1,199 @@
+"""Pictures as cameras give them, as uint8[H, W, 3]."""
+
+from __future__ import annotations
+
+import mmap
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from pixelrt.dependency import require
+from pixelrt.errors import SourceError
+from pixelrt.manifest import ColorOrder
+from pixelrt.video.frame import Bytes
+
+
+class DamagedError(Exception):
+    """A picture whose data are not whole; what is known of it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PixelFormat:
+    """How a picture lies in memory."""
+
+    name: str
+    """As the option `format` has it."""
+    code: str
+    """The kernel's four letters."""
+    row_bytes: Fraction = Fraction(0)
+    """Per pixel of a row, in its first plane; 0 for JPEG."""
+    rows: Fraction = Fraction(1)
+    """Rows of all planes, per row of the picture."""
+    conversion: str = ""
+    """OpenCV's name, with COLOR for the order of the channels."""
+
+
+FORMATS = (
+    PixelFormat(name="bgr24", code="BGR3", row_bytes=Fraction(3)),
+    PixelFormat(name="rgb24", code="RGB3", row_bytes=Fraction(3)),
+    PixelFormat(name="yuyv", code="YUYV", row_bytes=Fraction(2), conversion="YUV2{color}_YUYV"),
+    PixelFormat(name="uyvy", code="UYVY", row_bytes=Fraction(2), conversion="YUV2{color}_UYVY"),
+    PixelFormat(
+        name="nv12",
+        code="NV12",
+        row_bytes=Fraction(1),
+        rows=Fraction(3, 2),
+        conversion="YUV2{color}_NV12",
+    ),
+    PixelFormat(
+        name="i420",
+        code="YU12",
+        row_bytes=Fraction(1),
+        rows=Fraction(3, 2),
+        conversion="YUV2{color}_I420",
+    ),
+    PixelFormat(name="mjpeg", code="MJPG"),
+    PixelFormat(name="jpeg", code="JPEG"),
+    PixelFormat(name="grey", code="GREY", row_bytes=Fraction(1), conversion="GRAY2{color}"),
+)
+"""What is read, from what is converted fastest to what has no colours."""
+
+BY_CODE = {pixels.code: pixels for pixels in FORMATS}
+BY_NAME = {pixels.name: pixels for pixels in FORMATS}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """What a buffer holds."""
+
+    pixels: PixelFormat
+    size: tuple[int, int]
+    """Height and width."""
+    stride: int
+    """Bytes from one row to the next."""
+
+    @property
+    def least_bytes(self) -> int:
+        """That a whole picture has."""
+        return int(self.stride * self.size[0] * self.pixels.rows)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    """A buffer that the driver filled; it is lent until it is given back."""
+
+    index: int
+    content: mmap.mmap
+    length: int
+    """Bytes that were filled."""
+    sequence: int
+    """The driver's count of pictures, with those that it lost."""
+    taken_s: float | None
+    """By the kernel's monotonic clock; None where the driver has another."""
+    damaged: bool
+
+
+class Unpacker:
+    """Makes pictures of buffers.
+
+    Colours of YUV are taken to be those of BT.601, as cameras for computers have them.
+
+    Args:
+        layout: What the buffers hold.
+        color: Order of the channels of the pictures.
+
+    Raises:
+        MissingDependency: If a library is needed that is not installed.
+    """
+
+    def __init__(self, layout: Layout, color: ColorOrder) -> None:
+        self._layout, self._color = layout, color
+        pixels = layout.pixels
+        self._decoder: Any = None
+        self._conversion: int | None = None
+        if not pixels.row_bytes:
+            self._av = require("av", "video", "reading a camera's JPEG")
+            self._decoder = _jpeg_decoder(self._av)
+            return
+        if pixels.conversion:
+            self._cv2 = require("cv2", "video", "reading a camera")
+            name = pixels.conversion.format(color=color.upper())
+            self._conversion = getattr(self._cv2, f"COLOR_{name}")
+
+    def unpack(self, taken: Taken) -> Bytes:
+        """A picture that shares no memory with its buffer.
+
+        Raises:
+            DamagedError: If it is not whole.
+        """
+        if taken.damaged:
+            raise DamagedError("the driver says so")
+        if self._decoder is not None:
+            return self._jpeg(taken.content[: taken.length])
+        if taken.length < self._layout.least_bytes:
+            raise DamagedError(f"{taken.length} bytes came, a picture has {self._layout.least_bytes}")
+        return self._raw(taken.content)
+
+    def _raw(self, buffer: Any) -> Bytes:
+        (height, width), pixels, stride = self._layout.size, self._layout.pixels, self._layout.stride
+        if self._conversion is None:
+            view = np.ndarray((height, width, 3), np.uint8, buffer, strides=(stride, 3, 1))
+            same = (pixels.name == "rgb24") == (self._color == "rgb")
+            return np.array(view if same else view[..., ::-1], order="C")
+        if pixels.row_bytes == 2:
+            view = np.ndarray((height, width, 2), np.uint8, buffer, strides=(stride, 2, 1))
+        elif pixels.name == "i420" and stride != width:
+            view = _dense(buffer, height, width, stride)
+        else:
+            rows = int(height * pixels.rows)
+            view = np.ndarray((rows, width), np.uint8, buffer, strides=(stride, 1))
+        return np.asarray(self._cv2.cvtColor(view, self._conversion), np.uint8)
+
+    def _jpeg(self, content: bytes) -> Bytes:
+        # a camera's buffer is longer than its picture, and some say so with zeros
+        if not content.rstrip(b"\0").endswith(b"\xff\xd9"):
+            raise DamagedError(f"a JPEG of {len(content)} bytes is cut short")
+        try:
+            pictures = self._decoder.decode(self._av.Packet(content))
+        except self._av.FFmpegError as problem:
+            self._decoder = _jpeg_decoder(self._av)
+            raise DamagedError(
+                f"a JPEG of {len(content)} bytes cannot be decoded ({problem.strerror})"
+            ) from None
+        found = [(picture.height, picture.width) for picture in pictures]
+        if found != [self._layout.size] or pictures[0].is_corrupt:
+            height, width = self._layout.size
+            raise DamagedError(f"a JPEG holds {found or 'nothing'}, expected one picture {height}x{width}")
+        image: Bytes = pictures[0].to_ndarray(format=f"{self._color}24")
+        return image
+
+
+def _jpeg_decoder(av: Any) -> Any:
+    decoder = av.CodecContext.create("mjpeg", "r")
+    decoder.thread_count = 1  # with more, a picture comes when the next one has
+    decoder.options = {"err_detect": "explode"}
+    return decoder
+
+
+def _dense(buffer: Any, height: int, width: int, stride: int) -> Bytes:
+    """Three planes with bytes between their rows, without: uint8[3/2 H, W]."""
+    luma = np.ndarray((height, width), np.uint8, buffer, strides=(stride, 1))
+    chroma = np.ndarray(
+        (height, width // 2), np.uint8, buffer, offset=height * stride, strides=(stride // 2, 1)
+    )
+    return np.concatenate([luma.reshape(-1), chroma.reshape(-1)]).reshape(height * 3 // 2, width)
+
+
+def check_layout(layout: Layout, place: str) -> None:
+    """Refuse a row that is shorter than its pixels.
+
+    Raises:
+        SourceError: Saying what the driver said.
+    """
+    least = layout.size[1] * layout.pixels.row_bytes
+    if layout.stride < least:
+        raise SourceError(
+            f"{place} says that a row of {least} bytes has {layout.stride}: a fault of its driver"
+        )

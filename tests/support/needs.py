@@ -1,0 +1,43 @@
+"""What of the machine a test needs, beyond Python.
+
+Where it is missing the test is skipped; with PIXELRT_REQUIRE_LIVE=1, as in CI, it fails.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import subprocess
+import sys
+from typing import NoReturn
+
+import pytest
+
+SYSTEM_PACKAGES = "/usr/lib/python3/dist-packages"
+
+
+def missing(what: str) -> NoReturn:
+    """Skip the test, or fail it where nothing may be missing."""
+    if os.environ.get("PIXELRT_REQUIRE_LIVE") == "1":
+        pytest.fail(f"{what} is missing, and PIXELRT_REQUIRE_LIVE=1", pytrace=False)
+    pytest.skip(f"{what} is missing")
+
+
+def compiler() -> str:
+    """A C compiler."""
+    return shutil.which("cc") or shutil.which("gcc") or missing("a C compiler")
+
+
+def gstreamer() -> dict[str, str]:
+    """GStreamer with its Python binding: the environment in which a child process has it."""
+    environment = {**os.environ, "PYTHONPATH": SYSTEM_PACKAGES}
+    return environment if _runs("Gst") else missing("GStreamer, or its Python binding (python3-gi)")
+
+
+@functools.cache
+def _runs(namespace: str) -> bool:
+    program = f"import gi; gi.require_version({namespace!r}, '1.0'); from gi.repository import {namespace}"
+    environment = {**os.environ, "PYTHONPATH": SYSTEM_PACKAGES}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, check=False)
+    return done.returncode == 0
