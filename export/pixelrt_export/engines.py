@@ -8,7 +8,7 @@ from pixelrt.bundle import Bundle
 from pixelrt.bundle_report import report_refreshed
 from pixelrt.errors import MissingDependency, RecipeError
 from pixelrt.trt import FLAVOURS, LOCAL, RTX_TARGETS, BuildOptions, build_bundle, installed_flavours
-from pixelrt_export.progress import Steps
+from pixelrt_export.progress import Steps, about_size
 from pixelrt_export.recipe import TargetSection
 
 
@@ -38,13 +38,23 @@ def check_flavours(targets: Sequence[TargetSection]) -> None:
 
 
 def with_engines(bundle: Bundle, targets: Sequence[TargetSection], *, quiet: bool) -> Bundle:
-    """Build the engines and list them in the bundle's report.
+    """Build the engines, for each size of the input, and list them in the bundles' reports.
 
     Raises:
         BuildError: If an engine cannot be built; the bundle stands, with the engines that could be.
         BundleError: If an engine or the report cannot be written.
     """
-    with report_refreshed(bundle), Steps(quiet) as steps:
+    with Steps(quiet) as steps:
+        if not bundle.smaller:
+            return _with_engines(bundle, targets, steps)
+        for each in (bundle, *bundle.smaller):
+            with about_size(each.segmentation.preprocess.size, steps):
+                _with_engines(each, targets, steps)
+    return Bundle.open(bundle.path)
+
+
+def _with_engines(bundle: Bundle, targets: Sequence[TargetSection], steps: Steps) -> Bundle:
+    with report_refreshed(bundle):
         for target in targets:
             with steps.step(f"engines: {' '.join(target.names)}"):
                 options = BuildOptions(flavour=target.flavour, targets=target.names)

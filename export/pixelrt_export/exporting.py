@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from onnx import ModelProto
 from torch import nn
 
 from pixelrt.bundle import Bundle, check_folder
@@ -24,13 +23,14 @@ from pixelrt_export.options import segmentation as of_segmentation
 from pixelrt_export.options.common import Classes, check_names
 from pixelrt_export.options.generation import GenerationOptions, OutputOptions
 from pixelrt_export.options.segmentation import ExportOptions
-from pixelrt_export.progress import Steps
+from pixelrt_export.progress import Steps, about_size
 from pixelrt_export.recipe import GenerationRecipe, ModelSection, SegmentationRecipe
-from pixelrt_export.report import GenerationReport, Report, SegmentationReport
+from pixelrt_export.report import GenerationReport, SegmentationReport
 from pixelrt_export.samples.common import Arrays, Images, arrays_of
 from pixelrt_export.samples.generation import Given, read_material
 from pixelrt_export.samples.segmentation import samples_for
-from pixelrt_export.write import write_bundle
+from pixelrt_export.sizes import recipe_at, together
+from pixelrt_export.write import Made, write_bundle
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -86,6 +86,8 @@ def export(
     With task="segmentation":
 
         size            required: height and width of the network's input
+        smaller         further inputs that the bundle shall have, as in [(256, 352), (176, 240)], for streams
+                        that step down under load: none
         classes         required: name of a palette, or the classes in the order of their ids; with several
                         heads a mapping from the name of a head to its classes
         mean, std       per channel, of pixels from 0 to 1: ImageNet's
@@ -193,28 +195,41 @@ def _made(
     notes: tuple[str, ...],
 ) -> Bundle:
     """One export, whatever it started from; `notes` are about that."""
-    report: Report
+    made: Sequence[Made[Any]]
     if isinstance(recipe, GenerationRecipe):
-        fused, report = _generator(recipe, network, given, steps)
+        made = [_generator(recipe, network, given, steps)]
     else:
-        fused, report = _segmenter(recipe, network, given.images, steps)
-    report = dataclasses.replace(report, notes=(*notes, *report.notes))
+        made = _segmenters(recipe, network, given.images, steps)
+    made = [each.noted(notes) for each in made]
     with steps.step("writing the bundle"):
-        bundle = write_bundle(out, fused, report)
-    steps.notes = report.notes
+        bundle = write_bundle(out, made)
+    steps.notes = made[0].report.notes
     return bundle
+
+
+def _segmenters(
+    recipe: SegmentationRecipe, network: Network, images: Arrays | None, steps: Steps
+) -> list[Made[SegmentationReport]]:
+    """The network at each size of the recipe, the largest first."""
+    if not recipe.input.smaller:
+        return [_segmenter(recipe, network, images, steps)]
+    made = []
+    for size in (recipe.input.size, *recipe.input.smaller):
+        with about_size(size, steps):
+            made.append(_segmenter(recipe_at(recipe, size), network, images, steps))
+    return together(made)
 
 
 def _segmenter(
     recipe: SegmentationRecipe, network: Network, images: Arrays | None, steps: Steps
-) -> tuple[ModelProto, SegmentationReport]:
+) -> Made[SegmentationReport]:
     samples = samples_for(recipe, images, steps)
     conversion, precision = convert_segmentation.convert(recipe, network, samples, steps)
     manifest, verification = conversion.manifest, None
     if not recipe.gate.skip:
         verification = verify(conversion, samples, manifest.gate, steps.track)
         manifest = dataclasses.replace(manifest, gate=verification.gate)
-    return conversion.fused, SegmentationReport(
+    report = SegmentationReport(
         manifest=manifest,
         precision=precision,
         verification=verification,
@@ -222,18 +237,19 @@ def _segmenter(
         notes=verification.notes if verification else (),
         seconds=steps.seconds,
     )
+    return Made.of(conversion.fused, report)
 
 
 def _generator(
     recipe: GenerationRecipe, network: Network, given: Given, steps: Steps
-) -> tuple[ModelProto, GenerationReport]:
+) -> Made[GenerationReport]:
     material = read_material(recipe, given, steps)
     conversion, precision, samples = convert_generation.convert(recipe, network, material, steps)
     manifest, verification = conversion.manifest, None
     if not recipe.gate.skip:
         verification = verify_generator(conversion, samples, manifest.gate, steps.track)
         manifest = dataclasses.replace(manifest, gate=verification.gate)
-    return conversion.fused, GenerationReport(
+    report = GenerationReport(
         manifest=manifest,
         precision=precision,
         verification=verification,
@@ -241,3 +257,4 @@ def _generator(
         notes=verification.notes if verification else (),
         seconds=steps.seconds,
     )
+    return Made.of(conversion.fused, report)

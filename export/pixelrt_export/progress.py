@@ -17,6 +17,8 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
+from pixelrt.errors import PixelRTError
+from pixelrt.manifest import size_name
 from pixelrt.terminal import complain, console
 
 T = TypeVar("T")
@@ -35,6 +37,7 @@ class Steps:
     """Wall time per step, in the order of the steps."""
     notes: tuple[str, ...] = ()
     """Warnings to show when all is done."""
+    _subject: str = field(default="", init=False)
     _progress: Progress = field(init=False)
     _phases: dict[str, TaskID] = field(default_factory=dict, init=False)
 
@@ -61,8 +64,18 @@ class Steps:
                 complain(f"warning: {note}")
 
     @contextmanager
+    def about(self, subject: str) -> Iterator[None]:
+        """Put what the steps in the block are about in front of their descriptions."""
+        before, self._subject = self._subject, f"{subject}: "
+        try:
+            yield
+        finally:
+            self._subject = before
+
+    @contextmanager
     def step(self, description: str) -> Iterator[None]:
         """A step whose end cannot be foreseen: the bar moves until it is done."""
+        description = self._subject + description
         task = self._begin(description, None)
         start = time.perf_counter()
         try:
@@ -73,6 +86,7 @@ class Steps:
 
     def track(self, items: Sequence[T], description: str) -> Iterator[T]:
         """Go through items; the bar says how many are done."""
+        description = self._subject + description
         task = self._begin(description, len(items))
         start = time.perf_counter()
         try:
@@ -97,3 +111,18 @@ class Steps:
 
     def _keep(self, description: str, start: float) -> None:
         self.seconds[description] = self.seconds.get(description, 0.0) + time.perf_counter() - start
+
+
+@contextmanager
+def about_size(size: tuple[int, int], steps: Steps) -> Iterator[None]:
+    """Name a size in progress and errors.
+
+    Raises:
+        PixelRTError: What was raised, with the size in front.
+    """
+    called = size_name(size)
+    with steps.about(called):
+        try:
+            yield
+        except PixelRTError as problem:
+            raise type(problem)(f"at the size {called}: {problem}") from problem

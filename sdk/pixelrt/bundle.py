@@ -90,9 +90,18 @@ class Bundle:
         """
         if not isinstance(self.manifest, SegmentationManifest):
             return ()
-        return tuple(self._smaller(entry) for entry in self.manifest.smaller)
+        return tuple(self.open_smaller(entry) for entry in self.manifest.smaller)
 
-    def _smaller(self, entry: Smaller) -> Bundle:
+    def open_smaller(self, entry: Smaller) -> Bundle:
+        """One of `smaller`.
+
+        Args:
+            entry: Of this bundle's manifest.
+
+        Raises:
+            BundleError: If it is missing, or is not the one that this manifest means.
+            ManifestError: If its manifest cannot be understood, or has other heads or colours.
+        """
         folder = self.path / entry.folder
         if folder.resolve() != self.path.resolve() / entry.folder:
             raise BundleError(f"{folder} leads out of the bundle; do not use it")
@@ -362,7 +371,7 @@ def _locked_with_larger(folder: Path) -> Iterator[Bundle | None]:
         larger = Bundle.open(outside)
         mine = _entries(larger, place)
         if mine:
-            larger._smaller(mine[0])
+            larger.open_smaller(mine[0])
         yield larger if mine else None
 
 

@@ -216,6 +216,11 @@ class SegmentationGate(Gate):
     """Largest loss of mIoU."""
     checks: tuple[SegmentationCheck, ...] = ()
 
+    def least(self, head: str, figure: Literal["agreement", "miou"]) -> float | None:
+        """The lowest figure of a head, of all that passed; None where it was not measured."""
+        passed = [getattr(one, figure) for one in self.checks if one.head == head and one.passed]
+        return min((value for value in passed if value is not None), default=None)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerationGate(Gate):
@@ -346,7 +351,12 @@ class Smaller:
 
 def smaller_folder(size: tuple[int, int]) -> str:
     """Where in a bundle the bundle for a smaller input lies: `sizes/256x352`."""
-    return f"{SIZES}/{size[0]}x{size[1]}"
+    return f"{SIZES}/{size_name(size)}"
+
+
+def size_name(size: tuple[int, int]) -> str:
+    """`256x352`: height, then width."""
+    return f"{size[0]}x{size[1]}"
 
 
 def check_smaller(size: tuple[int, int], smaller: Sequence[tuple[int, int]]) -> None:
@@ -357,7 +367,7 @@ def check_smaller(size: tuple[int, int], smaller: Sequence[tuple[int, int]]) -> 
     """
     known = [size]
     for each in smaller:
-        called, largest = ("{}x{}".format(*shown) for shown in (each, size))
+        called, largest = size_name(each), size_name(size)
         if min(each) < 1:
             raise ValueError(f"the smaller size {called} has a side below 1")
         if each in known:

@@ -93,7 +93,7 @@ def _fuse_spec(recipe: SegmentationRecipe) -> FuseSpec:
                 name=head.name,
                 activation=head.activation,
                 emit=head.emit,
-                grid=_grid(head, recipe),
+                grid=grid_of(head, recipe),
                 threshold=head.threshold,
             )
             for head in recipe.head
@@ -112,12 +112,13 @@ def _head(head: HeadSection, recipe: SegmentationRecipe) -> Head:
         classes=class_infos(head.classes),
         activation=head.activation,
         outputs={kind: output_name(head.name, kind, num_heads=len(recipe.head)) for kind in head.emit},
-        grid=_grid(head, recipe),
+        grid=grid_of(head, recipe),
         threshold=head.threshold,
     )
 
 
-def _grid(head: HeadSection, recipe: SegmentationRecipe) -> tuple[int, int] | None:
+def grid_of(head: HeadSection, recipe: SegmentationRecipe) -> tuple[int, int] | None:
+    """Rows and columns of a head's grid; None where it emits none."""
     if "grid" not in head.emit:
         return None
     height, width = recipe.input.size

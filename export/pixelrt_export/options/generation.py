@@ -126,6 +126,7 @@ class GenerationOptions(CommonOptions, total=False):
 KNOWN = ("output", *GenerationOptions.__annotations__)
 STRANGERS = {
     "size": "it belongs to an input, as in mask={'size': ...} or image={'size': ...}",
+    "smaller": "a generator's bundle has one size",
     "classes": "they belong to an input, as in mask={'classes': ...} or label=[...]",
     "mean": "it belongs to an input, as in image={'mean': ...}",
     "std": "it belongs to an input, as in image={'std': ...}",

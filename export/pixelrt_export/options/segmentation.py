@@ -44,6 +44,8 @@ class ExportOptions(CommonOptions, HeadOptions, total=False):
     color: ColorOrder
     frame_color: ColorOrder
     batch: int
+    smaller: Sequence[tuple[int, int]]
+    """Heights and widths of further inputs that the bundle shall have, from large to small."""
     heads: Mapping[str, HeadOptions]
     """Options per head, where there are several; those given for all are the defaults."""
     labels: str | os.PathLike[str]
@@ -66,7 +68,7 @@ STRANGERS = {
 }
 """Options of generators, and what to give instead."""
 
-_OF_INPUT = ("mean", "std", "color", "frame_color", "batch")
+_OF_INPUT = ("mean", "std", "color", "frame_color", "batch", "smaller")
 _OF_GATE = ("labels", "agreement", "miou_drop", "max_images")
 _OF_HEAD = tuple(HeadOptions.__annotations__)
 

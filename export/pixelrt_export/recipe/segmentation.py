@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from pixelrt.manifest import Activation, Emit
+from pixelrt.manifest import Activation, Emit, check_smaller
 from pixelrt_export.recipe.sections import (
     Classes,
     ModelSection,
@@ -27,10 +27,13 @@ class InputSection(PixelsSection):
 
     batch: int = 4
     """Largest number of frames at once."""
+    smaller: tuple[tuple[int, int], ...] = ()
+    """Heights and widths of further inputs that the bundle shall have, from large to small."""
 
     def __post_init__(self) -> None:
         PixelsSection.__post_init__(self)  # super() does not find the class that slots made anew
         check_batch(self.batch)
+        check_smaller(self.size, self.smaller)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,14 +11,13 @@ from pixelrt_export.report.contents import (
     GenerationReport,
     Report,
     SegmentationReport,
-    with_model,
 )
 from pixelrt_export.report.generation import generation_parts
 from pixelrt_export.report.page import whole_page
 from pixelrt_export.report.records import generation_record, segmentation_record
 from pixelrt_export.report.segmentation import segmentation_parts
 
-__all__ = ["SCHEMA", "GenerationReport", "Report", "SegmentationReport", "to_html", "to_json", "with_model"]
+__all__ = ["SCHEMA", "GenerationReport", "Report", "SegmentationReport", "to_html", "to_json"]
 
 
 def to_json(report: Report) -> str:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pixelrt.manifest import Artifact, GenerationManifest, SegmentationManifest
+from pixelrt.manifest import GenerationManifest, SegmentationManifest
 from pixelrt_export.gate.generation import GeneratorSample, GeneratorVerification
 from pixelrt_export.gate.segmentation import Sample, Verification
 from pixelrt_export.precision import PrecisionReport
@@ -28,6 +27,8 @@ class SegmentationReport:
     """What whoever uses the bundle should know, and what is no error."""
     seconds: dict[str, float]
     """Wall time per step."""
+    smaller: Sequence[SegmentationManifest] = ()
+    """The same network for smaller inputs: bundles inside this one, from large to small."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,11 +47,3 @@ class GenerationReport:
 
 
 Report = SegmentationReport | GenerationReport
-
-
-def with_model(report: Report, model: Artifact) -> Report:
-    """The report of a bundle whose only artifact is the deployed graph."""
-    if isinstance(report, GenerationReport):
-        described = dataclasses.replace(report.manifest, artifacts=(model,))
-        return dataclasses.replace(report, manifest=described)
-    return dataclasses.replace(report, manifest=dataclasses.replace(report.manifest, artifacts=(model,)))

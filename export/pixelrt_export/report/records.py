@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -22,6 +23,10 @@ def segmentation_record(report: SegmentationReport) -> dict[str, Any]:
         "images": [sample.name for sample in report.samples],
         "original": _original(verification) if verification else {},
         "contenders": [_of_masks(one) for one in verification.figures] if verification else [],
+        "smaller": [
+            {"size": list(one.preprocess.size), "gate": dataclasses.asdict(one.gate)}
+            for one in report.smaller
+        ],
     }
 
 

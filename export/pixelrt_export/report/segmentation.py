@@ -23,6 +23,7 @@ from pixelrt_export.report.page import (
     strip,
     strips,
 )
+from pixelrt_export.report.sizes import sizes_section
 from pixelrt_export.report.words import (
     NONE,
     TIMES,
@@ -41,16 +42,21 @@ from pixelrt_export.report.words import (
 def segmentation_parts(report: SegmentationReport) -> Parts:
     """What a report about masks consists of."""
     size = by(report.manifest.preprocess.size)
-    verification = report.verification
     return Parts(
         verdict=_verdict(report),
         figures=_figures(report),
         size=("Network input", size, f"height {TIMES} width; frames of any size go in"),
-        sections=[]
-        if verification is None
-        else [_gate(report, verification), _classes(report, verification), _images(report, verification)],
+        sections=_sections(report),
         deployed=_deployed(report.manifest),
     )
+
+
+def _sections(report: SegmentationReport) -> list[Html]:
+    measured, smaller = report.verification, list(report.smaller)
+    sizes = [sizes_section(report.manifest, smaller)] if smaller else []
+    if measured is None:
+        return sizes
+    return [_gate(report, measured), *sizes, _classes(report, measured), _images(report, measured)]
 
 
 def _required(verification: Verification) -> list[Figures]:

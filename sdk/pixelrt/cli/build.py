@@ -30,7 +30,8 @@ Build TensorRT engines from a bundle's ONNX and add them to the bundle.
 TensorRT-RTX (pip install 'pixelrt[rtx]') builds on any machine, without a GPU, for
 {rtx}. The regular TensorRT builds for the GPU of the machine it runs on
 ({local}): Jetson Orin and Thor, data-centre cards. Without --target, TensorRT-RTX builds one engine for
-each of its targets. The shapes that an engine accepts are those of the manifest.
+each of its targets. The shapes that an engine accepts are those of the manifest. A bundle with several
+input sizes gets engines for each of them.
 """.format(rtx=", ".join(RTX_TARGETS), local=LOCAL)
 
 _EPILOG = """\
@@ -200,22 +201,30 @@ def run(arguments: argparse.Namespace) -> int:
         verbose=arguments.verbose,
         **{field.name: getattr(arguments, field.name) for field in dataclasses.fields(EngineOptions)},
     )
+    sizes = (bundle, *bundle.smaller)
+    with _messages(verbose=arguments.verbose):
+        return max(_run(each, options, arguments, named=len(sizes) > 1) for each in sizes)
+
+
+def _run(bundle: Bundle, options: BuildOptions, arguments: argparse.Namespace, *, named: bool) -> int:
+    """Build for one size of the input, or parse only."""
+    if named:
+        heading(str(bundle.path))
     changes = {kind: getattr(arguments, f"{kind}Shapes") for kind in KINDS}
     profile = profile_of(bundle.manifest, changes)
-    with _messages(verbose=arguments.verbose):
-        if arguments.dry_run:
-            return _show_dry_run(dry_run(bundle, options, profile=profile))
-        before = bundle.manifest.artifacts
+    if arguments.dry_run:
+        return _show_dry_run(dry_run(bundle, options, profile=profile))
+    before = bundle.manifest.artifacts
+    try:
+        with showing_progress() as progress:
+            build_bundle(bundle, options, profile=profile, together=arguments.together, progress=progress)
+    except BaseException:
         try:
-            with showing_progress() as progress:
-                build_bundle(bundle, options, profile=profile, together=arguments.together, progress=progress)
-        except BaseException:
-            try:
-                _show_engines(bundle.path, before)
-            except (PixelRTError, OSError) as second:  # what stopped the build is what has to be told
-                complain(f"warning: {second}")
-            raise
-        _show_engines(bundle.path, before)
+            _show_engines(bundle.path, before)
+        except (PixelRTError, OSError) as second:  # what stopped the build is what has to be told
+            complain(f"warning: {second}")
+        raise
+    _show_engines(bundle.path, before)
     return 0
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from pixelrt.bundle import Bundle
 from pixelrt.cli.generators import psnr_text
+from pixelrt.cli.sizes import sizes_table
 from pixelrt.cli.wording import verdict
 from pixelrt.dependency import require
-from pixelrt.manifest import Check, GenerationGate, SegmentationCheck, SegmentationGate
+from pixelrt.manifest import Check, GenerationGate, SegmentationCheck, SegmentationGate, size_name
 from pixelrt.terminal import complain, console, say
 
 _EPILOG = """\
@@ -80,19 +82,24 @@ def _record(bundle: Bundle) -> dict[str, Any]:
         "bundle": str(bundle.path),
         "name": bundle.manifest.name,
         "gate": dataclasses.asdict(bundle.manifest.gate),
+        **({"smaller": report["smaller"]} if report.get("smaller") else {}),
         "notes": report["notes"],
     }
 
 
 def _show(bundle: Bundle) -> None:
     """The gate as a table on standard error."""
-    gate = bundle.manifest.gate
+    gate, smaller = bundle.manifest.gate, bundle.smaller
     if gate.skipped:
         complain("the gate was skipped: nobody has checked that this bundle does what the original does")
-    elif isinstance(gate, SegmentationGate):
-        console().print(_table(gate.checks, gate.agreement, gate.miou_drop))
     elif isinstance(gate, GenerationGate):
         console().print(_generation_table(gate))
+    for each in (bundle, *smaller):
+        if isinstance(each.manifest.gate, SegmentationGate) and not gate.skipped:
+            size = size_name(each.segmentation.preprocess.size) if smaller else ""
+            console().print(_table(each.manifest.gate, size))
+    if smaller:
+        console().print(_sizes_table(bundle, smaller))
     engines = [artifact for artifact in bundle.manifest.artifacts if artifact.kind == "engine"]
     if engines:
         complain(f"engines: {', '.join(' '.join(engine.targets) for engine in engines)}")
@@ -133,17 +140,28 @@ def _verdict(check: Check) -> str:
     return f"[{'green' if check.passed else 'yellow'}]{verdict(check)}[/]"
 
 
-def _table(checks: tuple[SegmentationCheck, ...], agreement: float, miou_drop: float) -> Any:
+def _sizes_table(bundle: Bundle, smaller: Sequence[Bundle]) -> Any:
+    columns, rows = sizes_table(bundle, smaller)
     table = _empty_table()
+    for column in columns:
+        table.add_column(column.removeprefix(">"), justify="right" if column[0] == ">" else "left")
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def _table(gate: SegmentationGate, size: str) -> Any:
+    """The gate of a size of the input, which is named where there are several."""
+    table, checks = _empty_table(), gate.checks
     labelled = any(check.miou is not None for check in checks)
     several = len({check.head for check in checks}) > 1
-    table.add_column("gate", no_wrap=True)
+    table.add_column(f"gate at\n{size}" if size else "gate", no_wrap=True)
     if several:
         table.add_column("head")
-    table.add_column(f"agreement\n>= {100 * agreement:g} %", justify="right", no_wrap=True)
+    table.add_column(f"agreement\n>= {100 * gate.agreement:g} %", justify="right", no_wrap=True)
     if labelled:
         table.add_column("mIoU", justify="right")
-        table.add_column(f"mIoU lost\n<= {miou_drop:g}", justify="right")
+        table.add_column(f"mIoU lost\n<= {gate.miou_drop:g}", justify="right")
     table.add_column("largest logit\ndifference", justify="right")
     table.add_column("verdict")
     for check in checks:

@@ -11,6 +11,7 @@ from typing import Any
 from pixelrt.bundle import MANIFEST, Bundle
 from pixelrt.cli.generators import CHECK_COLUMNS, check_row, demanded_text, preprocess_text, show_generator
 from pixelrt.cli.inspect_engine import inspect_engine_file, show_tensors
+from pixelrt.cli.sizes import sizes_table
 from pixelrt.cli.wording import verdict
 from pixelrt.errors import BundleError, InputError, PixelRTError
 from pixelrt.file_kind import FileKind, kind_of
@@ -118,19 +119,36 @@ def _kind(path: Path) -> str:
 
 
 def _bundle(bundle: Bundle, *, as_json: bool) -> int:
-    problems = {artifact.file: _problem(bundle, artifact) for artifact in bundle.manifest.artifacts}
+    smaller, problems = _smaller(bundle)
+    for each in (bundle, *smaller):
+        problems |= {each.path / one.file: _problem(each, one) for one in each.manifest.artifacts}
     if as_json:
         plain = {
             "kind": "bundle",
             "path": str(bundle.path),
             "intact": not any(problems.values()),
-            "problems": {file: problem for file, problem in problems.items() if problem},
+            "problems": {
+                str(file.relative_to(bundle.path)): problem for file, problem in problems.items() if problem
+            },
             "manifest": dataclasses.asdict(bundle.manifest),
+            **({"smaller": [dataclasses.asdict(each.manifest) for each in smaller]} if smaller else {}),
         }
         say(json.dumps(plain, indent=2))
     else:
-        _show_bundle(bundle, problems)
+        _show_bundle(bundle, smaller, problems)
     return PixelRTError.exit_code if any(problems.values()) else 0
+
+
+def _smaller(bundle: Bundle) -> tuple[list[Bundle], dict[Path, str]]:
+    """The bundles of smaller inputs, and what is wrong with the manifests of those that are not as listed."""
+    found, problems = [], {}
+    listed = bundle.manifest.smaller if isinstance(bundle.manifest, SegmentationManifest) else ()
+    for entry in listed:
+        try:
+            found.append(bundle.open_smaller(entry))
+        except BundleError as problem:  # noqa: PERF203 - a few sizes
+            problems[bundle.path / entry.folder / MANIFEST] = str(problem)
+    return found, problems
 
 
 def _problem(bundle: Bundle, artifact: Artifact) -> str:
@@ -142,7 +160,7 @@ def _problem(bundle: Bundle, artifact: Artifact) -> str:
     return ""
 
 
-def _show_bundle(bundle: Bundle, problems: dict[str, str]) -> None:
+def _show_bundle(bundle: Bundle, smaller: list[Bundle], problems: dict[Path, str]) -> None:
     manifest = bundle.manifest
     say(styled(f"Bundle {bundle.path}", "bold"))
     say_pairs(
@@ -168,7 +186,10 @@ def _show_bundle(bundle: Bundle, problems: dict[str, str]) -> None:
         _show_heads(manifest)
     _show_islands(manifest)
     _show_gate(manifest)
-    _show_artifacts(bundle, problems)
+    if smaller:
+        heading("Sizes")
+        say_table(*sizes_table(bundle, smaller))
+    _show_artifacts(bundle, smaller, problems)
 
 
 def _frame_pairs(manifest: Manifest) -> list[tuple[str, str]]:
@@ -264,17 +285,18 @@ def _state(file: Path, problem: str) -> str:
     return "DAMAGED" if file.exists() else "MISSING"
 
 
-def _show_artifacts(bundle: Bundle, problems: dict[str, str]) -> None:
+def _show_artifacts(bundle: Bundle, smaller: list[Bundle], problems: dict[Path, str]) -> None:
     heading("Files")
     rows = [
         (
-            artifact.file,
+            str((each.path / artifact.file).relative_to(bundle.path)),
             " ".join(part for part in (artifact.kind, artifact.flavour, artifact.version) if part),
             " ".join(artifact.targets) or "-",
             size_text(artifact.size_bytes),
-            _state(bundle.path / artifact.file, problems[artifact.file]),
+            _state(each.path / artifact.file, problems[each.path / artifact.file]),
         )
-        for artifact in bundle.manifest.artifacts
+        for each in (bundle, *smaller)
+        for artifact in each.manifest.artifacts
     ]
     say_table(("file", "kind", "targets", ">size", "sha256"), rows)
     for problem in filter(None, problems.values()):

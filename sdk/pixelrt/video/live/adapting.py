@@ -28,6 +28,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from pixelrt.errors import InputError
+from pixelrt.manifest import size_name
 
 Size = tuple[int, int]
 """Height and width."""
@@ -113,10 +114,9 @@ class Change:
     """Load at the size after."""
 
     def __str__(self) -> str:
-        before, after = ("{}x{}".format(*size) for size in (self.before, self.after))
         return (
-            f"network size {after} after {before}, whose load was {self.load:.2f} (1 is what it keeps up "
-            f"with); {self.expected:.2f} is expected"
+            f"network size {size_name(self.after)} after {size_name(self.before)}, whose load was "
+            f"{self.load:.2f} (1 is what it keeps up with); {self.expected:.2f} is expected"
         )
 
 
