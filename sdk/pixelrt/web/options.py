@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from pixelrt.errors import InputError
 
+DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8080
 SHORTEST_TOKEN = 12
 """Characters; each holds up to six bits."""
@@ -21,7 +22,7 @@ class PageOptions:
         InputError: If a value cannot be used.
     """
 
-    host: str = "127.0.0.1"
+    host: str = DEFAULT_HOST
     """Address or name to serve on; `0.0.0.0` (all of IPv4) or `::` (all) for other machines."""
     port: int = DEFAULT_PORT
     """0 takes one that is free."""

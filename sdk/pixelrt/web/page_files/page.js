@@ -37,13 +37,16 @@ class Page {
     byId("opacity").addEventListener("input", ({ target }) => {
       view.opacity = target.value / 100;
       setText(byId("opacity-value"), `${target.value} %`);
+      filled(target);
       this.redraw();
     });
     byId("threshold").addEventListener("input", ({ target }) => {
       view.threshold = Number(target.value);
       setText(byId("threshold-value"), view.threshold ? `${view.threshold} %` : "off");
+      filled(target);
       this.redraw();
     });
+    for (const id of ["opacity", "threshold"]) byId(id).dispatchEvent(new Event("input")); // as the browser kept them
     byId("pause").addEventListener("click", () => this.pause(!this.isPaused));
     byId("snapshot").addEventListener("click", () => this.snapshot());
     byId("whole").addEventListener("click", () => this.fullScreen());
@@ -97,13 +100,17 @@ class Page {
   async picture(header, parts) {
     const camera = this.cameras[header.camera];
     if (!camera) return;
-    const picture = await camera.scene.decode(header, parts);
-    if (!this.isPaused) {
-      camera.scene.show(picture);
-      this.dirty.add(camera);
-      camera.unseen = true;
-      this.frame();
+    let picture = null;
+    try {
+      picture = await camera.scene.decode(header, parts);
+    } finally {
+      if (!picture || this.isPaused) this.connection.seen(camera.id); // or no other would ever come
     }
+    if (this.isPaused) return;
+    camera.scene.show(picture);
+    camera.unseen = true;
+    this.dirty.add(camera);
+    this.frame();
   }
 
   numbers(told) {
@@ -341,4 +348,13 @@ function fileName(name) {
   return name.replace(/[^\p{L}\p{N}._-]+/gu, "_") || "picture";
 }
 
-new Page();
+function filled(slider) {
+  slider.style.setProperty("--part", `${(100 * slider.value) / slider.max}%`);
+}
+
+if (location.search) history.replaceState(null, "", location.pathname); // the token is in a cookie now
+if ("DecompressionStream" in window) new Page();
+else {
+  byId("notice").hidden = false;
+  setText(byId("notice"), "This browser is too old for this page. Any of 2023 or later will do.");
+}

@@ -72,7 +72,7 @@ export class Panels {
       })),
       ...failed.map((sink) => ({ name: sink.name, state: "failed", word: "Takes no more", why: sink.failed })),
     ];
-    byId("health-panel").hidden = !rows.length;
+    byId("health-panel").hidden = rows.length < 2; // one camera: the header says it
     this.states.show(rows, ({ name }) => name, (row, { name, state, word, why }) => {
       const [mark, label, told, reason] = row.children;
       setIcon(mark, state in STATES ? state : "failed");

@@ -1,0 +1,185 @@
+"""`web://`: results on the live page."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pixelrt.errors import InputError, SinkError
+from pixelrt.terminal import complain
+from pixelrt.video.delivery import Delivery
+from pixelrt.video.health import Health
+from pixelrt.video.sinks.base import BaseSink
+from pixelrt.video.sinks.kinds import SinkOptions
+from pixelrt.video.sources.address import parse_address, whole
+from pixelrt.web import (
+    CameraNumbers,
+    Numbers,
+    Page,
+    PageOptions,
+    SinkNumbers,
+    StageNumbers,
+    State,
+    View,
+)
+from pixelrt.web.options import DEFAULT_HOST, DEFAULT_PORT, check_token
+
+if TYPE_CHECKING:
+    from pixelrt.video.live.statistics import SourceStatistics, StreamStatistics, StreamView
+
+
+def _token(text: str) -> str:
+    check_token(text)
+    return text
+
+
+_READERS: dict[str, Callable[[str], Any]] = {
+    "token": _token,
+    "quality": whole(1, 100),
+    "side": whole(16, 16384),
+    "viewers": whole(1, 1000),
+}
+_NAMES = {"side": "longest_side", "viewers": "max_viewers"}
+
+
+class WebSink(BaseSink):
+    """Serves the live page while it is open.
+
+    Args:
+        options: How it is served.
+
+    Attributes:
+        url: The page's address, with the token in it where one is needed.
+
+    Raises:
+        SinkError: If it cannot be served there.
+        MissingDependency: If a library of the extra `web` is not installed.
+    """
+
+    def __init__(self, options: PageOptions | None = None) -> None:
+        self._stream: StreamView | None = None
+        self._page = Page(options, numbers=self._numbers)
+        self.url = self._page.start()
+
+    def __enter__(self) -> WebSink:
+        return self
+
+    def attach(self, stream: StreamView) -> None:
+        """Show the stream's sources, and its figures from now on."""
+        self._stream = stream
+        for source in stream.sources:
+            self._page.announce(source.name)
+
+    def write(self, delivery: Delivery) -> None:
+        """Show a result; costs next to nothing here, whoever looks.
+
+        Raises:
+            SinkError: If the frame is on a GPU, or the page has failed.
+            InputError: If the bundle emits no mask.
+        """
+        frame, result = delivery
+        if not isinstance(frame.image, np.ndarray):
+            raise SinkError(
+                f"frame {frame.name} is on a GPU ({type(frame.image).__name__}), and the live page shows "
+                "those in main memory; give NumPy arrays, or leave web:// away"
+            )
+        if result.mask is None:
+            raise InputError(f"head {result.name!r} emits no mask; export it with 'mask' among its outputs")
+        view = View(
+            image=frame.image,
+            color=frame.color,
+            mask=result.mask,
+            confidence=result.confidence,
+            classes=result.classes,
+            overlay=delivery.overlay,
+            index=frame.index,
+            age_ms=delivery.age_ms,
+        )
+        self._page.publish(frame.source or "camera", view)
+
+    def close(self) -> tuple[Path, ...]:
+        """Serve no more."""
+        self._page.stop()
+        return ()
+
+    def abort(self) -> None:
+        """Serve no more."""
+        self._page.stop()
+
+    def _numbers(self) -> Numbers:
+        return Numbers() if self._stream is None else numbers_of(self._stream.statistics())
+
+
+def open_web(uri: str, options: SinkOptions) -> WebSink:
+    """Open `web://HOST:PORT?token=...&quality=80&side=1280&viewers=50`, and say where the page is.
+
+    Args:
+        uri: Every part may be left out: `web://` is `web://127.0.0.1:8080`.
+        options: Of every sink.
+
+    Raises:
+        SinkError: If the address or an option cannot be used, or the page cannot be served there.
+    """
+    sink = WebSink(page_options(uri))
+    complain(f"live page: {sink.url}")
+    return sink
+
+
+def page_options(uri: str) -> PageOptions:
+    """Read `web://...`.
+
+    Raises:
+        SinkError: If the address or an option cannot be used.
+    """
+    address = parse_address(uri, error=SinkError)
+    place = re.fullmatch(r"(\[[^\]]*\]|[^\[\]:/]*)(?::(\d{1,5}))?/?", address.rest)
+    if place is None or (not place[2] and re.fullmatch(r"\d+", place[1])):
+        hint = f" (did you mean web://:{address.rest}?)" if address.rest.isdecimal() else ""
+        raise SinkError(
+            f"{uri}: {address.rest!r} is no address{hint}; expected web://HOST:PORT, such as web://:8080 for "
+            "this machine alone or web://0.0.0.0:8080 for others too"
+        )
+    given = address.options(_READERS, SinkError)
+    host, port = place[1].strip("[]") or DEFAULT_HOST, int(place[2] or DEFAULT_PORT)
+    try:
+        return PageOptions(host=host, port=port, **{_NAMES.get(key, key): given[key] for key in given})
+    except InputError as problem:
+        raise SinkError(f"{uri.partition('?')[0]}: {problem}") from problem
+
+
+def numbers_of(statistics: StreamStatistics) -> Numbers:
+    """What the page tells of a stream."""
+    return Numbers(
+        seconds=statistics.seconds,
+        health=_state(statistics.health),
+        cameras={source.name: _camera(source) for source in statistics.sources},
+        stages={
+            name: StageNumbers(p50_ms=stage.p50_ms, p95_ms=stage.p95_ms, p99_ms=stage.p99_ms)
+            for name, stage in statistics.recent.items()
+        },
+        sinks=tuple(
+            SinkNumbers(name=sink.name, written=sink.written, dropped=sink.dropped, failed=sink.failed)
+            for sink in statistics.sinks
+        ),
+    )
+
+
+def _camera(source: SourceStatistics) -> CameraNumbers:
+    return CameraNumbers(
+        captured=source.captured,
+        delivered=source.delivered,
+        dropped=dict(source.dropped),
+        lost=dict(source.lost),
+        reconnects=source.reconnects,
+        fps_captured=source.fps_captured,
+        fps_delivered=source.fps_delivered,
+        health=_state(source.health),
+    )
+
+
+def _state(health: Health) -> State:
+    return State(state=health.state, since_s=health.since_s, why=health.why)
