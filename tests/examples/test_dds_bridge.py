@@ -1,0 +1,118 @@
+"""The DDS bridge and a camera that knows nothing of it, in two processes on loopback."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import pixelrt
+from pixelrt.bundle import Bundle
+
+ROOT = Path(__file__).parents[2]
+BRIDGE = ROOT / "examples" / "dds_bridge.py"
+CAMERA = ROOT / "tests" / "support" / "dds_camera.py"
+LOOPBACK = """<CycloneDDS><Domain><General>
+<Interfaces><NetworkInterface name="lo"/></Interfaces><AllowMulticast>false</AllowMulticast>
+</General><Discovery><ParticipantIndex>auto</ParticipantIndex><Peers><Peer address="127.0.0.1"/></Peers>
+</Discovery></Domain></CycloneDDS>"""
+LIMIT_S = 120
+
+MakeBundle = Callable[..., Bundle]
+Bytes = NDArray[np.uint8]
+
+
+def start(domain: int, script: Path, *words: str | Path) -> subprocess.Popen[str]:
+    environment = {**os.environ, "CYCLONEDDS_URI": LOOPBACK, "ROS_DOMAIN_ID": str(domain)}
+    command = [sys.executable, str(script), *map(str, words)]
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def camera_of(domain: int, folder: Path) -> subprocess.Popen[str]:
+    return start(domain, CAMERA, str(domain), folder / "images.npz", folder / "masks.npz")
+
+
+@pytest.fixture
+def domain() -> int:
+    """Others who run these tests at the same time have another one."""
+    return 100 + os.getpid() % 100
+
+
+def padded(image: Bytes, padding: int) -> Bytes:
+    """Rows as a camera sends them, uint8[H, step]."""
+    rows = image.reshape(image.shape[0], -1)
+    return np.pad(rows, ((0, 0), (0, padding)), constant_values=77)
+
+
+def test_masks_come_back_pixel_by_pixel(make_bundle: MakeBundle, tmp_path: Path, domain: int) -> None:
+    bundle = make_bundle(emit=("mask",)).path
+    rng = np.random.default_rng(1)
+    images = {
+        "rgb8-0": rng.integers(0, 256, (64, 96, 3)).astype(np.uint8),
+        "bgr8-5": rng.integers(0, 256, (33, 51, 3)).astype(np.uint8),
+        "rgba8-0": rng.integers(0, 256, (48, 40, 4)).astype(np.uint8),
+        "mono8-3": rng.integers(0, 256, (32, 48, 1)).astype(np.uint8),
+    }
+    sent = {name: padded(image, int(name.partition("-")[2])) for name, image in images.items()}
+    np.savez(tmp_path / "images.npz", **sent)
+    with start(domain, BRIDGE, bundle) as bridge:
+        try:
+            with camera_of(domain, tmp_path) as camera:
+                _, problem = camera.communicate(timeout=LIMIT_S)
+            assert camera.returncode == 0, problem
+            bridge.send_signal(signal.SIGINT)
+            said, problem = bridge.communicate(timeout=LIMIT_S)
+        finally:
+            bridge.kill()
+    assert bridge.returncode == 0, problem
+    assert f"/camera/image_raw -> /camera/mask in domain {domain}" in said
+    assert "masks published to /camera/mask" in said
+    frames = {
+        "rgb8-0": images["rgb8-0"],
+        "bgr8-5": np.ascontiguousarray(images["bgr8-5"][..., ::-1]),
+        "rgba8-0": np.ascontiguousarray(images["rgba8-0"][..., :3]),
+        "mono8-3": np.repeat(images["mono8-3"], 3, axis=2),
+    }
+    with pixelrt.load(bundle, device="cpu") as segmenter, np.load(tmp_path / "masks.npz") as masks:
+        assert sorted(masks.files) == sorted(frames)
+        for name, frame in frames.items():
+            np.testing.assert_array_equal(masks[name], segmenter(frame).resized().mask, err_msg=name)
+
+
+def test_an_unknown_encoding_ends_the_bridge_by_name(
+    make_bundle: MakeBundle, tmp_path: Path, domain: int
+) -> None:
+    np.savez(tmp_path / "images.npz", **{"rgb9-0": np.zeros((32, 144), np.uint8)})
+    with start(domain, BRIDGE, make_bundle(emit=("mask",)).path) as bridge:
+        try:
+            with camera_of(domain, tmp_path) as camera:
+                _, problem = bridge.communicate(timeout=LIMIT_S)
+                camera.kill()
+        finally:
+            bridge.kill()
+    assert bridge.returncode == 1
+    assert "an image of /camera/image_raw cannot be used: its pixels are rgb9 (did you mean 'rgb8'?)" in problem
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--images", "camera"], "--images camera: expected a whole name, such as /camera/image_raw"),
+        (["--masks", "/camera/image_raw"], "is where the images come from; give another topic"),
+        (["--limit", "0"], "--limit 0: expected at least 1"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(domain: int, words: list[str], message: str) -> None:
+    with start(domain, BRIDGE, "bundle", *words) as bridge:
+        _, problem = bridge.communicate(timeout=LIMIT_S)
+    assert bridge.returncode == 2
+    assert message in problem
