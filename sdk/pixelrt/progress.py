@@ -30,13 +30,16 @@ class ShowProgress(Protocol):
 
 
 @contextlib.contextmanager
-def showing_progress() -> Iterator[ShowProgress]:
+def showing_progress(*, plain: bool = False) -> Iterator[ShowProgress]:
     """Bars on a terminal, gone when this is left; plain lines, one in five seconds, everywhere else.
 
     Bars are drawn by rich. On a terminal without it there are plain lines too: they say the same, and no
     command needs rich.
+
+    Args:
+        plain: Whether there are lines on a terminal, too.
     """
-    rich = _rich() if sys.stderr.isatty() else None
+    rich = _rich() if sys.stderr.isatty() and not plain else None
     if rich is None:
         yield _Lines()
         return

@@ -24,7 +24,7 @@ def drive(fps: float = 100.0, frames: int = 5) -> Source:
 
 
 def test_frames_come_when_they_are_due() -> None:
-    with Paced(lambda: drive(fps=20, frames=8)) as source:
+    with Paced(drive(fps=20, frames=8)) as source:
         assert (source.live, source.num_frames, source.fps, source.size) == (True, 8, 20, (64, 64))
         came = [(frame, time.monotonic()) for frame in source]
     first_s = came[0][0].captured_s
@@ -35,7 +35,7 @@ def test_frames_come_when_they_are_due() -> None:
 
 
 def test_a_late_consumer_gets_no_burst() -> None:
-    with Paced(lambda: drive(fps=50, frames=6)) as source:
+    with Paced(drive(fps=50, frames=6)) as source:
         frames = iter(source)
         next(frames)
         time.sleep(0.3)  # fifteen periods
@@ -45,7 +45,7 @@ def test_a_late_consumer_gets_no_burst() -> None:
 
 
 def test_it_begins_again_without_a_seam() -> None:
-    with Paced(lambda: drive(fps=200, frames=3), loop=True) as source:
+    with Paced(drive(fps=200, frames=3), lambda: drive(fps=200, frames=3)) as source:
         assert source.num_frames is None
         frames = list(itertools.islice(source, 8))
     assert [frame.index for frame in frames] == list(range(8))
@@ -56,7 +56,7 @@ def test_it_begins_again_without_a_seam() -> None:
 
 
 def test_a_wait_ends_when_it_is_interrupted() -> None:
-    with Paced(lambda: drive(fps=0.01, frames=3)) as source:
+    with Paced(drive(fps=0.01, frames=3)) as source:
         frames = iter(source)
         next(frames)
         threading.Timer(0.1, source.interrupt).start()
@@ -90,15 +90,15 @@ class Talking(Nothing):
 
 
 def test_nothing_is_not_repeated_for_ever() -> None:
-    with Paced(Nothing, loop=True) as source, pytest.raises(SourceError, match="nothing has no frame"):
+    with Paced(Nothing(), Nothing) as source, pytest.raises(SourceError, match="nothing has no frame"):
         list(source)
-    with Paced(Nothing) as source:
+    with Paced(Nothing()) as source:
         assert list(source) == []
 
 
 def test_events_and_losses_of_every_repetition() -> None:
     told: list[Event] = []
-    with Paced(Talking, loop=True) as source:
+    with Paced(Talking(), Talking) as source:
         source.on_event = told.append
         list(itertools.islice(source, 3))
         assert source.losses == {"damaged": 6}
@@ -112,7 +112,7 @@ def test_every_opened_source_is_closed() -> None:
         def close(self) -> None:
             closed.append(self)
 
-    with Paced(Closing, loop=True) as source:
+    with Paced(Closing(), Closing) as source:
         list(itertools.islice(source, 4))
     assert len({id(one) for one in closed}) == 4
 
@@ -136,7 +136,7 @@ def test_no_frame_is_taken_beyond_the_limit() -> None:
 
 
 def test_a_limited_source_is_what_it_was(tmp_path: Path) -> None:
-    with Limited(Paced(drive), 3) as source:
+    with Limited(Paced(drive()), 3) as source:
         assert (source.name, source.size, source.fps, source.live) == ("drive", (64, 64), 100, True)
         assert source.truth_classes is not None
         frames = iter(source)

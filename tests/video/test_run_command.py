@@ -34,7 +34,7 @@ def test_everything_at_once(bundle: str, tmp_path: Path, capsys: pytest.CaptureF
     assert main([*words, "--json", f"{figures}", "--device", "cpu", "--alpha", "0.4"]) == 0
     shown = capsys.readouterr()
     assert "6 frames of 96x144 in " in shown.out
-    for row in ("decode", "prepare", "network", "draw", "encode", "end to end", "red", "green", "blue"):
+    for row in ("decode", "wait", "network", "draw", "capture to delivery", "red", "green", "blue"):
         assert f"\n  {row} " in shown.out
     assert "no mIoU: drive has labels in the classes sky" in shown.out
     for file in (out, masks, sheet, figures):
@@ -186,7 +186,7 @@ def test_a_broken_video_shows_its_figures_and_fails(
     shown = capsys.readouterr()
     assert "is damaged after frame" in shown.err
     assert "interrupted" in shown.out
-    assert "end to end" in shown.out
+    assert "capture to delivery" in shown.out
     assert (tmp_path / "out.mp4").exists()
     assert not [file for file in tmp_path.iterdir() if file.suffix == ".tmp"]
 

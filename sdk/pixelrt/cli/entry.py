@@ -14,7 +14,7 @@ from pixelrt.cli.parser import COMMAND, USAGE, Parser
 from pixelrt.errors import PixelRTError
 from pixelrt.terminal import complain, writing_output
 
-COMMANDS = ("export", "build", "run", "generate", "inspect", "doctor", "bench", "completion")
+COMMANDS = ("export", "build", "run", "serve", "generate", "inspect", "doctor", "bench", "completion")
 INTERRUPTED = 130
 READER_GONE = 141
 

@@ -10,6 +10,8 @@ from typing import Any
 
 from pixelrt.machine import Machine
 from pixelrt.session import SessionInfo
+from pixelrt.video.live.options import Policy
+from pixelrt.video.live.statistics import SinkStatistics
 from pixelrt.video.statistics import StageStatistics
 
 
@@ -26,17 +28,49 @@ class Accuracy:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SourceReport:
+    """One source: `captured == frames + sum(dropped.values())`."""
+
+    name: str
+    frame_size: tuple[int, int]
+    """Height and width of the first frame."""
+    fps: float
+    """Nominal."""
+    live: bool
+    """Whether frames came at their own time."""
+    captured: int
+    """Frames that came out of the source."""
+    frames: int
+    """Those with a result."""
+    dropped: dict[str, int]
+    """Those without one, by reason: see `SourceStatistics.dropped`."""
+    lost: dict[str, int]
+    """Frames that the source itself lost, by its reasons; not among `captured`."""
+    reconnects: int
+    coverage: dict[str, float]
+    """Mean share of the picture per class, 0..1."""
+    accuracy: Accuracy | None
+    """Where the source has ground truth in the classes of the head."""
+    no_accuracy: str
+    """Why there is none, where the source has labels and they cannot be used."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunReport:
     """What went in, what came out, and how long it took."""
 
     bundle: str
     head: str
+    policy: Policy
+    """Whether every frame was computed (`all`), or the newest (`latest`)."""
     source: str
+    """Names of the sources."""
     frame_size: tuple[int, int]
-    """Height and width of the first frame."""
+    """Height and width of the first frame of the first source."""
     outputs: tuple[str, ...]
     """Files and folders that were written."""
     frames: int
+    """Results, of all sources."""
     interrupted: bool
     """Whether it was stopped before the source ended."""
     seconds: float
@@ -44,14 +78,16 @@ class RunReport:
     fps: float
     """Frames by `seconds`: everything is in it."""
     stages: dict[str, StageStatistics]
-    """decode, prepare, network, draw, encode, end to end (one frame from its decoding to its last sink), and
-    score where there is ground truth (counting hits; it is in `seconds` and in no other stage)."""
+    """How long frames spent where; see `pixelrt.video.live.statistics.STAGES`. Stages overlap: what one
+    frame waits for is another one's turn."""
+    sources: tuple[SourceReport, ...]
+    sinks: tuple[SinkStatistics, ...]
     coverage: dict[str, float]
-    """Mean share of the picture per class, 0..1."""
+    """Mean share of the picture per class, 0..1, of all sources."""
     accuracy: Accuracy | None
-    """Where the source has ground truth in the classes of the head."""
+    """Of all sources with ground truth in the classes of the head."""
     no_accuracy: str
-    """Why there is none, where the source has labels and they cannot be used."""
+    """Why there is none, where a source has labels and they cannot be used."""
     session: SessionInfo
     machine: Machine
 

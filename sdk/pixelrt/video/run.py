@@ -1,52 +1,87 @@
-"""Runs a segmenter over a source and hands the results to sinks, measuring each stage."""
+"""Runs a segmenter over sources, hands the results to sinks, and measures."""
 
 from __future__ import annotations
 
+import contextlib
+import threading
 import time
-from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-
-import numpy as np
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 
 from pixelrt.bundle import Bundle
-from pixelrt.errors import InputError, SourceError
+from pixelrt.errors import InputError
 from pixelrt.machine import describe
 from pixelrt.manifest import Head
-from pixelrt.metrics import ConfusionMatrix, foreign_ids
-from pixelrt.segmentation import Segmentation, Segmenter, check_alpha
+from pixelrt.segmentation import Segmenter
 from pixelrt.strict import suggestion
-from pixelrt.video.artist import Artist, Picture
-from pixelrt.video.delivery import Delivery, Times
-from pixelrt.video.report import Accuracy, RunReport, finite
+from pixelrt.video.delivery import Delivery
+from pixelrt.video.events import Event, ignore
+from pixelrt.video.live import (
+    Policy,
+    SourceStatistics,
+    Stream,
+    StreamOptions,
+    StreamStatistics,
+    StreamView,
+)
+from pixelrt.video.report import RunReport, SourceReport
 from pixelrt.video.sinks import Sink
-from pixelrt.video.sources import Frame, Source
-from pixelrt.video.statistics import StageTimes
+from pixelrt.video.sources import Source
+from pixelrt.video.sources.limited import Limited
+from pixelrt.video.tally import Tally, accuracy, coverage
 
-STAGES = ("decode", "prepare", "network", "draw", "encode", "end to end", "score")
+_POLL_S = 0.05
+_FIGURES_EVERY_S = 0.25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunOptions:
-    """How to run.
+    """How to run. What is not described here is described in `StreamOptions`.
 
     Raises:
         InputError: If a value cannot be used.
     """
 
     alpha: float = 0.5
-    """Weight of the classes' colours in overlays, 0..1."""
     legend: bool = True
-    """Whether overlays name the classes."""
     limit: int | None = None
-    """Stop after so many frames."""
+    """Stop after so many frames of each source."""
     head: str | None = None
     """The head to draw, write and score; None for the first."""
+    policy: Policy | None = None
+    deadline: float | None = None
+    adaptive: bool = False
+    watchdog: float | None = None
+    """Seconds without a result after which `Observers.silence` is told."""
+    keep_going: bool = False
+    """Whether the other sources go on when one fails."""
 
     def __post_init__(self) -> None:
-        check_alpha(self.alpha)
         if self.limit is not None and self.limit < 1:
             raise InputError(f"limit is {self.limit}, expected at least 1 frame")
+        self.stream()
+
+    def stream(self, sinks: Sequence[Sink] = (), observers: Observers | None = None) -> StreamOptions:
+        """The options of the stream.
+
+        Raises:
+            InputError: If a value cannot be used.
+        """
+        watching = observers or Observers()
+        return StreamOptions(
+            policy=self.policy,
+            deadline=self.deadline,
+            sinks=sinks,
+            head=self.head,
+            alpha=self.alpha,
+            legend=self.legend,
+            adaptive=self.adaptive,
+            on_event=watching.event,
+            watchdog=self.watchdog,
+            on_watchdog=None if self.watchdog is None else watching.silence,
+            on_source_error="detach" if self.keep_going else "stop",
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,9 +92,27 @@ class Progress:
     total: int | None
     """How many there will be; None where nobody knows."""
     fps: float
-    """Over the last frames."""
+    """Over the last seconds."""
     p50_ms: float
-    """Median of the end-to-end time over the last frames."""
+    """Median time from capture to delivery, over the last seconds."""
+
+
+def _quiet(_: object) -> None:
+    """Say nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observers:
+    """Who is told how a run goes."""
+
+    progress: Callable[[Progress], None] = _quiet
+    """After each result."""
+    event: Callable[[Event], None] = ignore
+    """After each change of state, in the thread where it happens."""
+    silence: Callable[[float], None] = _quiet
+    """With the seconds since the last result, when they are more than `RunOptions.watchdog`."""
+    views: Sequence[Callable[[StreamView], AbstractContextManager[object]]] = field(default=())
+    """Each is opened with the stream before the run, and closed after it: panels, metrics."""
 
 
 class Run:
@@ -67,11 +120,11 @@ class Run:
 
     Args:
         segmenter: Opened with `color="rgb"` (frames are RGB).
-        source: An opened source; it is not closed here.
+        sources: An opened source, or several; they are not closed here.
         sinks: Opened sinks; `execute` closes them.
         options: How.
-        progress: Called after each frame.
-        stop: Asked before each frame; true ends the run as if the source had ended.
+        observers: Who is told how it goes.
+        stop: Asked all the time, in a thread of its own; true ends the run as if the sources had ended.
 
     Raises:
         InputError: If the bundle does not take frames of 3 channels, has no head of the name in the options,
@@ -81,214 +134,170 @@ class Run:
     def __init__(
         self,
         segmenter: Segmenter,
-        source: Source,
+        sources: Source | Sequence[Source],
         sinks: Sequence[Sink] = (),
         *,
         options: RunOptions | None = None,
-        progress: Callable[[Progress], None] | None = None,
-        stop: Callable[[], bool] = lambda: False,
+        observers: Observers | None = None,
+        stop: Callable[[], bool] | None = None,
     ) -> None:
-        self._segmenter, self._source, self._sinks = segmenter, source, tuple(sinks)
-        self._options = options or RunOptions()
-        self._progress, self._stop = progress, stop
+        self._segmenter, self._sinks, self._stop = segmenter, tuple(sinks), stop
+        self._options, self._observers = options or RunOptions(), observers or Observers()
         check_channels(segmenter.bundle)
-        head = pick_head(segmenter, self._options.head)
-        self._head = head.name
-        self._artist = Artist(head.classes, alpha=self._options.alpha, legend=self._options.legend)
-        self._score = _Score(self._artist.names, source)
-        self._times = StageTimes(STAGES)
-        self._coverage = np.zeros(len(self._artist.names))
-        self._wants_overlay = any(sink.wants_overlay for sink in self._sinks)
+        self._head = pick_head(segmenter, self._options.head)
+        several = sources if isinstance(sources, Sequence) else [sources]
+        self._sources = [Limited(source, self._options.limit) for source in several]
+        self._stream = Stream(segmenter, self._sources, self._options.stream(self._sinks, self._observers))
+        classes = tuple(info.name for info in self._head.classes)
+        self._tallies = {
+            status.name: Tally(classes, status.name, source.truth_classes)
+            for status, source in zip(self._stream.sources, self._sources, strict=True)
+        }
+        self._figures = _Figures(self._stream)
         self._started = self._ended = time.perf_counter()
-        self._recent: deque[float] = deque(maxlen=50)
-        self._outputs: tuple[str, ...] = ()
         self._interrupted = False
 
     def execute(self) -> None:
-        """Run to the end of the source.
+        """Run to the end of the sources, and finish the sinks.
 
-        Ctrl-C and a source that breaks end the run early, and the sinks are finished with what there is; any
-        other error makes them drop what is half-written.
+        Ctrl-C and a source that breaks end the run early, and the sinks are finished with what there is; a
+        sink that breaks makes all of them drop what is half-written.
 
         Raises:
-            SourceError: If the source breaks.
+            SourceError: If a source breaks.
             SinkError: If a result cannot be written.
         """
         self._started = time.perf_counter()
         try:
-            self._frames()
-        except (SourceError, KeyboardInterrupt):
-            self._interrupted = True
-            self._finish()
-            raise
+            with contextlib.ExitStack() as watching:
+                for view in self._observers.views:
+                    watching.enter_context(view(self._stream))
+                watching.enter_context(self._stopping())
+                self._stream.run(self._note)
         except BaseException:
-            self._abort()
+            self._interrupted = True
             raise
-        self._finish()
+        finally:
+            self._stream.close()
+            self._ended = time.perf_counter()
 
     def report(self) -> RunReport:
         """What was measured so far."""
-        frames = len(self._times)
+        now = self._stream.statistics()
+        tallies = list(self._tallies.values())
+        frames = sum(tally.frames for tally in tallies)
         seconds = self._ended - self._started
-        names = self._artist.names
-        shares = self._coverage / max(frames, 1)
         return RunReport(
             bundle=self._segmenter.bundle.manifest.name,
-            head=self._head,
-            source=self._source.name,
-            frame_size=self._source.size,
-            outputs=self._outputs,
+            head=self._head.name,
+            policy=self._stream.policy,
+            source=", ".join(source.name for source in now.sources),
+            frame_size=self._sources[0].size,
+            outputs=tuple(map(str, self._stream.outputs)),
             frames=frames,
             interrupted=self._interrupted,
             seconds=seconds,
             fps=frames / seconds if seconds else 0.0,
-            stages=self._times.statistics(),
-            coverage={name: float(share) for name, share in zip(names, shares, strict=True)},
-            accuracy=self._score.accuracy(),
-            no_accuracy=self._score.problem,
+            stages=dict(now.stages),
+            sources=tuple(map(self._source_report, now.sources, self._sources)),
+            sinks=now.sinks,
+            coverage=coverage(tallies),
+            accuracy=accuracy(tallies),
+            no_accuracy="; ".join(tally.problem for tally in tallies if tally.problem),
             session=self._segmenter.session.info,
             machine=describe(),
         )
 
-    def _frames(self) -> None:
-        frames = iter(self._source)
-        while not self._limited():
-            began = time.perf_counter()
-            frame = next(frames, None)
-            if frame is None:
-                return
-            self._one(frame, began)
-
-    def _limited(self) -> bool:
-        self._interrupted = self._stop()
-        return self._interrupted or len(self._times) == self._options.limit
-
-    def _one(self, frame: Frame, began: float) -> None:
-        decoded = time.perf_counter()
-        submitted_s = time.monotonic()
-        result = self._segmenter(frame.image)[self._head]
-        segmented, computed_s = time.perf_counter(), time.monotonic()
-        coverage = result.coverage()
-        picture = Picture(self._artist, frame, result)
-        if self._wants_overlay:
-            picture.drawn()
-        drawn = time.perf_counter()
-        times = Times(
-            captured_s=frame.captured_s,
-            received_s=submitted_s,
-            submitted_s=submitted_s,
-            computed_s=computed_s,
-            delivered_s=time.monotonic(),
-        )
-        assert result.mask is not None
-        height, width = result.mask.shape
-        delivery = Delivery(frame, result, times=times, picture=picture, size=(height, width))
-        for sink in self._sinks:
-            sink.write(delivery)
-        encoded = time.perf_counter()
-        scored = self._score.add(frame, result)
-        self._coverage += [coverage[name] for name in self._artist.names]
-        self._note(
-            decode=decoded - began,
-            prepare=result.latency.prepare_ms / 1e3,
-            network=segmented - decoded - result.latency.prepare_ms / 1e3,
-            draw=drawn - segmented,
-            encode=encoded - drawn,
-            whole=encoded - began,
-            score=time.perf_counter() - encoded if scored else None,
+    def _source_report(self, now: SourceStatistics, source: Source) -> SourceReport:
+        tally = self._tallies[now.name]
+        return SourceReport(
+            name=now.name,
+            frame_size=source.size,
+            fps=source.fps,
+            live=source.live,
+            captured=now.captured,
+            frames=tally.frames,
+            dropped=dict(now.dropped),
+            lost=dict(now.lost),
+            reconnects=now.reconnects,
+            coverage=tally.coverage(),
+            accuracy=tally.accuracy(),
+            no_accuracy=tally.problem,
         )
 
-    def _note(self, *, whole: float, score: float | None, **stages_s: float) -> None:
-        times = {name: 1e3 * seconds for name, seconds in stages_s.items()}
-        if score is not None:
-            times["score"] = 1e3 * score
-        self._times.add(**times, **{"end to end": 1e3 * whole})
-        self._ended = time.perf_counter()
-        self._recent.append(self._ended)
-        if self._progress is not None:
-            self._progress(self._state())
+    def _note(self, delivery: Delivery) -> None:
+        self._tallies[delivery.frame.source].add(delivery.frame, delivery.result)
+        self._observers.progress(self._progress())
 
-    def _state(self) -> Progress:
-        total, limit = self._source.num_frames, self._options.limit
-        if limit is not None:
-            total = limit if total is None else min(total, limit)
-        span_s = self._recent[-1] - self._recent[0]
+    def _progress(self) -> Progress:
+        totals = [source.num_frames for source in self._sources]
+        known = [total for total in totals if total is not None]
+        fps, p50_ms = self._figures.latest()
         return Progress(
-            frames=len(self._times),
-            total=total,
-            fps=(len(self._recent) - 1) / span_s if span_s else 0.0,
-            p50_ms=self._times.recent_p50_ms("end to end"),
+            frames=sum(tally.frames for tally in self._tallies.values()),
+            total=sum(known) if len(known) == len(totals) else None,
+            fps=fps,
+            p50_ms=p50_ms,
         )
 
-    def _finish(self) -> None:
+    @contextlib.contextmanager
+    def _stopping(self) -> Iterator[None]:
+        """Ask `stop` in a thread of its own, and end the sources when it says so."""
+        if self._stop is None:
+            yield
+            return
+        over = threading.Event()
+        asking = threading.Thread(target=self._ask, args=(self._stop, over), name="pixelrt-stop", daemon=True)
+        asking.start()
         try:
-            self._outputs = tuple(str(path) for sink in self._sinks for path in sink.close())
-        except BaseException:
-            self._abort()
-            raise
+            yield
         finally:
-            self._ended = time.perf_counter()
+            over.set()
+            asking.join()
 
-    def _abort(self) -> None:
-        for sink in self._sinks:
-            sink.abort()
+    def _ask(self, stop: Callable[[], bool], over: threading.Event) -> None:
+        while not stop():
+            if over.wait(_POLL_S):
+                return
+        self._interrupted = True
+        for source in self._sources:
+            source.interrupt()
+
+
+class _Figures:
+    """The rate and the latency of a stream, read a few times a second: percentiles take a while."""
+
+    def __init__(self, stream: StreamView) -> None:
+        self._stream = stream
+        self._due_s, self._latest = 0.0, (0.0, 0.0)
+
+    def latest(self) -> tuple[float, float]:
+        """Frames a second, and median milliseconds from capture to delivery."""
+        now_s = time.monotonic()
+        if now_s >= self._due_s:
+            self._due_s = now_s + _FIGURES_EVERY_S
+            self._latest = _rate_and_latency(self._stream.statistics())
+        return self._latest
+
+
+def _rate_and_latency(now: StreamStatistics) -> tuple[float, float]:
+    latency = now.recent.get("capture to delivery")
+    return now.fps, 0.0 if latency is None else latency.p50_ms
 
 
 def run(
     segmenter: Segmenter,
-    source: Source,
+    sources: Source | Sequence[Source],
     sinks: Sequence[Sink] = (),
     *,
     options: RunOptions | None = None,
-    progress: Callable[[Progress], None] | None = None,
-    stop: Callable[[], bool] = lambda: False,
+    observers: Observers | None = None,
+    stop: Callable[[], bool] | None = None,
 ) -> RunReport:
-    """Segment every frame of a source, hand the results to sinks, and report. See `Run`."""
-    job = Run(segmenter, source, sinks, options=options, progress=progress, stop=stop)
+    """Segment the frames of sources, hand the results to sinks, and report. See `Run`."""
+    job = Run(segmenter, sources, sinks, options=options, observers=observers, stop=stop)
     job.execute()
     return job.report()
-
-
-class _Score:
-    """Counts hits against the labels, where the source has some in the head's classes."""
-
-    def __init__(self, names: tuple[str, ...], source: Source) -> None:
-        self._names, self._matrix = names, ConfusionMatrix(len(names))
-        theirs = source.truth_classes
-        differ = theirs is not None and theirs != names
-        self.problem = (
-            f"{source.name} has labels in the classes {', '.join(theirs or ())}; "
-            f"this head has {', '.join(names)}"
-            if differ
-            else ""
-        )
-
-    def add(self, frame: Frame, result: Segmentation) -> bool:
-        if frame.truth is None or self.problem or self._foreign(frame):
-            return False
-        height, width = frame.truth.shape
-        self._matrix.add(frame.truth, result.mask_at((height, width)))
-        return True
-
-    def _foreign(self, frame: Frame) -> bool:
-        assert frame.truth is not None
-        strangers = foreign_ids(frame.truth, len(self._names))
-        if strangers:
-            self.problem = (
-                f"the label of {frame.name} holds the ids {', '.join(map(str, strangers))}, and this head "
-                f"has {len(self._names)} classes; these labels are of other classes"
-            )
-        return bool(strangers)
-
-    def accuracy(self) -> Accuracy | None:
-        if self.problem or not self._matrix.counts.any():
-            return None
-        iou = {
-            name: finite(float(value)) for name, value in zip(self._names, self._matrix.iou(), strict=True)
-        }
-        return Accuracy(
-            miou=finite(self._matrix.miou()), iou=iou, pixel_accuracy=finite(self._matrix.accuracy())
-        )
 
 
 def check_channels(bundle: Bundle) -> None:

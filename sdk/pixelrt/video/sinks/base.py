@@ -58,6 +58,16 @@ class BaseSink:
     """The part that all sinks share."""
 
     wants_overlay = False
+    _name = ""
+
+    @property
+    def name(self) -> str:
+        """What it is called in statistics: its URI, else what it is."""
+        return self._name or type(self).__name__
+
+    @name.setter
+    def name(self, name: str) -> None:
+        self._name = name
 
     def attach(self, stream: StreamView) -> None:
         """See the stream whose results will come."""

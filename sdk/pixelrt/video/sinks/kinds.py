@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from pixelrt.video.sinks.base import Sink
 from pixelrt.video.sources.base import Source
@@ -24,7 +25,13 @@ class SinkOptions:
         return self.sources[0]
 
 
-Opener = Callable[[str, SinkOptions], Sink]
+class NamedSink(Sink, Protocol):
+    """What is opened by a URI: any sink on top of `BaseSink`."""
+
+    name: str
+
+
+Opener = Callable[[str, SinkOptions], NamedSink]
 """Gets the whole URI, with `{source}` filled in."""
 
 

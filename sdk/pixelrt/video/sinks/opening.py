@@ -13,15 +13,17 @@ from pixelrt.video.sinks.base import Sink
 from pixelrt.video.sinks.kinds import SinkKind, SinkOptions, no_path
 from pixelrt.video.sinks.null import open_null
 from pixelrt.video.sinks.pictures import open_masks, open_picture
-from pixelrt.video.sinks.places import FIELD, check_places, file_names, refuse_scheme, unknown_place
-from pixelrt.video.sinks.routing import OneSource
+from pixelrt.video.sinks.places import FIELD, check_places, per_source, refuse_scheme, unknown_place
+from pixelrt.video.sinks.routing import each_its_own
 from pixelrt.video.sinks.video_file import open_video
+from pixelrt.video.sinks.web import open_web
 from pixelrt.video.sources import Source
 
-_KNOWN = "a video (.mp4, .mov, .mkv), a folder of masks (masks/), an image (.png, .jpg, ...) or null:"
+_KNOWN = "a video (.mp4, .mov, .mkv), a folder of masks (masks/), an image (.png, .jpg, ...), web:// or null:"
 
 _SCHEMES: dict[str, SinkKind] = {
     "null:": SinkKind(open=open_null, paths=no_path),
+    "web://": SinkKind(open=open_web, paths=no_path),
 }
 """By how the URI begins: `null:`, `web://`."""
 
@@ -110,16 +112,16 @@ def written_by(uris: Sequence[str | os.PathLike[str]], *sources: Source) -> tupl
 def _open(text: str, sources: tuple[Source, ...], num_frames: int | None) -> list[Sink]:
     kind = _kind(text)
     uris = _per_source(text, kind, sources)
-    if not kind.one_source:
-        return [kind.open(uris[0], SinkOptions(sources=sources, num_frames=num_frames))]
+    groups = [(source,) for source in sources] if kind.one_source else [sources]
     with contextlib.ExitStack() as opened:
         sinks: list[Sink] = []
-        for uri, source in zip(uris, sources, strict=True):
-            sink = kind.open(uri, SinkOptions(sources=(source,), num_frames=num_frames))
+        for uri, group in zip(uris, groups, strict=True):
+            sink = kind.open(uri, SinkOptions(sources=group, num_frames=num_frames))
             opened.callback(sink.abort)
-            sinks.append(sink if len(sources) == 1 else OneSource(sink, source.name))
+            sink.name = uri.partition("?")[0]  # options may hold a secret
+            sinks.append(sink)
         opened.pop_all()
-    return sinks
+    return each_its_own(sinks, sources) if kind.one_source else sinks
 
 
 def _per_source(text: str, kind: SinkKind, sources: tuple[Source, ...]) -> list[str]:
@@ -128,20 +130,7 @@ def _per_source(text: str, kind: SinkKind, sources: tuple[Source, ...]) -> list[
         if FIELD in text:
             raise SinkError(f"{text} holds all sources, so it has no {FIELD}; leave it away")
         return [text]
-    if len(sources) > 1 and FIELD not in text:
-        raise SinkError(
-            f"{text} holds one source, and there are {len(sources)}; put {FIELD} in it, "
-            f"such as {_apart(text)}"
-        )
-    return [text.replace(FIELD, name) for name in file_names(sources)]
-
-
-def _apart(text: str) -> str:
-    """An example of a URI that names sources apart."""
-    if text.endswith("/"):
-        return f"{text}{FIELD}/"
-    path = Path(text)
-    return str(path.with_name(f"{path.stem}-{FIELD}{path.suffix}"))
+    return per_source(text, sources)
 
 
 def _kind(text: str) -> SinkKind:

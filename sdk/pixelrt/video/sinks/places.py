@@ -61,6 +61,32 @@ def file_names(sources: Sequence[Read]) -> tuple[str, ...]:
     return tuple(names)
 
 
+def per_source(text: str, sources: Sequence[Read]) -> list[str]:
+    """A place for each source, where one place holds one source only.
+
+    Args:
+        text: The place, with `{source}` in it where there are several sources.
+        sources: Where the frames come from.
+
+    Raises:
+        SinkError: If it does not name them apart.
+    """
+    if len(sources) > 1 and FIELD not in text:
+        raise SinkError(
+            f"{text} holds one source, and there are {len(sources)}; put {FIELD} in it, "
+            f"such as {_apart(text)}"
+        )
+    return [text.replace(FIELD, name) for name in file_names(sources)]
+
+
+def _apart(text: str) -> str:
+    """An example of a place that names sources apart."""
+    if text.endswith("/"):
+        return f"{text}{FIELD}/"
+    path = Path(text)
+    return str(path.with_name(f"{path.stem}-{FIELD}{path.suffix}"))
+
+
 def refuse_scheme(text: str, known: str, schemes: Sequence[str] = ("null:",)) -> None:
     """Refuse a place with a scheme that nobody knows, such as `ftp://`.
 

@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pixelrt.video.delivery import Delivery
 from pixelrt.video.sinks.base import BaseSink, Sink
+from pixelrt.video.sources.base import Source
+
+if TYPE_CHECKING:
+    from pixelrt.video.live.statistics import StreamView
+
+
+def each_its_own(sinks: Sequence[Sink], sources: Sequence[Source]) -> list[Sink]:
+    """Sinks of which each takes the results of one source, in the same order."""
+    if len(sources) == 1:
+        return list(sinks)
+    pairs = zip(sinks, sources, strict=True)
+    return [OneSource(sink, place, source.name) for place, (sink, source) in enumerate(pairs)]
 
 
 class OneSource(BaseSink):
@@ -13,12 +27,19 @@ class OneSource(BaseSink):
 
     Args:
         sink: Where they go; it is closed and aborted with this.
-        source: Name of the source.
+        place: Of the source, among those of the stream.
+        name: Of the source; a stream may call it otherwise, where two sources have one name.
     """
 
-    def __init__(self, sink: Sink, source: str) -> None:
-        self.sink, self.source = sink, source
+    def __init__(self, sink: Sink, place: int, name: str) -> None:
+        self.sink, self._place, self._source = sink, place, name
         self.wants_overlay = sink.wants_overlay
+        self._name = getattr(sink, "name", "")
+
+    def attach(self, stream: StreamView) -> None:
+        """See the stream."""
+        self._source = stream.sources[self._place].name
+        self.sink.attach(stream)
 
     def __enter__(self) -> OneSource:
         return self
@@ -29,7 +50,7 @@ class OneSource(BaseSink):
         Raises:
             SinkError: If it cannot be written.
         """
-        if delivery.frame.source == self.source:
+        if delivery.frame.source == self._source:
             self.sink.write(delivery)
 
     def close(self) -> tuple[Path, ...]:

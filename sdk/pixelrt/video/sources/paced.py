@@ -11,8 +11,6 @@ from pixelrt.errors import SourceError
 from pixelrt.video.sources.around import Around
 from pixelrt.video.sources.base import Frame, Source
 
-Open = Callable[[], Source]
-
 
 class Paced(Around):
     """Gives each frame of a source when its time has come, and is live: who is late gets the next one.
@@ -21,16 +19,14 @@ class Paced(Around):
     comes, and never faster than its rate to make up for it.
 
     Args:
-        open_source: Opens the source; called here, and again before each repetition.
-        loop: Whether it begins again at its end, for ever. Indices, times and names go on.
-
-    Raises:
-        SourceError: If it cannot be opened.
+        source: It is closed with this.
+        again: Opens it once more, at its end; it is then played for ever, and indices, times and names go on.
+            None to end with it.
     """
 
-    def __init__(self, open_source: Open, *, loop: bool = False) -> None:
-        super().__init__(open_source())
-        self._open, self._loop = open_source, loop
+    def __init__(self, source: Source, again: Callable[[], Source] | None = None) -> None:
+        super().__init__(source)
+        self._again = again
         self._interrupted = threading.Event()
         self._lock = threading.Lock()
         self._lost: dict[str, int] = {}
@@ -41,7 +37,7 @@ class Paced(Around):
     @property
     def num_frames(self) -> int | None:
         """How many there will be; None where it is repeated."""
-        return None if self._loop else self._source.num_frames
+        return self._source.num_frames if self._again is None else None
 
     @property
     def live(self) -> bool:
@@ -68,12 +64,12 @@ class Paced(Around):
                 name = frame.name if play == 1 else f"{frame.name}-{play}"
                 yield dataclasses.replace(frame, index=index, time_s=time_s, name=name, captured_s=captured_s)
                 index += 1
-            if not self._loop or self._interrupted.is_set():
+            if self._again is None or self._interrupted.is_set():
                 return
             if index < play:
                 raise SourceError(f"{self.name} has no frame, so it cannot be played again; give another one")
             begin_s, play = time_s + 1 / self.fps, play + 1
-            self._rewind()
+            self._replace(self._again())
 
     def interrupt(self) -> None:
         """End the iteration soon, also while it waits for a frame's time."""
@@ -81,14 +77,13 @@ class Paced(Around):
         with self._lock:
             self._source.interrupt()
 
-    def _rewind(self) -> None:
-        lost, told = dict(self.losses), self.on_event
+    def _replace(self, source: Source) -> None:
+        lost, source.on_event = dict(self.losses), self.on_event
         self._source.close()
         with self._lock:
-            self._source, self._lost = self._open(), lost
-            self._source.on_event = told
+            self._source, self._lost = source, lost
             if self._interrupted.is_set():
-                self._source.interrupt()
+                source.interrupt()
 
 
 class _Clock:

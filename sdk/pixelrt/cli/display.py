@@ -1,0 +1,77 @@
+"""What a person sees while a run goes: a panel for live sources, a bar for files, lines where nobody sees."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
+
+from pixelrt.dependency import require
+from pixelrt.errors import MissingDependency
+from pixelrt.progress import showing_progress
+from pixelrt.terminal import complain
+
+if TYPE_CHECKING:
+    from pixelrt.video.events import Event
+    from pixelrt.video.live.statistics import StreamView
+    from pixelrt.video.run import Observers, Progress
+    from pixelrt.video.sources import Source
+
+_USUAL_OF_FILES = ("connected", "ended")
+
+View = Callable[["StreamView"], AbstractContextManager[object]]
+
+
+@contextlib.contextmanager
+def displayed(
+    sources: Sequence[Source], title: str, views: Sequence[View], *, plain: bool = False
+) -> Iterator[Observers]:
+    """Show how a run goes on standard error.
+
+    On a terminal a run with live sources has a panel, and one of files a bar; elsewhere, and without rich,
+    there is a line every few seconds. Changes of state are lines in all cases.
+
+    Args:
+        sources: Of the run.
+        title: What runs.
+        views: What else sees the stream.
+        plain: Whether it is lines also on a terminal: results are written to it.
+    """
+    from pixelrt.video.run import Observers
+
+    live = any(source.live for source in sources)
+
+    def event(event: Event) -> None:
+        if live or event.kind not in _USUAL_OF_FILES:
+            complain(f"{time.strftime('%H:%M:%S')} {event.source}: {event.kind}: {event.detail}")
+
+    if live and not plain and _can_draw():
+        from pixelrt.cli.panel import Panel
+
+        panels: tuple[View, ...] = (lambda stream: Panel(stream, title).shown(),)
+        yield Observers(event=event, silence=_silent, views=(*views, *panels))
+        return
+    with showing_progress(plain=plain) as show:
+
+        def progress(now: Progress) -> None:
+            show("frames", now.frames, now.total, f"{now.fps:.1f} frames/s, p50 {now.p50_ms:.1f} ms")
+
+        yield Observers(progress=progress, event=event, silence=_silent, views=views)
+
+
+def _silent(seconds: float) -> None:
+    complain(f"{time.strftime('%H:%M:%S')} warning: no result for {seconds:.1f} s")
+
+
+def _can_draw() -> bool:
+    """Whether standard error is a terminal, and rich is there."""
+    if not sys.stderr.isatty():
+        return False
+    try:
+        require("rich.live", "cli", "the live panel")
+    except MissingDependency:
+        return False
+    return True

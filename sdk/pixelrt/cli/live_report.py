@@ -1,0 +1,120 @@
+"""The figures of a run, as tables or as JSON."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pixelrt.cli.wording import counted, say_times
+from pixelrt.terminal import heading, say, say_table
+
+if TYPE_CHECKING:
+    from pixelrt.video.report import RunReport
+
+
+def show(report: RunReport, json_file: str | None) -> None:
+    """Show the figures.
+
+    Args:
+        report: Of the run.
+        json_file: Gets them as JSON; `-` for standard output, without tables; None for tables alone.
+
+    Raises:
+        SinkError: If they cannot be written.
+    """
+    from pixelrt.encoding import write_whole
+
+    if json_file == "-":
+        sys.stdout.write(report.to_json())
+        return
+    if json_file is not None:
+        write_whole(Path(json_file), report.to_json().encode())
+    _show_times(report)
+    _show_sources(report)
+    _show_sinks(report)
+    _show_classes(report)
+    _show_files([*report.outputs, *([json_file] if json_file else [])])
+
+
+def reasons_text(counts: Mapping[str, int]) -> str:
+    """`15 newer, 3 deadline`; empty where nothing was counted."""
+    return ", ".join(f"{count} {reason}" for reason, count in counts.items() if count)
+
+
+def _show_times(report: RunReport) -> None:
+    sizes = sorted({source.frame_size for source in report.sources})
+    of = " and ".join(f"{rows}x{cols}" for rows, cols in sizes)
+    ended = ", then interrupted" if report.interrupted else ""
+    say(
+        f"{counted(report.frames, 'frame')} of {of} in {report.seconds:.1f} s: "
+        f"{report.fps:.1f} frames/s with everything in it{ended}"
+    )
+    if report.stages:
+        heading("Milliseconds per frame")
+        say_times(report.stages)
+
+
+def _show_sources(report: RunReport) -> None:
+    """Where every frame went, if that is more than one line can say."""
+    sources = report.sources
+    if len(sources) == 1 and not any((sources[0].dropped, sources[0].lost, sources[0].reconnects)):
+        return
+    heading(f"Sources (policy {report.policy})")
+    say_table(
+        ("source", ">captured", ">results", "dropped", "lost", ">reconnects"),
+        [
+            (
+                source.name,
+                str(source.captured),
+                str(source.frames),
+                reasons_text(source.dropped) or "-",
+                reasons_text(source.lost) or "-",
+                str(source.reconnects),
+            )
+            for source in sources
+        ],
+    )
+
+
+def _show_sinks(report: RunReport) -> None:
+    """What sinks did not get."""
+    if not any(sink.dropped or sink.failed for sink in report.sinks):
+        return
+    heading("Sinks")
+    say_table(
+        ("sink", ">written", ">dropped", "failed"),
+        [(sink.name, str(sink.written), str(sink.dropped), sink.failed or "-") for sink in report.sinks],
+    )
+
+
+def _show_classes(report: RunReport) -> None:
+    if not report.frames:
+        return
+    heading(f"Classes of head {report.head}")
+    if report.accuracy is None:
+        say_table(("class", ">share"), [(name, f"{share:.1%}") for name, share in report.coverage.items()])
+    else:
+        iou = report.accuracy.iou
+        say_table(
+            ("class", ">share", ">IoU"),
+            [(name, f"{share:.1%}", _share_text(iou[name])) for name, share in report.coverage.items()],
+        )
+        say(
+            f"mIoU {_share_text(report.accuracy.miou)}, "
+            f"right pixels {_share_text(report.accuracy.pixel_accuracy)} (of those with a label)"
+        )
+    if report.no_accuracy:
+        say(f"no mIoU: {report.no_accuracy}")
+
+
+def _share_text(share: float | None) -> str:
+    return "-" if share is None else f"{share:.1%}"
+
+
+def _show_files(files: list[str]) -> None:
+    if files:
+        heading("Written")
+        for file in files:
+            say(f"  {file}")

@@ -1,0 +1,77 @@
+"""`pixelrt serve`: `run` with the live page."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from pixelrt.cli.live_options import ENDING, SINKS, SOURCES, add_live_options
+from pixelrt.cli.live_run import run_live
+from pixelrt.cli.stopping import stopping
+
+if TYPE_CHECKING:
+    from pixelrt.video.sources import Source
+
+_EPILOG = f"""\
+The page is for this machine alone; --host 0.0.0.0 serves it to others, who need the token in the address
+that is shown. Files, folders and drawn drives are played at their own rate, as a camera would.
+
+{SOURCES}
+{SINKS}
+examples:
+  pixelrt serve engines/road-unet/bundle 0
+  pixelrt serve engines/road-unet/bundle drive.mp4 --loop
+  pixelrt serve engines/road-unet/bundle rtsp://front/live rtsp://rear/live --host 0.0.0.0 --metrics :9090
+
+{ENDING}"""
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the command to the parser of `pixelrt`."""
+    parser = subparsers.add_parser(
+        "serve",
+        help="segment cameras or videos and show them on a live page",
+        description="Run a segmentation bundle on the frames of one or several sources, as `pixelrt run`\n"
+        "does, and show cameras, overlays, latency and health on a page for any browser.",
+        epilog=_EPILOG,
+    )
+    group = parser.add_argument_group("the page")
+    group.add_argument("--host", default="127.0.0.1", help="address to serve on (default: 127.0.0.1)")
+    group.add_argument("--port", type=int, default=8080, help="0 for any that is free (default: 8080)")
+    group.add_argument("--token", help="what viewers on other machines must know (default: a new one)")
+    group.add_argument("--loop", action="store_true", help="play files again and again")
+    add_live_options(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Serve until the sources end, or Ctrl-C.
+
+    Returns:
+        0; 130 after Ctrl-C, 143 after SIGTERM.
+
+    Raises:
+        PixelRTError: If something cannot be opened, read, written or served.
+    """
+    with stopping() as stop:
+        return run_live(
+            arguments, stop, [_page(arguments), *arguments.out], partial(_at_its_rate, arguments.loop)
+        )
+
+
+def _page(arguments: argparse.Namespace) -> str:
+    """The URI of the page."""
+    host = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
+    token = "" if arguments.token is None else f"?token={quote(arguments.token)}"
+    return f"web://{host}:{arguments.port}{token}"
+
+
+def _at_its_rate(loop: bool, source: Source, again: Callable[[], Source]) -> Source:
+    """A source that is not live, played as if it were."""
+    from pixelrt.video.sources.paced import Paced
+
+    if source.live:
+        return source
+    return Paced(source, again if loop else None)
