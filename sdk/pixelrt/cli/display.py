@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,12 +16,10 @@ from pixelrt.progress import showing_progress
 from pixelrt.terminal import complain
 
 if TYPE_CHECKING:
-    from pixelrt.video.events import Event
+    from pixelrt.video.events import Event, EventKind
     from pixelrt.video.live.statistics import StreamView
     from pixelrt.video.run import Observers, Progress
     from pixelrt.video.sources import Source
-
-_USUAL_OF_FILES = ("connected", "ended")
 
 View = Callable[["StreamView"], AbstractContextManager[object]]
 
@@ -43,11 +42,8 @@ def displayed(
     from pixelrt.video.run import Observers
 
     live = any(source.live for source in sources)
-
-    def event(event: Event) -> None:
-        if live or event.kind not in _USUAL_OF_FILES:
-            complain(f"{time.strftime('%H:%M:%S')} {event.source}: {event.kind}: {event.detail}")
-
+    event = _Events(quiet=("connected", "ended") if not live else ())
+    logging.getLogger("pixelrt.video.events").addHandler(logging.NullHandler())  # they are shown here
     if live and not plain and _can_draw():
         from pixelrt.cli.panel import Panel
 
@@ -60,6 +56,25 @@ def displayed(
             show("frames", now.frames, now.total, f"{now.fps:.1f} frames/s, p50 {now.p50_ms:.1f} ms")
 
         yield Observers(progress=progress, event=event, silence=_silent, views=views)
+
+
+class _Events:
+    """Writes a line for each change of state, but for the first frame of each source.
+
+    Args:
+        quiet: Kinds that are not worth one.
+    """
+
+    def __init__(self, quiet: Sequence[EventKind]) -> None:
+        self._quiet = quiet
+        self._connected: set[str] = set()
+
+    def __call__(self, event: Event) -> None:
+        first = event.kind == "connected" and event.source not in self._connected
+        if first:
+            self._connected.add(event.source)
+        if not first and event.kind not in self._quiet:
+            complain(f"{time.strftime('%H:%M:%S')} {event.source}: {event.kind}: {event.detail}")
 
 
 def _silent(seconds: float) -> None:

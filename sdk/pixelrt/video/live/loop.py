@@ -68,7 +68,7 @@ class Loop:
         sizing.on_event = self._tell
         self._books = Books(Ledger(len(inputs)), StageClock())
         self._lanes = tuple(
-            Lane(sink, name, newest=newest, on_failure=self._sink_failed)
+            Lane(sink, name, newest=newest, clock=self._books.clock, on_failure=self._sink_failed)
             for sink, name in zip(options.sinks, _sink_names(options), strict=True)
         )
         self.outlets = Outlets(

@@ -53,13 +53,20 @@ class Lane:
         sink: Is closed or aborted here.
         name: What it is called.
         newest: Whether results that it is too slow for are dropped; else the loop waits for it.
+        clock: Notes how long it takes.
         on_failure: Told of what the sink raises.
     """
 
     def __init__(
-        self, sink: Sink, name: str, *, newest: bool, on_failure: Callable[[Lane, BaseException], None]
+        self,
+        sink: Sink,
+        name: str,
+        *,
+        newest: bool,
+        clock: StageClock,
+        on_failure: Callable[[Lane, BaseException], None],
     ) -> None:
-        self.sink, self.name = sink, name
+        self.sink, self.name, self._clock = sink, name, clock
         self._mailbox: Mailbox[Delivery] = Mailbox(
             1, places=_SINK_PLACES, newest=newest, drop=self._drop, replaced="newer"
         )
@@ -106,7 +113,9 @@ class Lane:
     def _write_all(self) -> None:
         while deliveries := self._mailbox.take():
             for delivery in deliveries:
-                self.sink.write(delivery.delivered_at(time.monotonic()))
+                began_s = time.monotonic()
+                self.sink.write(delivery.delivered_at(began_s))
+                self._clock.add(f"sink {self.name}", time.monotonic() - began_s)
                 self._written += 1
 
     def _drop(self, delivery: Delivery, reason: str) -> None:

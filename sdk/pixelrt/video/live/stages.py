@@ -109,4 +109,5 @@ def _summaries(windows: Iterable[_Window]) -> dict[str, StageStatistics]:
     together: _Window = {}
     for window in windows:
         _merge(together, window)
-    return {stage: together[stage].summary() for stage in STAGES if stage in together}
+    names = dict.fromkeys([*STAGES, *sorted(together)])
+    return {stage: together[stage].summary() for stage in names if stage in together}

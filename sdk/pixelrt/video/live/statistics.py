@@ -17,6 +17,8 @@ STAGES = ("decode", "wait", "network", "draw", "deliver", "capture to delivery")
 - network: until its result is there
 - draw: its overlay, where somebody asked for it; in the thread of a sink or of the program
 - deliver: until the program takes the result
+
+Then, for each sink, `sink NAME`: until it has taken a result, with the drawing where it was the first to ask.
 """
 
 
@@ -84,8 +86,8 @@ class StreamStatistics:
     seconds: float
     sources: tuple[SourceStatistics, ...]
     stages: Mapping[str, StageStatistics]
-    """By the names in `STAGES`, those that have happened; over the whole run. Percentiles are within 1 % of
-    the time, maximum and mean are exact."""
+    """By the names in `STAGES` and of sinks, those that have happened; over the whole run. Percentiles are
+    within 1 % of the time, maximum and mean are exact."""
     recent: Mapping[str, StageStatistics]
     """The same over about the last 10 seconds."""
     sinks: tuple[SinkStatistics, ...]

@@ -8,7 +8,7 @@ from pixelrt.video.events import Event
 from pixelrt.video.live.failing import Failing
 from pixelrt.video.live.options import OnEvent
 
-_LOG = logging.getLogger("pixelrt.video")
+_LOG = logging.getLogger("pixelrt.video.events")
 _WARNINGS = frozenset(
     ("stalled", "lost", "reconnecting", "failed", "overloaded", "sink_failed", "skipped", "damaged")
 )
