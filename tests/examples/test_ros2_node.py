@@ -1,0 +1,125 @@
+"""The wiring of the ROS 2 node, with a stand-in for rclpy: no message leaves the process here."""
+
+from __future__ import annotations
+
+import array
+import runpy
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import ros_stand_in
+from numpy.typing import NDArray
+from ros_stand_in import DiagnosticStatus, Header, Image, Ros, Time
+
+import pixelrt
+from pixelrt.bundle import Bundle
+
+SCRIPT = Path(__file__).parents[2] / "examples" / "ros2_node.py"
+LIMIT_S = 60.0
+
+MakeBundle = Callable[..., Bundle]
+
+
+@pytest.fixture(scope="module")
+def bundle(make_bundle: MakeBundle) -> Path:
+    return make_bundle(emit=("mask",)).path
+
+
+@pytest.fixture
+def start(monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
+    def start(ros: Ros, **parameters: Any) -> dict[str, Any]:
+        monkeypatch.syspath_prepend(str(SCRIPT.parent))
+        monkeypatch.setattr(ros_stand_in.Node, "given", parameters)
+        for name, module in ros.modules().items():
+            monkeypatch.setitem(sys.modules, name, module)
+        return runpy.run_path(str(SCRIPT))
+
+    return start
+
+
+def a_message(image: NDArray[np.uint8], encoding: str, second: int) -> Image:
+    return Image(
+        header=Header(stamp=Time(sec=second, nanosec=5), frame_id="front"),
+        height=image.shape[0],
+        width=image.shape[1],
+        encoding=encoding,
+        step=image.shape[1] * 3,
+        data=array.array("B", image.tobytes()),
+    )
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    end_s = time.monotonic() + LIMIT_S
+    while not condition():
+        assert time.monotonic() < end_s
+        time.sleep(0.005)
+
+
+def test_images_become_masks_with_their_headers(bundle: Path, start: Callable[..., dict[str, Any]]) -> None:
+    pixelrt.load(bundle, device="cpu").close()  # OpenVINO keeps a thread
+    threads = set(threading.enumerate())
+    node = start(Ros(), bundle=str(bundle), device="cpu")["SegmenterNode"]()
+    kind, on_image, qos = node.subscriptions["image_raw"]
+    assert kind is Image and qos is ros_stand_in.SENSOR_DATA
+    masks = node.publishers["mask"]
+    assert masks.qos is ros_stand_in.SENSOR_DATA
+    rng = np.random.default_rng(2)
+    with pixelrt.load(bundle, device="cpu") as segmenter:
+        for second, encoding in enumerate(("rgb8", "bgr8", "rgb8")):
+            image = rng.integers(0, 256, (40, 60, 3)).astype(np.uint8)
+            on_image(a_message(image, encoding, second))
+            wait_for(lambda wanted=second + 1: len(masks.published) == wanted)
+            mask = masks.published[-1]
+            assert mask.header == Header(stamp=Time(sec=second, nanosec=5), frame_id="front")
+            assert (mask.height, mask.width, mask.encoding, mask.step) == (40, 60, "mono8", 60)
+            frame = image if encoding == "rgb8" else np.ascontiguousarray(image[..., ::-1])
+            found = np.frombuffer(mask.data, np.uint8).reshape(40, 60)
+            np.testing.assert_array_equal(found, segmenter(frame).resized().mask)
+    ((period_s, diagnose),) = node.timers
+    assert period_s == 1
+    diagnose()
+    (message,) = node.publishers["/diagnostics"].published
+    assert message.header.stamp == Time(sec=7)
+    (status,) = message.status
+    assert (status.level, status.message, status.hardware_id) == (DiagnosticStatus.OK, "ok", "cpu")
+    values = {pair.key: pair.value for pair in status.values}
+    assert (values["captured"], values["delivered"]) == ("3", "3")
+    assert float(values["capture to delivery, p99 ms"]) > 0
+    shares = [float(value) for key, value in values.items() if key.startswith("share of ")]
+    assert len(shares) == 3 and sum(shares) == pytest.approx(1, abs=0.001)
+    node.destroy_node()
+    assert node.destroyed and node.fatal == []
+    assert set(threading.enumerate()) <= threads
+
+
+def test_an_unknown_encoding_stops_the_node(bundle: Path, start: Callable[..., dict[str, Any]]) -> None:
+    ros = Ros()
+    node = start(ros, bundle=str(bundle), device="cpu")["SegmenterNode"]()
+    node.subscriptions["image_raw"][1](a_message(np.zeros((4, 4, 3), np.uint8), "rgb9", 0))
+    assert ros.shut_down.wait(LIMIT_S)
+    assert "its pixels are rgb9 (did you mean 'rgb8'?)" in node.fatal[0]
+    node.destroy_node()
+
+
+def test_the_program_spins_until_it_is_interrupted(
+    bundle: Path, start: Callable[..., dict[str, Any]]
+) -> None:
+    def during(node: Any) -> None:
+        seen.append(node)
+        raise KeyboardInterrupt
+
+    seen: list[Any] = []
+    ros = Ros(during)
+    start(ros, bundle=str(bundle), device="cpu")["main"]()
+    assert ros.initialised and ros.shut_down.is_set() and seen[0].destroyed
+
+
+def test_without_a_bundle_it_says_so(tmp_path: Path, start: Callable[..., dict[str, Any]]) -> None:
+    with pytest.raises(SystemExit, match="nothing here"):
+        start(Ros(), bundle=str(tmp_path / "nothing here"))["main"]()
