@@ -5,7 +5,7 @@
 | `out.mp4`, `.mov`, `.mkv` | a video of the overlays (H.264, or MPEG-4 where FFmpeg lacks it) |
 | `masks/` | a folder with a PNG of class ids per frame, at the frame's size, named after the frame |
 | `out.png`, `.jpg`, ... | the overlay of a single frame |
-| `web://:8080`, `web://0.0.0.0:8080?token=...` | the live page: for this machine alone, or for who has the token |
+| `web://:8080`, `web://0.0.0.0:8080?token=...` | the live page, for this machine or for who has the token |
 | `null:` | nothing, for measuring |
 
 With several sources those that hold one source only (videos, folders of masks, images) are one per source:
