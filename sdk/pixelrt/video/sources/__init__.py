@@ -5,7 +5,7 @@
 | `drive.mp4` | a video file |
 | `photo.png` | an image |
 | `photos/` | a folder of images, naturally sorted; `images/` beside `labels/` has ground truth |
-| `drive.mcap?topic=/camera/image_raw`, `drive.bag`, `drive.db3`, a folder of `ros2 bag record` | a recording |
+| `drive.mcap?topic=/camera/image_raw`, `.bag`, `.db3`, a folder of ROS 2 | a recording |
 | `bag://PATH?topic=...` | a recording of any name |
 | `0`, `/dev/video0`, `v4l2:///dev/video0` | a camera |
 | `test://drive?frames=300&size=720x1280&seed=7` | a drawn drive with ground truth (size: height x width) |
