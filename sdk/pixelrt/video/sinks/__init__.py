@@ -6,6 +6,7 @@
 | `masks/` | a folder with a PNG of class ids per frame, at the frame's size, named after the frame |
 | `out.png`, `.jpg`, ... | the overlay of a single frame |
 | `web://:8080`, `web://0.0.0.0:8080?token=...` | the live page, for this machine or for who has the token |
+| `systemd:` | nothing, but tells systemd that results come (`Type=notify`, `WatchdogSec=`) |
 | `null:` | nothing, for measuring |
 
 With several sources those that hold one source only (videos, folders of masks, images) are one per source:

@@ -15,6 +15,7 @@ from pixelrt.video.sinks.null import open_null
 from pixelrt.video.sinks.pictures import open_masks, open_picture
 from pixelrt.video.sinks.places import FIELD, check_places, per_source, refuse_scheme, unknown_place
 from pixelrt.video.sinks.routing import each_its_own
+from pixelrt.video.sinks.systemd import open_systemd
 from pixelrt.video.sinks.video_file import open_video
 from pixelrt.video.sinks.web import open_web
 from pixelrt.video.sources import Source
@@ -23,6 +24,7 @@ _KNOWN = "a video (.mp4, .mov, .mkv), a folder of masks (masks/), an image (.png
 
 _SCHEMES: dict[str, SinkKind] = {
     "null:": SinkKind(open=open_null, paths=no_path),
+    "systemd:": SinkKind(open=open_systemd, paths=no_path),
     "web://": SinkKind(open=open_web, paths=no_path),
 }
 """By how the URI begins: `null:`, `web://`."""

@@ -1,0 +1,107 @@
+"""`systemd:`, which tells systemd that results come: readiness, the watchdog, and a line of status."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from pathlib import Path
+
+from pixelrt.errors import SinkError
+from pixelrt.video.delivery import Delivery
+from pixelrt.video.live.statistics import StreamView
+from pixelrt.video.sinks.base import BaseSink
+from pixelrt.video.sinks.kinds import SinkOptions
+
+_PERIOD_S = 1.0
+
+
+class SystemdSink(BaseSink):
+    """Speaks the protocol of `sd_notify`, for a service with `Type=notify` and, if wanted, `WatchdogSec=`.
+
+    The service is ready with its first result. From then on systemd hears of results once a second, as long
+    as they come; when none came for `WatchdogSec=`, whatever the reason, it starts the service again.
+
+    Args:
+        address: Of systemd's socket: a path, or an abstract name that begins with `@`.
+
+    Raises:
+        SinkError: If nobody listens there.
+    """
+
+    name = "systemd:"
+
+    def __init__(self, address: str) -> None:
+        self._stream: StreamView | None = None
+        self._next_s = -float("inf")
+        self._is_ready = False
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+        place = f"\0{address[1:]}" if address.startswith("@") else address
+        try:
+            self._socket.connect(place)
+        except OSError as problem:
+            self._socket.close()
+            raise SinkError(f"systemd: nobody listens at {address} ({problem.strerror})") from problem
+
+    def __enter__(self) -> SystemdSink:
+        return self
+
+    def attach(self, stream: StreamView) -> None:
+        """See the stream, for the line of status."""
+        self._stream = stream
+
+    def write(self, delivery: Delivery) -> None:
+        """Tell that a result has come, once a second.
+
+        Raises:
+            SinkError: If systemd cannot be told.
+        """
+        if time.monotonic() < self._next_s:
+            return
+        self._next_s = time.monotonic() + _PERIOD_S
+        ready = [] if self._is_ready else ["READY=1"]
+        self._tell(*ready, "WATCHDOG=1", f"STATUS={self._status(delivery)}")
+        self._is_ready = True
+
+    def close(self) -> tuple[Path, ...]:
+        """Tell that the service ends."""
+        if self._socket.fileno() != -1:
+            self._tell("STOPPING=1")
+            self._socket.close()
+        return ()
+
+    def abort(self) -> None:
+        """Say nothing more: the exit code tells what happened."""
+        self._socket.close()
+
+    def _status(self, delivery: Delivery) -> str:
+        """For `systemctl status`."""
+        age = f"results are {delivery.age_ms:.0f} ms old"
+        if self._stream is None:
+            return age
+        health = self._stream.health
+        state = f"{health.state} ({health.why})" if health.why else health.state
+        return f"{state}, {self._stream.statistics().fps:.1f} fps, {age}"
+
+    def _tell(self, *lines: str) -> None:
+        try:
+            self._socket.send("\n".join(lines).encode())
+        except OSError as problem:
+            raise SinkError(f"systemd: it cannot be told of results ({problem.strerror})") from problem
+
+
+def open_systemd(uri: str, options: SinkOptions) -> SystemdSink:
+    """Open `systemd:`.
+
+    Raises:
+        SinkError: If something follows the colon, or this is no service with `Type=notify`.
+    """
+    if uri != "systemd:":
+        raise SinkError(f"{uri}: nothing follows systemd:; write systemd: alone")
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if not address:
+        raise SinkError(
+            "systemd: is for a service of systemd with Type=notify, and NOTIFY_SOCKET is not set; "
+            "leave it away where a person starts this"
+        )
+    return SystemdSink(address)

@@ -1,0 +1,113 @@
+"""What systemd hears of a stream, on a real socket."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from deliveries import delivery
+
+from pixelrt.errors import SinkError
+from pixelrt.testing import fake_segmenter
+from pixelrt.video.frame import Frame
+from pixelrt.video.sinks import open_sink
+from pixelrt.video.sinks import systemd as module
+from pixelrt.video.sources import IteratorSource
+
+FRAME = np.zeros((64, 96, 3), np.uint8)
+
+
+class Listener:
+    """Systemd's end."""
+
+    def __init__(self, address: str) -> None:
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.socket.bind(f"\0{address[1:]}" if address.startswith("@") else address)
+        self.socket.settimeout(10)
+
+    def heard(self) -> dict[str, str]:
+        """The next message."""
+        return dict(line.split("=", 1) for line in self.socket.recv(4096).decode().splitlines())
+
+    def all(self) -> list[dict[str, str]]:
+        """Every message so far."""
+        self.socket.setblocking(False)
+        found = []
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                found.append(self.heard())
+        return found
+
+
+@pytest.fixture(params=["path", "abstract"])
+def listener(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Listener]:
+    address = (
+        str(tmp_path / "notify") if request.param == "path" else f"@pixelrt-{tmp_path.name}-{id(tmp_path)}"
+    )
+    monkeypatch.setenv("NOTIFY_SOCKET", address)
+    listening = Listener(address)
+    yield listening
+    listening.socket.close()
+
+
+def test_ready_with_the_first_result_and_alive_while_they_come(
+    listener: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_PERIOD_S", 0.0)
+    segmenter = fake_segmenter(lambda frame: frame[..., 0])
+    sink = open_sink("systemd:", IteratorSource([FRAME]))
+    stream = segmenter.stream([FRAME] * 3, sinks=[sink])
+    figures = stream.run()
+    assert figures.sinks[0].written == 3
+    first, second, third, last = listener.all()
+    assert (first["READY"], first["WATCHDOG"]) == ("1", "1")
+    assert first["STATUS"].startswith("ok, ") and first["STATUS"].endswith(" ms old")
+    assert "READY" not in second and second["WATCHDOG"] == third["WATCHDOG"] == "1"
+    assert last == {"STOPPING": "1"}
+
+
+def test_systemd_is_told_once_a_second_at_most(listener: Listener) -> None:
+    segmenter = fake_segmenter(lambda frame: frame[..., 0])
+    with open_sink("systemd:", IteratorSource([FRAME])) as sink:
+        for index in range(50):
+            frame = Frame(image=FRAME, index=index, time_s=0.0, name=str(index))
+            sink.write(delivery(frame, segmenter(FRAME)))
+    told = listener.all()
+    assert told[0]["STATUS"] == "results are 4 ms old"
+    assert len(told) < 10 and told[-1] == {"STOPPING": "1"}
+
+
+def test_a_stream_that_fails_says_no_more(listener: Listener) -> None:
+    sink = open_sink("systemd:", IteratorSource([FRAME]))
+    sink.abort()
+    sink.abort()
+    assert sink.close() == ()
+    assert listener.all() == []
+
+
+def test_systemd_that_goes_away_is_a_failure_of_the_sink(listener: Listener) -> None:
+    segmenter = fake_segmenter(lambda frame: frame[..., 0])
+    sink = open_sink("systemd:", IteratorSource([FRAME]))
+    listener.socket.close()
+    frame = Frame(image=FRAME, index=0, time_s=0.0, name="0")
+    with pytest.raises(SinkError, match="systemd: it cannot be told of results"):
+        sink.write(delivery(frame, segmenter(FRAME)))
+    sink.abort()
+
+
+def test_without_systemd_it_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    source = IteratorSource([FRAME])
+    monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
+    with pytest.raises(SinkError, match="NOTIFY_SOCKET is not set; leave it away"):
+        open_sink("systemd:", source)
+    with pytest.raises(SinkError, match="nothing follows systemd:"):
+        open_sink("systemd:unit", source)
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "nobody"))
+    with pytest.raises(SinkError, match=r"nobody listens at .*nobody"):
+        open_sink("systemd:", source)
