@@ -6,12 +6,15 @@ import os
 import socket
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pixelrt.errors import SinkError
 from pixelrt.video.delivery import Delivery
-from pixelrt.video.live.statistics import StreamView
 from pixelrt.video.sinks.base import BaseSink
 from pixelrt.video.sinks.kinds import SinkOptions
+
+if TYPE_CHECKING:
+    from pixelrt.video.live.statistics import StreamView
 
 _PERIOD_S = 1.0
 
