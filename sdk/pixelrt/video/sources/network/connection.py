@@ -1,0 +1,186 @@
+"""One connection, opened by FFmpeg for little delay."""
+
+from __future__ import annotations
+
+import struct
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from pixelrt.encoding import FASTEST_FPS, SLOWEST_FPS
+from pixelrt.errors import SourceError
+from pixelrt.video.sources.network.knock import knock
+from pixelrt.video.sources.network.packets import Arrival
+from pixelrt.video.sources.network.reasons import broken, no_connection
+from pixelrt.video.sources.network.settings import ALWAYS_LIVE, NetworkSettings
+from pixelrt.video.sources.reconnecting import HopelessError, StallError
+
+_RTSP = ("rtsp", "rtsps")
+_LOOK_US = 200_000
+"""How long FFmpeg looks at a stream to know it; the default, 5 s of film, would be waited for."""
+_AT_ONCE_S = 0.002
+_LISTS = ("hls", "dash", "concat", "tty", "image2", "sdp")
+"""Formats that name other addresses, or are no video."""
+_WHITELISTS = {
+    "rtsp": "rtsp,rtp,udp,tcp",
+    "rtsps": "rtsps,rtp,srtp,udp,tcp,tls",
+    "http": "http,https,tcp,tls",
+    "https": "http,https,tcp,tls",
+    "rtmp": "rtmp,tcp",
+    "rtmps": "rtmps,rtmp,tcp,tls",
+}
+_PARSED = ("h264", "hevc", "mpeg4", "mpeg2video", "mpeg1video", "vvc", "av1", "h263", "vc1")
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """An open stream of packets."""
+
+    av: Any
+    container: Any
+    stream: Any
+    live: bool
+    fps: float
+    num_frames: int | None
+    opened_s: float
+    """When opening it began: nothing that it gives is older."""
+    settings: NetworkSettings
+
+    def packets(self, cancelled: Callable[[], bool]) -> Iterator[tuple[Any, Arrival]]:
+        """Packets as they come, each with its time; ends with a file, or when cancelled.
+
+        Raises:
+            StallError: If none came for too long.
+            SourceError: If the connection broke, or the server closed a live stream.
+        """
+        arrivals = _Arrivals(self)
+        try:
+            for packet in self.container.demux(self.stream):
+                if cancelled():
+                    return
+                if packet.size:
+                    yield packet, arrivals.of(packet)
+                arrivals.asked()
+        except self.av.ExitError:
+            if cancelled():
+                return
+            raise StallError(f"{self.settings.shown}: no frame for {self.settings.stall_s:g} s") from None
+        except (self.av.FFmpegError, OSError) as problem:
+            raise broken(problem, self.settings) from None
+        if self.live and not cancelled():
+            raise SourceError(f"{self.settings.shown}: the server closed the stream")
+
+
+class _Arrivals:
+    """When the first data of each packet were there.
+
+    A demuxer that cuts a stream into pictures gives one when it sees the next begin: the moment when it gave
+    the one before is when this one began to come. Packets that were there before anyone asked came while the
+    connection was opened: they are taken to be as old as it is.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._opened_s = connection.opened_s
+        self._buffered = connection.live
+        behind = _pictures_behind(connection) if connection.live else 0
+        self._returned_s = [connection.opened_s] * (behind + 1)
+        self._asked_s = time.monotonic()
+
+    def asked(self) -> None:
+        """The next packet is asked for now."""
+        self._asked_s = time.monotonic()
+
+    def of(self, packet: Any) -> Arrival:
+        """The packet is there now."""
+        now_s = time.monotonic()
+        self._buffered = self._buffered and now_s - self._asked_s < _AT_ONCE_S
+        self._returned_s = [*self._returned_s[1:], self._opened_s if self._buffered else now_s]
+        return Arrival(self._returned_s[0], _clock_s(packet))
+
+
+def _pictures_behind(connection: Connection) -> int:
+    """How many pictures later a demuxer gives one. Measured with pictures that carry their time."""
+    if connection.stream.codec_context.name not in _PARSED:
+        return 0
+    return {"mpegts": 2, "rtsp": 1}.get(connection.container.format.name, 0)
+
+
+def _clock_s(packet: Any) -> float | None:
+    """The camera's clock, which RTSP derives from RTCP sender reports: microseconds since 1970."""
+    if not packet.has_sidedata("prft"):
+        return None
+    micros: int = struct.unpack_from("=q", bytes(packet.get_sidedata("prft")))[0]
+    return micros / 1e6
+
+
+@contextmanager
+def connected(
+    av: Any, settings: NetworkSettings, cancelled: Callable[[], bool]
+) -> Iterator[Connection | None]:
+    """Open a connection and close it again; None if it was cancelled meanwhile.
+
+    Raises:
+        SourceError: If it cannot be opened: which step failed, and why.
+    """
+    opened_s = time.monotonic()
+    try:
+        if settings.scheme in _RTSP:
+            knock(settings, cancelled)
+        if cancelled():
+            yield None
+            return
+        container = av.open(
+            settings.url, options=_options(settings), timeout=(settings.connect_s, settings.stall_s)
+        )
+    except (av.FFmpegError, OSError) as problem:
+        raise no_connection(av, problem, settings, time.monotonic() - opened_s) from None
+    try:
+        yield _describe(av, container, settings, opened_s)
+    finally:
+        container.close()
+
+
+def _options(settings: NetworkSettings) -> dict[str, str]:
+    options = {"fpsprobesize": "0", "analyzeduration": str(_LOOK_US)}
+    if settings.scheme in _WHITELISTS:
+        options["protocol_whitelist"] = _WHITELISTS[settings.scheme]
+    if settings.scheme in _RTSP:
+        options["allowed_media_types"] = "video"
+        options["buffer_size"] = str(2**21)
+        if settings.transport != "auto":
+            options["rtsp_transport"] = settings.transport
+    if settings.scheme == "udp":
+        options |= {"overrun_nonfatal": "1", "buffer_size": str(2**21)}
+    if settings.scheme in ("rtsps", "https", "rtmps"):
+        options["tls_verify"] = str(int(settings.verify))
+    return options
+
+
+def _describe(av: Any, container: Any, settings: NetworkSettings, opened_s: float) -> Connection:
+    shown = settings.shown
+    if container.format.name in _LISTS:
+        raise HopelessError(
+            f"{shown}: that is {container.format.long_name}; give the address of the video itself, "
+            "by RTSP, MJPEG or MPEG-TS"
+        )
+    if not container.streams.video:
+        kinds = ", ".join(stream.type for stream in container.streams) or "nothing"
+        raise HopelessError(f"{shown}: there is no video in what comes (found: {kinds})")
+    stream = container.streams.video[0]
+    if stream.codec_context is None:
+        raise HopelessError(f"{shown}: its video is coded in a way that this FFmpeg cannot decode; set H.264")
+    live = _is_live(container, settings)
+    fps = float(stream.average_rate or stream.codec_context.framerate or settings.fps)
+    if not SLOWEST_FPS <= fps <= FASTEST_FPS:  # some cameras send a clock rate
+        fps = settings.fps
+    frames = None if live else stream.frames or None
+    return Connection(av, container, stream, live, fps, frames, opened_s, settings)
+
+
+def _is_live(container: Any, settings: NetworkSettings) -> bool:
+    """What has a length or a duration is a file."""
+    if settings.live is not None:
+        return settings.live
+    return settings.scheme in ALWAYS_LIVE or (container.duration is None and container.size <= 0)

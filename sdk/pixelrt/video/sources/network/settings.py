@@ -1,0 +1,183 @@
+"""What an address on the network says, without its secrets wherever people see it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+from pixelrt.errors import SourceError
+from pixelrt.manifest import ColorOrder
+from pixelrt.video.sources.address import number, one_of, parse_address, scheme_of, switch
+from pixelrt.video.sources.base import SourceOptions
+from pixelrt.video.sources.reconnecting import Backoff, Persistence
+
+SCHEMES = ("rtsp", "rtsps", "http", "https", "udp", "tcp", "rtmp", "rtmps", "srt")
+ALWAYS_LIVE = ("rtsp", "rtsps", "udp", "tcp", "rtmp", "rtmps", "srt")
+ENCRYPTED = ("rtsps", "https", "rtmps")
+_NEEDS_PORT = ("udp", "tcp", "srt")
+
+_HARMLESS = frozenset(
+    (
+        "camera",
+        "ch",
+        "channel",
+        "channelno",
+        "fps",
+        "id",
+        "profile",
+        "res",
+        "size",
+        "stream",
+        "subtype",
+        "track",
+    )
+)
+"""Keys of a query whose values say which picture it is; the values of all others may be secrets."""
+_SECRET_IN_PATH = re.compile(r"(?i)\b(user(?:name)?|pass(?:word|wd)?|pwd|token|auth|key|secret)=[^/&;_]*")
+_PLACE = re.compile(r"(\[[0-9A-Fa-f:.%]+\]|[\w.-]*)(:\d*)?")
+_HIDDEN = "***"
+_ESCAPES = "a '#', '@', '/', '?' or '[' in a user or password is written %23, %40, %2F, %3F, %5B"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkSettings:
+    """One address and its options."""
+
+    url: str = field(repr=False)
+    """For FFmpeg alone: it may hold a password."""
+    shown: str
+    """For people: the same without secrets."""
+    name: str
+    """Of the source; can be part of a file name."""
+    scheme: str
+    host: str
+    port: int | None
+    transport: str = "tcp"
+    """Of RTSP: tcp, udp or auto."""
+    connect_s: float = 5.0
+    """In which each step of connecting must be done."""
+    stall_s: float = 5.0
+    """Without a frame, after which the connection is given up."""
+    live: bool | None = None
+    """None: found out when it is opened."""
+    verify: bool = True
+    """Whether certificates are checked."""
+    persistence: Persistence
+    fps: float
+    """Nominal, for streams that do not say."""
+    color: ColorOrder
+
+
+def read_settings(text: str, options: SourceOptions) -> NetworkSettings:
+    """Take a network address apart.
+
+    Raises:
+        SourceError: If it has no host, no port where one is needed, or unknown options.
+    """
+    url, _, behind = text.partition("#")
+    scheme = scheme_of(url) or ""
+    if "@" in behind:
+        raise SourceError(
+            f"{scheme}://{_HIDDEN}: there is an '@' behind a '#', and options stand there; {_ESCAPES}"
+        )
+    shown = without_secrets(url)
+    host, port = _place(url, shown, scheme)
+    values = parse_address(f"{shown}#{behind}" if behind else shown, network=True).options(_readers(scheme))
+    return NetworkSettings(
+        url=url,
+        shown=shown,
+        name=re.sub(r"[^A-Za-z0-9.]+", "-", shown.partition("://")[2]).strip("-."),
+        scheme=scheme,
+        host=host,
+        port=port,
+        fps=options.fps,
+        color=options.color,
+        live=_liveness(scheme, values.pop("live", "auto")),
+        persistence=_persistence(values, shown),
+        **values,
+    )
+
+
+def without_secrets(url: str) -> str:
+    """The address without user, password, and values of the query that may be secret."""
+    scheme, _, rest = url.partition("://")
+    before_query, question, query = rest.partition("?")
+    place, slash, path = before_query.partition("/")
+    place = place.rpartition("@")[2]
+    if "@" in path or not _PLACE.fullmatch(place):  # a password that was not escaped
+        place, slash, path = _HIDDEN, "@", path.rpartition("@")[2] if "@" in path else _HIDDEN
+    path = _SECRET_IN_PATH.sub(rf"\1={_HIDDEN}", path)
+    return f"{scheme}://{place}{slash}{path}{question}{_without_values(query)}"
+
+
+def _without_values(query: str) -> str:
+    shown = []
+    for pair in query.split("&") if query else []:
+        key, equals, value = pair.partition("=")
+        harmless = key.lower() in _HARMLESS or not value
+        shown.append(f"{key}={value}" if equals and harmless else f"{key}={_HIDDEN}" if equals else _HIDDEN)
+    return "&".join(shown)
+
+
+def _place(url: str, shown: str, scheme: str) -> tuple[str, int | None]:
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        raise SourceError(
+            f"{shown}: expected {scheme}://user:password@host:port/path, with a port up to 65535; {_ESCAPES}"
+        ) from None
+    if not host and scheme != "udp":
+        raise SourceError(
+            f"{shown}: there is no host in it; expected {scheme}://host{_port_hint(scheme)}/..."
+        )
+    if port is None and scheme in _NEEDS_PORT:
+        raise SourceError(f"{shown}: there is no port in it; expected {scheme}://{host or ''}:5000")
+    return host, port
+
+
+def _port_hint(scheme: str) -> str:
+    return ":port" if scheme in _NEEDS_PORT else ""
+
+
+def _readers(scheme: str) -> Mapping[str, Any]:
+    readers: dict[str, Any] = {
+        "connect": number(0.1, 600, "seconds"),
+        "stall": number(0.1, 600, "seconds"),
+        "reconnect": switch,
+        "wait": switch,
+        "backoff": number(0.001, 3600, "seconds"),
+        "backoff_most": number(0.001, 3600, "seconds"),
+    }
+    if scheme in ("rtsp", "rtsps"):
+        readers["transport"] = one_of("tcp", "udp", "auto")
+    if scheme in ("http", "https"):
+        readers["live"] = one_of("yes", "no", "auto")
+    if scheme in ENCRYPTED:
+        readers["verify"] = switch
+    return readers
+
+
+def _liveness(scheme: str, choice: str) -> bool | None:
+    if scheme in ALWAYS_LIVE:
+        return True
+    return {"yes": True, "no": False, "auto": None}[choice]
+
+
+def _persistence(values: dict[str, Any], shown: str) -> Persistence:
+    """Takes its options out of `values`; the rest has the names of the settings."""
+    for short, name in (("connect", "connect_s"), ("stall", "stall_s")):
+        if short in values:
+            values[name] = values.pop(short)
+    first_s = values.pop("backoff", 0.5)
+    most_s = values.pop("backoff_most", max(10.0, first_s))
+    if first_s > most_s:
+        raise SourceError(f"{shown}: backoff={first_s:g} is above backoff_most={most_s:g}")
+    return Persistence(
+        reconnect=values.pop("reconnect", True),
+        wait=values.pop("wait", False),
+        backoff=Backoff(first_s=first_s, most_s=most_s),
+    )

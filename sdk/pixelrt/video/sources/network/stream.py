@@ -1,0 +1,147 @@
+"""One connection to a camera, as a source: read in one thread, decoded in the one that iterates."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Generator, Iterator, Mapping
+from typing import Any
+
+from pixelrt.dependency import require
+from pixelrt.video.events import Event
+from pixelrt.video.frame import Frame
+from pixelrt.video.sources.base import BaseSource
+from pixelrt.video.sources.network.connection import Connection, connected
+from pixelrt.video.sources.network.decoder import Decoder
+from pixelrt.video.sources.network.packets import Arrival, PacketQueue
+from pixelrt.video.sources.network.settings import NetworkSettings
+from pixelrt.video.sources.network.timeline import Timeline
+
+LATE_S = 0.25
+_DAMAGE_EVERY_S = 5.0
+
+
+class NetworkStream(BaseSource):
+    """Frames of one connection.
+
+    A thread reads packets all the time, so that nothing piles up in the network's buffers however slow the
+    iteration is; pictures are decoded in the thread that iterates. One of a live stream that is older than a
+    quarter of a second while newer ones wait is decoded and left out, and counted as `replaced`; so are
+    packets that were left out unseen, because nobody took one for longer (see `PacketQueue`).
+
+    `interrupt` ends the iteration at once. `close` then waits for the reading thread: until the next packet,
+    and where none comes, until FFmpeg gives up by itself, after `stall_s`, or up to twice `connect_s` while
+    it connects.
+
+    Args:
+        settings: Where, and how.
+    """
+
+    size: tuple[int, int]
+    num_frames: int | None = None
+
+    def __init__(self, settings: NetworkSettings) -> None:
+        self._av = require("av", "video", "reading from the network")
+        self._settings = settings
+        self.name, self.fps, self.live = settings.name, settings.fps, True
+        self._queue = PacketQueue()
+        self._decoder: Decoder | None = None
+        self._connection: Connection | None = None
+        self._late, self._disordered = 0, 0
+        self._told_s, self._told_damage = 0.0, 0
+        self._timeline = Timeline()
+        self._frames = self._decoded()
+        self._reader = threading.Thread(target=self._read, name=f"read {self.name}", daemon=True)
+        self._reader.start()
+
+    def __enter__(self) -> NetworkStream:
+        return self
+
+    def __iter__(self) -> Iterator[Frame]:
+        return self._frames
+
+    @property
+    def losses(self) -> Mapping[str, int]:  # type: ignore[override]
+        """Frames that came and were not delivered.
+
+        `replaced` by newer ones, `damaged` (or built on one that is), or `unkeyed`: before a keyframe.
+        """
+        decoder = self._decoder
+        counts = {
+            "replaced": self._late + self._queue.dropped,
+            "damaged": self._disordered + (decoder.damaged if decoder else 0),
+            "unkeyed": decoder.unkeyed if decoder else 0,
+        }
+        return {reason: count for reason, count in counts.items() if count}
+
+    def interrupt(self) -> None:
+        """End the iteration at once."""
+        self.interrupted = True
+        self._queue.cancel()
+
+    def close(self) -> None:
+        """End the connection and wait for its thread."""
+        self.interrupt()
+        self._reader.join()
+        self._frames.close()
+
+    def _read(self) -> None:
+        """The reading thread."""
+        queue = self._queue
+        with queue, connected(self._av, self._settings, lambda: queue.cancelled) as connection:
+            if connection is None:
+                return
+            self._connection, queue.live = connection, connection.live
+            for packet, arrival in connection.packets(lambda: queue.cancelled):
+                queue.put(packet, arrival, keyframe=packet.is_keyframe)
+
+    def _decoded(self) -> Generator[Frame, None, None]:
+        """Frames, in the thread that iterates."""
+        index = 0
+        for picture in self._pictures():
+            arrival: Arrival = picture.opaque
+            if self._is_late(arrival):
+                self._late += 1
+                continue
+            pts_s = None if picture.pts is None else float(picture.pts * picture.time_base)
+            time_s = self._timeline.time_s(pts_s, arrival.captured_s)
+            if time_s is None:
+                self._disordered += 1
+                continue
+            yield Frame(
+                image=picture.to_ndarray(format=f"{self._settings.color}24"),
+                index=index,
+                time_s=time_s,
+                name=f"{self.name}-{index:06d}",
+                captured_s=arrival.captured_s,
+                clock_s=arrival.clock_s,
+                color=self._settings.color,
+                source=self.name,
+            )
+            index += 1
+
+    def _pictures(self) -> Iterator[Any]:
+        parcel = self._queue.get()
+        if parcel is None or self._connection is None:
+            return
+        self.live, self.fps = self._connection.live, self._connection.fps
+        self.num_frames = self._connection.num_frames
+        decoder = self._decoder = Decoder(self._av, self._connection.stream.codec_context)
+        while parcel is not None:
+            yield from decoder.decode(parcel)
+            self._tell_damage(decoder)
+            parcel = self._queue.get()
+        if not self.interrupted:
+            yield from decoder.flush()
+
+    def _is_late(self, arrival: Arrival) -> bool:
+        return self.live and self._queue.waiting > 0 and time.monotonic() - arrival.captured_s > LATE_S
+
+    def _tell_damage(self, decoder: Decoder) -> None:
+        """Tell of damage, and not too often."""
+        now_s = time.monotonic()
+        new = decoder.damaged - self._told_damage
+        if new and now_s - self._told_s > _DAMAGE_EVERY_S:
+            self._told_s, self._told_damage = now_s, decoder.damaged
+            detail = f"{new} frames were left out because their data are damaged, up to the next keyframe"
+            self.on_event(Event(kind="damaged", source=self.name, detail=detail))

@@ -1,0 +1,239 @@
+"""Connections that break and come back: one source over many lives of a camera."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import chain
+
+from pixelrt.errors import SourceError
+from pixelrt.video.events import Event, EventKind, ignore
+from pixelrt.video.frame import Frame
+from pixelrt.video.sources.base import DEFAULT_FPS, BaseSource, Source
+
+
+class StallError(SourceError):
+    """The connection stands, and nothing came for too long."""
+
+
+class HopelessError(SourceError):
+    """Waiting cannot help: a wrong password, no picture at that address, a protocol that is not there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backoff:
+    """How long to wait between tries: exponential with full jitter, up to a limit.
+
+    Each wait is drawn evenly between zero and a bound that doubles, so that many clients do not come back to
+    a server all at once ("Exponential Backoff And Jitter", AWS Architecture Blog, 2015: "full jitter").
+
+    Raises:
+        SourceError: If the limits make no sense.
+    """
+
+    first_s: float = 0.5
+    """The bound of the first wait."""
+    most_s: float = 10.0
+    """The bound never exceeds this."""
+    stable_s: float = 10.0
+    """After so long a life the bound begins from `first_s` again."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.first_s <= self.most_s:
+            raise SourceError(
+                f"waits between tries of {self.first_s:g} s to {self.most_s:g} s make no sense; "
+                "expected 0 < first <= most"
+            )
+
+    def wait_s(self, failures: int, draw: Callable[[], float] = random.random) -> float:
+        """Seconds to wait after so many failures in a row (from 1); `draw` gives a number in 0 to 1."""
+        doublings = min(failures - 1, 60)
+        return min(self.most_s, self.first_s * float(2**doublings)) * draw()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Persistence:
+    """What is done when a connection cannot be made or breaks."""
+
+    reconnect: bool = True
+    """Whether a live connection that broke is made again, for as long as it takes."""
+    wait: bool = False
+    """Whether the first connection is waited for; else its failure is an error at once."""
+    backoff: Backoff = Backoff()
+
+
+class Reconnecting(BaseSource):
+    """Frames of one camera over all its connections, as if there were one.
+
+    `index` goes on without gaps and `time_s` never goes back. A connection that ends by itself has ended; one
+    that fails is made again, if it is live. It is opened when this is constructed, up to its first frame;
+    what happened until then is told when the iteration begins.
+
+    Args:
+        connect: Opens one connection. It returns at once: the source that it gives connects when it is
+            iterated over, and raises SourceError there. Its `fps`, `live` and `num_frames` hold from the
+            first frame on.
+        name: Name of the source and, with a number, of its frames.
+        persistence: When to try again, and how soon.
+        late_s: The first frame of a live source, which waits for the iteration to begin, is left out if it is
+            older than that by then.
+
+    Raises:
+        SourceError: If the first connection fails and is not waited for, or ends without a frame.
+    """
+
+    def __init__(
+        self,
+        connect: Callable[[], Source],
+        *,
+        name: str,
+        persistence: Persistence = Persistence(),
+        late_s: float = 0.25,
+    ) -> None:
+        self.name = name
+        self.fps: float = DEFAULT_FPS
+        self.num_frames: int | None = None
+        self._connect, self._persistence, self._late_s = connect, persistence, late_s
+        self._wake = threading.Event()
+        self._life: Source | None = None
+        self._lost_before: tuple[Counter[str], Source | None] = Counter(), None
+        """Losses of connections that are over, and the one whose losses come on top: replaced at once."""
+        early: list[Event] = []
+        self.on_event = early.append
+        self._frames = self._over_all_lives()
+        try:
+            first = self._first()
+        except BaseException:
+            self.close()
+            raise
+        self.size: tuple[int, int] = first.size
+        self.on_event = ignore
+        self._rest = self._deliver(first, early)
+
+    def __enter__(self) -> Reconnecting:
+        return self
+
+    def __iter__(self) -> Iterator[Frame]:
+        return self._rest
+
+    @property
+    def losses(self) -> Mapping[str, int]:  # type: ignore[override]
+        """Frames that came and were not delivered, by reason, over all connections."""
+        lost, life = self._lost_before
+        return lost if life is None else lost + Counter(life.losses)
+
+    def interrupt(self) -> None:
+        """End the iteration at once, also while it waits, connects or backs off."""
+        self.interrupted = True
+        self._wake.set()
+        life = self._life
+        if life is not None:
+            life.interrupt()
+
+    def close(self) -> None:
+        """End the connection. Takes as long as closing one connection does."""
+        self.interrupt()
+        self._frames.close()
+
+    def _first(self) -> Frame:
+        first = next(self._frames, None)
+        if first is None:
+            raise SourceError(f"{self.name} ended without a single frame; is anything sent there?")
+        return first
+
+    def _deliver(self, first: Frame, early: list[Event]) -> Iterator[Frame]:
+        """All frames, numbered and timed over all connections."""
+        for event in early:
+            self.on_event(event)
+        frames = chain([first], self._frames)
+        if self.live and time.monotonic() - first.captured_s > self._late_s:
+            self._lost_before = self._lost_before[0] + Counter(replaced=1), self._lost_before[1]
+            next(frames)
+        for index, frame in enumerate(self._timed(frames)):
+            yield replace(frame, index=index, name=f"{self.name}-{index:06d}", source=self.name)
+
+    def _timed(self, frames: Iterator[Frame]) -> Iterator[Frame]:
+        """Frames with their times since the very first one; every frame with number 0 begins a connection."""
+        start_s, base_s, last_s, last_size = 0.0, 0.0, -1.0, self.size
+        for frame in frames:
+            if last_s < 0:
+                start_s, base_s = frame.captured_s, -frame.time_s
+            elif not frame.index:
+                base_s = max(frame.captured_s - start_s, last_s + 1 / self.fps)
+            last_s = base_s + frame.time_s
+            if frame.size != last_size:
+                self._tell("resized", f"frames are {_by(frame.size)} now, they were {_by(last_size)}")
+                last_size = frame.size
+            yield replace(frame, time_s=last_s)
+
+    def _over_all_lives(self) -> Generator[Frame, None, None]:
+        """Frames as each connection gives them."""
+        failures, attempt, began_s = 0, 0, 0.0
+        while not self.interrupted:
+            life = self._begin()
+            problem: SourceError | None = None
+            alive = False
+            try:
+                for frame in life:
+                    if not alive:
+                        alive, began_s = True, time.monotonic()
+                        self._connected(life, attempt)
+                    yield frame
+            except SourceError as found:
+                problem = found
+            finally:
+                self._end(life)
+            if self.interrupted:
+                return
+            if problem is None:
+                self._tell("ended", "the source has no more frames")
+                return
+            if not self._goes_on(problem, first=began_s == 0.0):
+                self._tell("failed", str(problem))
+                raise problem
+            if alive:
+                self._tell("stalled" if isinstance(problem, StallError) else "lost", str(problem))
+            stable = alive and time.monotonic() - began_s >= self._persistence.backoff.stable_s
+            failures = 1 if stable else failures + 1
+            attempt = 1 if alive else attempt + 1
+            self._pause(problem, failures, attempt)
+
+    def _begin(self) -> Source:
+        """Open a connection; an interrupt that comes at the same time reaches it."""
+        life = self._connect()
+        life.on_event = lambda event: self.on_event(event)
+        self._life = life
+        self._lost_before = self._lost_before[0], life
+        if self.interrupted:
+            life.interrupt()
+        return life
+
+    def _connected(self, life: Source, attempt: int) -> None:
+        self.live, self.fps, self.num_frames = life.live, life.fps, life.num_frames
+        self._tell("connected", "frames come again" if attempt else "frames come")
+
+    def _end(self, life: Source) -> None:
+        life.close()
+        self._life = None
+        self._lost_before = self._lost_before[0] + Counter(life.losses), None
+
+    def _goes_on(self, problem: SourceError, *, first: bool) -> bool:
+        if first:
+            return self._persistence.wait and not isinstance(problem, HopelessError)
+        return self._persistence.reconnect and self.live
+
+    def _pause(self, problem: SourceError, failures: int, attempt: int) -> None:
+        wait_s = self._persistence.backoff.wait_s(failures)
+        self._tell("reconnecting", f"{problem}; next try in {wait_s:.1f} s", attempt=attempt, wait_s=wait_s)
+        self._wake.wait(wait_s)
+
+    def _tell(self, kind: EventKind, detail: str, *, attempt: int = 0, wait_s: float = 0.0) -> None:
+        self.on_event(Event(kind=kind, source=self.name, detail=detail, attempt=attempt, wait_s=wait_s))
+
+
+def _by(size: tuple[int, int]) -> str:
+    return f"{size[0]}x{size[1]}"

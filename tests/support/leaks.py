@@ -1,0 +1,30 @@
+"""That nothing is left behind."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psutil
+
+
+@contextmanager
+def nothing_left() -> Iterator[None]:
+    """No thread, no file descriptor and no child process is left after the block."""
+    process = psutil.Process()
+    threads, files = set(threading.enumerate()), process.num_fds()
+    yield
+    gc.collect()
+    until_s = time.monotonic() + 2
+    while process.num_fds() > files and time.monotonic() < until_s:
+        time.sleep(0.02)
+    assert set(threading.enumerate()) <= threads
+    assert process.num_fds() <= files
+
+
+def memory_mib() -> float:
+    gc.collect()
+    return float(psutil.Process().memory_info().rss / 2**20)

@@ -1,0 +1,205 @@
+"""A camera: GStreamer's RTSP server in a process of its own, with stamped pictures.
+
+    python rtsp_server.py '{"port": 8554, "fps": 25}'
+
+Commands on its standard input, a line each: `resize 480x640`, `stall`, `go`, `bye` (end of stream).
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+HOST = "127.0.0.1"
+_GI = "/usr/lib/python3/dist-packages"
+_READY = "ready"
+_ENCODERS = {
+    "h264": "x264enc tune=zerolatency speed-preset=ultrafast threads=1 key-int-max={gop} bitrate=3000 "
+    "! rtph264pay name=pay0 pt=96 config-interval=-1",
+    "mjpeg": "jpegenc quality=90 ! rtpjpegpay name=pay0 pt=26",
+}
+
+
+class RtspServer:
+    """The process. Pictures are numbered by time since `epoch_s`, so that a new life goes on counting.
+
+    Args:
+        port: TCP port; None picks a free one.
+        settings: fps, gop (frames between keyframes), codec (h264, mjpeg), size, user, password, path.
+    """
+
+    def __init__(self, port: int | None = None, **settings: Any) -> None:
+        self.port = port or free_port()
+        settings = {"port": self.port, "epoch_s": time.monotonic(), **settings}
+        self.settings = settings
+        self.url = f"rtsp://{HOST}:{self.port}/{settings.get('path', 'live')}"
+        self._process: subprocess.Popen[str] | None = None
+        self.start()
+
+    def start(self) -> None:
+        command = [sys.executable, __file__, json.dumps(self.settings)]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline().strip()
+        if line != _READY:
+            self.kill()
+            raise RuntimeError(f"the RTSP server did not start: {line!r}")
+
+    def tell(self, command: str) -> None:
+        assert self._process is not None
+        assert self._process.stdin is not None
+        self._process.stdin.write(command + "\n")
+        self._process.stdin.flush()
+
+    def kill(self) -> None:
+        """SIGKILL: no goodbye."""
+        if self._process is None:
+            return
+        process, self._process = self._process, None
+        process.kill()
+        process.wait()
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                pipe.close()
+
+    def __enter__(self) -> RtspServer:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.kill()
+
+
+def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
+    with socket.socket(socket.AF_INET, kind) as sock:
+        sock.bind((HOST, 0))
+        return int(sock.getsockname()[1])
+
+
+class _Feeder:
+    """Draws pictures at their time and hands them to the encoders of all media."""
+
+    def __init__(self, gst: Any, settings: dict[str, Any]) -> None:
+        self._gst = gst
+        self._fps, self._epoch_s = float(settings.get("fps", 25)), float(settings["epoch_s"])
+        self._size: tuple[int, int] = tuple(settings.get("size", (240, 320)))
+        self._sources: list[list[Any]] = []
+        self._lock = threading.Lock()
+        self._stalled = False
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def add(self, media: Any) -> None:
+        """Feed a medium until nobody watches it any more."""
+        entry = [media.get_element().get_by_name("source"), None]
+        with self._lock:
+            self._sources.append(entry)
+        media.connect("unprepared", lambda _: self._drop(entry))
+
+    def _drop(self, entry: list[Any]) -> None:
+        with self._lock:
+            if entry in self._sources:
+                self._sources.remove(entry)
+
+    def command(self, text: str) -> None:
+        word, _, rest = text.strip().partition(" ")
+        with self._lock:
+            if word == "resize":
+                rows, cols = rest.split("x")
+                self._size = int(rows), int(cols)
+            elif word in ("stall", "go"):
+                self._stalled = word == "stall"
+            elif word == "bye":
+                for entry in self._sources:
+                    entry[0].emit("end-of-stream")
+                self._sources.clear()
+
+    def _run(self) -> None:
+        import stamped
+
+        index = -1
+        while True:
+            index = max(index + 1, int((time.monotonic() - self._epoch_s) * self._fps))
+            time.sleep(max(0.0, self._epoch_s + index / self._fps - time.monotonic()))
+            with self._lock:
+                if self._stalled:
+                    continue
+                image = stamped.draw(index, self._size)
+                for entry in self._sources:
+                    self._push(entry, image)
+
+    def _push(self, entry: list[Any], image: Any) -> None:
+        gst = self._gst
+        source, size = entry
+        if size != image.shape:
+            rows, cols = image.shape[:2]
+            rate = f"{round(self._fps * 1000)}/1000"
+            caps = f"video/x-raw,format=RGB,width={cols},height={rows},framerate={rate}"
+            source.set_property("caps", gst.Caps.from_string(caps))
+            entry[1] = image.shape
+        source.emit("push-buffer", gst.Buffer.new_wrapped(image.tobytes()))
+
+
+def _factory(server_module: Any, feeder: _Feeder, settings: dict[str, Any]) -> Any:
+    encoder = _ENCODERS[settings.get("codec", "h264")].format(gop=settings.get("gop", 25))
+    factory = server_module.RTSPMediaFactory()
+    factory.set_launch(
+        "( appsrc name=source is-live=true do-timestamp=true format=time block=false max-bytes=20000000 "
+        f"! videoconvert ! video/x-raw,format=I420 ! {encoder} )"
+    )
+    factory.set_shared(True)
+    factory.set_latency(0)
+    factory.connect("media-configure", lambda _, media: feeder.add(media))
+    return factory
+
+
+def _protect(server_module: Any, server: Any, factory: Any, user: str, password: str) -> None:
+    auth = server_module.RTSPAuth()
+    token = server_module.RTSPToken()
+    token.set_string("media.factory.role", "user")
+    auth.add_basic(server_module.RTSPAuth.make_basic(user, password), token)
+    server.set_auth(auth)
+    permissions = server_module.RTSPPermissions()
+    permissions.add_permission_for_role("user", "media.factory.access", True)
+    permissions.add_permission_for_role("user", "media.factory.construct", True)
+    factory.set_permissions(permissions)
+
+
+def main(settings: dict[str, Any]) -> None:
+    sys.path.append(_GI)
+    sys.path.insert(0, str(Path(__file__).parent))
+    import gi
+
+    gi.require_version("Gst", "1.0")
+    gi.require_version("GstRtspServer", "1.0")
+    from gi.repository import GLib, Gst, GstRtspServer
+
+    Gst.init(None)
+    feeder = _Feeder(Gst, settings)
+    server = GstRtspServer.RTSPServer()
+    server.set_address(HOST)
+    server.set_service(str(settings["port"]))
+    factory = _factory(GstRtspServer, feeder, settings)
+    if "user" in settings:
+        _protect(GstRtspServer, server, factory, settings["user"], settings["password"])
+    server.get_mount_points().add_factory(f"/{settings.get('path', 'live')}", factory)
+    loop = GLib.MainLoop()
+    if not server.attach(None):
+        sys.exit(f"port {settings['port']} is taken")
+    print(_READY, flush=True)  # noqa: T201 -- the parent waits for it
+
+    def listen() -> None:
+        for line in sys.stdin:
+            feeder.command(line)
+        loop.quit()
+
+    threading.Thread(target=listen, daemon=True).start()
+    loop.run()
+
+
+if __name__ == "__main__":
+    main(json.loads(sys.argv[1]))
