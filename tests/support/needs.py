@@ -41,3 +41,9 @@ def _runs(namespace: str) -> bool:
     environment = {**os.environ, "PYTHONPATH": SYSTEM_PACKAGES}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, check=False)
     return done.returncode == 0
+
+
+def gst_rtsp_server() -> None:
+    """GStreamer's RTSP server with its Python binding, and an H.264 encoder."""
+    if not _runs("GstRtspServer"):
+        missing("GStreamer's RTSP server (gir1.2-gst-rtsp-server-1.0, gstreamer1.0-plugins-ugly)")

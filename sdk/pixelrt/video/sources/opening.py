@@ -15,10 +15,14 @@ from pixelrt.video.sources.bags import is_bag, open_bag
 from pixelrt.video.sources.base import DEFAULT_FPS, Source, SourceOptions
 from pixelrt.video.sources.camera import PLACES, open_camera
 from pixelrt.video.sources.drive import EXAMPLE, open_test
+from pixelrt.video.sources.network import SCHEMES, open_network, without_secrets
 from pixelrt.video.sources.pictures import SUFFIXES, Pictures
 from pixelrt.video.sources.video_file import VideoFile
 
-_KNOWN = f"a video file, an image, a folder of images, a recording (.mcap, .bag, .db3), a camera (0, /dev/video0) or {EXAMPLE}"
+_KNOWN = (
+    "a video file, an image, a folder of images, a recording (.mcap, .bag, .db3), "
+    f"a camera (0, /dev/video0) or {EXAMPLE}"
+)
 
 
 Opener = Callable[[str, SourceOptions], Source]
@@ -27,6 +31,7 @@ _OPENERS: dict[str, Opener] = {
     "bag": open_bag,
     "test": open_test,
     "v4l2": open_camera,
+    **dict.fromkeys(SCHEMES, open_network),
 }
 """By scheme, without `://`. An opener gets the whole URI."""
 
@@ -57,7 +62,9 @@ def open_source(
     if opener is None:
         return _open_path(text, options)
     if labels is not None:
-        raise SourceError(f"labels were given, and {text} is no image or folder of images; leave them away")
+        raise SourceError(
+            f"labels were given, and {without_secrets(text)} is no image or folder of images; leave them away"
+        )
     return opener(text, options)
 
 
@@ -70,7 +77,7 @@ def _opener(text: str) -> Opener | None:
         return None
     if scheme not in _OPENERS:
         hint = suggestion(scheme, list(_OPENERS))
-        raise SourceError(f"{text}: unknown scheme {scheme}://{hint}; expected {_KNOWN}")
+        raise SourceError(f"{without_secrets(text)}: unknown scheme {scheme}://{hint}; expected {_KNOWN}")
     return _OPENERS[scheme]
 
 
