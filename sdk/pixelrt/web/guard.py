@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import html
 import ipaddress
@@ -69,7 +70,7 @@ class Guard:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         refusal = self._stranger(headers) or self._foreign(scope, headers) or self._ignorant(scope, headers)
         if refusal is not None:
-            await _refuse(scope, headers, send, refusal)
+            await _refuse(scope, headers, receive, send, refusal)
         else:
             await self._application(scope, receive, self._with_headers(scope, send))
 
@@ -86,7 +87,7 @@ class Guard:
 
     def _foreign(self, scope: Scope, headers: Mapping[str, str]) -> Refusal | None:
         host, origin = headers.get("host", ""), headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+        if origin is not None and (not host or origin.partition("://")[2].lower() != host.lower()):
             return Refusal(
                 403,
                 f"A page of {origin} asked for data of {host}. Only the live page itself may; a proxy "
@@ -149,7 +150,9 @@ def _is_this_machine(host: str) -> bool:
         return False
 
 
-async def _refuse(scope: Scope, headers: Mapping[str, str], send: Send, refusal: Refusal) -> None:
+async def _refuse(
+    scope: Scope, headers: Mapping[str, str], receive: Receive, send: Send, refusal: Refusal
+) -> None:
     wants_html = "text/html" in headers.get("accept", "")
     body = _page(refusal) if wants_html else f"{refusal.text}\n"
     kind = "text/html" if wants_html else "text/plain"
@@ -160,6 +163,15 @@ async def _refuse(scope: Scope, headers: Mapping[str, str], send: Send, refusal:
     lines = [(name.encode(), value.encode()) for name, value in told.items()]
     await send({"type": f"{prefix}.start", "status": refusal.status, "headers": lines})
     await send({"type": f"{prefix}.body", "body": body.encode()})
+    if scope["type"] == "websocket":
+        await _ended(receive)
+
+
+async def _ended(receive: Receive) -> None:
+    """Wait for the end of a refused WebSocket; uvicorn calls it an error if there is none."""
+    while (await receive())["type"] != "websocket.disconnect":
+        pass
+    await asyncio.sleep(0)
 
 
 def _page(refusal: Refusal) -> str:
