@@ -32,8 +32,7 @@ def sizes_section(largest: SegmentationManifest, smaller: list[SegmentationManif
             "p",
             "A stream can step down to a smaller size under load, and up again. Each size has its own gate: "
             "the original at this size against the deployed graph at this size. Figures are the lowest of "
-            "all runs that passed. mIoU, where there are labels, is measured at their size, so that it can be "
-            "compared.",
+            "all runs that passed. mIoU is measured at the size of the labels, the same for all.",
         ),
         table(columns, rows),
     )

@@ -308,5 +308,5 @@ class SizeChooser:
             expected=self._load(level, measured),
         )
         self.level = level
-        self._window, self._windows_above, self._fitting_s = None, 0, 0.0
+        self._windows_above, self._fitting_s = 0, 0.0
         return change
