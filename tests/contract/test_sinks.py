@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import resource
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +20,8 @@ import pixelrt
 from pixelrt.bundle import Bundle
 from pixelrt.errors import SinkError
 from pixelrt.segmentation import Segmentation, Segmenter
+from pixelrt.video.health import Health
+from pixelrt.video.live import SourceStatus, StreamStatistics
 from pixelrt.video.sinks import ContactSheet, Sink, open_sink, open_sinks
 from pixelrt.video.sources import Frame, Source, open_source
 from pixelrt.video.sources.base import BaseSource
@@ -343,7 +346,8 @@ def test_frames_of_another_size(tmp_path: Path, source: Source, segmenter: Segme
     [
         ("out", r"out has no suffix; .*for a folder of masks write .*out/"),
         ("out.mp5", r"ends in .mp5 \(did you mean '.mp4'\?\); expected a video"),
-        ("web://:8080", r"unknown scheme web://; expected a video"),
+        ("ftp://place", r"unknown scheme ftp://; expected a video"),
+        ("null:x", "nothing follows null:"),
         ("nul:", r"unknown scheme nul: \(did you mean 'null:'\?\)"),
         ("nowhere/out.mp4", "there is no folder .*nowhere; make it first"),
         ("nowhere/masks/", "there is no folder .*nowhere; make it first"),
@@ -389,6 +393,97 @@ def test_all_sinks_or_none(tmp_path: Path, source: Source) -> None:
 
 def test_a_limit_of_one_makes_an_image_of_a_video(tmp_path: Path, source: Source) -> None:
     open_sink(tmp_path / "out.png", source, num_frames=1).abort()
+
+
+# Several sources
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> Iterator[tuple[Source, Source]]:
+    """Two sources of one name, of different sizes."""
+    (tmp_path / "front").mkdir()
+    (tmp_path / "rear").mkdir()
+    for place, rows in (("front", 96), ("rear", 64)):
+        cv2.imwrite(str(tmp_path / place / "cam 1.png"), stripes(0)[:rows])
+    with (
+        open_source(tmp_path / "front/cam 1.png") as front,
+        open_source(tmp_path / "rear/cam 1.png") as rear,
+    ):
+        yield front, rear
+
+
+class Told:
+    """A stream that tells two sources of one name apart."""
+
+    def __init__(self, *names: str) -> None:
+        health = Health()
+        self.health = health
+        self.sources = tuple(
+            SourceStatus(name=name, health=health, size=SIZE, fps=25.0, live=False) for name in names
+        )
+
+    def statistics(self) -> StreamStatistics:
+        raise NotImplementedError
+
+
+def test_a_file_per_source(tmp_path: Path, two: tuple[Source, Source], segmenter: Segmenter) -> None:
+    sinks = open_sinks([f"{tmp_path}/out-{{source}}.mp4", f"{tmp_path}/masks-{{source}}/"], *two)
+    assert len(sinks) == 4
+    names = ("cam", "cam-2")
+    for sink in sinks:
+        sink.attach(Told(*names))
+    for name, source in zip(names, two, strict=True):
+        for frame in source:
+            told = dataclasses.replace(frame, source=name)
+            for sink in sinks:
+                sink.write(delivery(told, segmenter(frame.image)))
+    written = [path.name for sink in sinks for path in sink.close()]
+    assert written == ["out-cam-1.mp4", "out-cam-1-2.mp4", "masks-cam-1", "masks-cam-1-2"]
+    for name, rows in (("cam-1", 96), ("cam-1-2", 64)):
+        with open_source(tmp_path / f"out-{name}.mp4") as video:
+            assert [frame.size for frame in video] == [(rows, 144)]
+        assert cv2.imread(str(tmp_path / f"masks-{name}/cam 1.png")).shape[:2] == (rows, 144)
+
+
+def test_a_sink_for_all_sources_is_opened_once(two: tuple[Source, Source]) -> None:
+    assert len(open_sinks(["null:"], *two)) == 1
+    assert open_sink("null:", *two).close() == ()
+    with pytest.raises(SinkError, match=r"null:\{source\}"):
+        open_sinks(["null:{source}"], *two)
+
+
+@pytest.mark.parametrize(
+    ("uri", "example"),
+    [
+        ("out.mp4", r"out-\{source\}\.mp4"),
+        ("masks/", r"masks/\{source\}/"),
+        ("out.png", r"out-\{source\}\.png"),
+    ],
+)
+def test_sources_are_named_apart(tmp_path: Path, two: tuple[Source, Source], uri: str, example: str) -> None:
+    message = rf"holds one source, and there are 2; put \{{source\}} in it, such as .*/{example}"
+    with pytest.raises(SinkError, match=message):
+        open_sinks([f"{tmp_path}/{uri}"], *two)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["front", "rear"]
+
+
+def test_one_source_may_be_named_too(tmp_path: Path, source: Source) -> None:
+    sink = open_sink(f"{tmp_path}/{{source}}.mp4", source)
+    assert getattr(sink, "name", None) == f"{tmp_path}/source.mp4"
+    sink.abort()
+
+
+def test_a_sink_per_source_is_not_one_sink(tmp_path: Path, two: tuple[Source, Source]) -> None:
+    with pytest.raises(SinkError, match="is one per source, 2 in all"):
+        open_sink(f"{tmp_path}/{{source}}.mp4", *two)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["front", "rear"]
+
+
+def test_no_source_of_several_is_overwritten(tmp_path: Path, two: tuple[Source, Source]) -> None:
+    with pytest.raises(SinkError, match=r"rear/cam 1.png is where cam 1.png is read from"):
+        open_sinks([f"{tmp_path}/rear/cam 1.png", "null:"], two[1], num_frames=1)
+    with pytest.raises(SinkError, match="asked for twice"):
+        open_sinks([f"{tmp_path}/{{source}}.mp4", f"{tmp_path}/./{{source}}.mp4"], *two)
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 from collections.abc import Callable, Iterator
@@ -17,11 +18,14 @@ from pixelrt.bundle import Bundle
 from pixelrt.errors import InputError, SinkError, SourceError
 from pixelrt.segmentation import Segmenter
 from pixelrt.video.delivery import Delivery
+from pixelrt.video.events import Event
+from pixelrt.video.live import StreamView
 from pixelrt.video.run import Observers, Progress, Run, RunOptions, run
 from pixelrt.video.sinks import Sink, open_sink, open_sinks
 from pixelrt.video.sinks.null import NullSink
 from pixelrt.video.sources import Frame, open_source
 from pixelrt.video.sources.base import BaseSource
+from pixelrt.video.sources.paced import Paced
 from pixelrt.video.statistics import StageTimes
 
 Bytes = NDArray[np.uint8]
@@ -75,11 +79,13 @@ def test_the_time_of_a_frame_is_that_of_its_stages(
 ) -> None:
     with open_source(labelled) as source:
         report = run(segmenter, source, open_sinks([tmp_path / "out.mp4"], source))
-    names = ["decode", "wait", "network", "draw", "deliver", "capture to delivery"]
+    sink = f"sink {tmp_path / 'out.mp4'}"
+    names = ["decode", "wait", "network", "draw", "deliver", "capture to delivery", sink]
     assert list(report.stages) == names
     assert {name: times.count for name, times in report.stages.items()} == dict.fromkeys(names, 4)
     parts = [report.stages[name].mean_ms for name in ("wait", "network", "deliver")]
     assert sum(parts) == pytest.approx(report.stages["capture to delivery"].mean_ms, rel=0.2, abs=5)
+    assert report.stages[sink].mean_ms >= report.stages["draw"].mean_ms  # it was the first to ask
     assert report.fps == pytest.approx(report.frames / report.seconds)
     for times in report.stages.values():
         assert 0 <= times.p50_ms <= times.p95_ms <= times.p99_ms <= times.max_ms
@@ -245,6 +251,105 @@ def test_ctrl_c_in_a_program_finishes_the_files(segmenter: Segmenter, labelled: 
         assert len(list(written)) >= 2
 
 
+def test_several_sources_in_one_run(segmenter: Segmenter, labelled: Path, tmp_path: Path) -> None:
+    with (
+        open_source(labelled) as first,
+        open_source("test://drive?frames=7&size=64x96") as second,
+        open_source("test://drive?frames=3&size=64x96&seed=2") as third,
+    ):
+        sources = [first, second, third]
+        sinks = open_sinks(["null:", f"{tmp_path}/{{source}}.mp4"], *sources)
+        report = run(segmenter, sources, sinks)
+    assert (report.source, report.frames, report.policy) == ("set, drive, drive-2", 14, "all")
+    assert [(each.name, each.captured, each.frames) for each in report.sources] == [
+        ("set", 4, 4),
+        ("drive", 7, 7),
+        ("drive-2", 3, 3),
+    ]
+    assert [each.frame_size for each in report.sources] == [SIZE, (64, 96), (64, 96)]
+    assert report.sinks[0].written == 14
+    for name, count in (("set", 4), ("drive", 7), ("drive-2", 3)):
+        with open_source(tmp_path / f"{name}.mp4") as written:
+            assert len(list(written)) == count
+    alone, rest = report.sources[0], report.sources[1:]
+    assert alone.accuracy is not None
+    assert report.accuracy == alone.accuracy
+    assert all(each.accuracy is None and "drive has labels" in each.no_accuracy for each in rest[:1])
+    for name, share in report.coverage.items():
+        parts = sum(each.frames * each.coverage[name] for each in report.sources)
+        assert share == pytest.approx(parts / 14)
+
+
+def test_a_limit_holds_for_each_source(segmenter: Segmenter) -> None:
+    with (
+        open_source("test://drive?frames=9&size=64x96") as first,
+        open_source("test://drive?frames=2&size=64x96") as second,
+    ):
+        report = run(segmenter, [first, second], options=RunOptions(limit=4))
+    assert [each.captured for each in report.sources] == [4, 2]
+
+
+@pytest.mark.parametrize("keep_going", [False, True])
+def test_one_source_of_two_breaks(
+    segmenter: Segmenter, labelled: Path, tmp_path: Path, keep_going: bool
+) -> None:
+    (labelled / "images" / "1.png").write_bytes(b"no image")
+    told: list[Event] = []
+    with open_source(labelled) as broken, open_source("test://drive?frames=200&size=64x96") as whole:
+        sinks = open_sinks([f"{tmp_path}/{{source}}.mp4"], broken, whole)
+        options, observers = RunOptions(keep_going=keep_going), Observers(event=told.append)
+        job = Run(segmenter, [broken, whole], sinks, options=options, observers=observers)
+        with pytest.raises(SourceError, match=r"1.png .* cannot be decoded"):
+            job.execute()
+    report = job.report()
+    assert report.sources[0].frames == 1
+    assert (report.sources[1].frames == 200) is keep_going
+    assert [event.source for event in told if event.kind == "failed"] == ["set"]
+    assert (tmp_path / "drive.mp4").exists() is (report.sources[1].frames > 0)
+    if keep_going:
+        with open_source(tmp_path / "drive.mp4") as written:
+            assert len(list(written)) == 200
+
+
+def test_a_live_source_has_the_newest_frames_only(segmenter: Segmenter, tmp_path: Path) -> None:
+    """Fifty frames come at once while one is computed: most are replaced, all are accounted for."""
+    with Paced(open_source("test://drive?frames=50&size=96x144&fps=1000")) as source:
+        report = run(segmenter, source, open_sinks(["null:"], source))
+    [camera] = report.sources
+    assert (report.policy, camera.live) == ("latest", True)
+    assert camera.captured == camera.frames + sum(camera.dropped.values()) == 50
+    assert report.frames == camera.frames >= 1
+
+
+def test_views_see_the_stream_until_its_end(segmenter: Segmenter, labelled: Path) -> None:
+    seen: list[int] = []
+
+    @contextlib.contextmanager
+    def view(stream: StreamView) -> Iterator[None]:
+        assert [source.name for source in stream.sources] == ["set"]
+        yield
+        seen.append(stream.statistics().delivered)
+
+    with open_source(labelled) as source:
+        run(segmenter, source, observers=Observers(views=[view]))
+    assert seen == [4]
+
+
+def test_silence_is_told(segmenter: Segmenter) -> None:
+    told: list[float] = []
+    source = Silent()
+    options = RunOptions(watchdog=0.05)
+    run(segmenter, source, options=options, observers=Observers(silence=told.append), stop=lambda: bool(told))
+    assert told[0] >= 0.05
+
+
+def test_no_thread_is_left(segmenter: Segmenter, labelled: Path) -> None:
+    before = set(threading.enumerate())
+    with open_source(labelled) as source:
+        run(segmenter, source, open_sinks(["null:"], source), stop=lambda: False)
+    assert {thread.name for thread in set(threading.enumerate()) - before} == set()
+
+
 def test_another_head(make_bundle: Callable[..., Bundle], labelled: Path) -> None:
     with pixelrt.load(make_bundle(heads=("scene", "lane")), device="cpu", color="rgb") as segmenter:
         with open_source(labelled / "images" / "0.png") as source:
@@ -266,6 +371,9 @@ def test_a_bundle_without_masks_is_refused(make_bundle: Callable[..., Bundle], l
         ({"alpha": 1.5}, "alpha is 1.5"),
         ({"alpha": float("nan")}, "alpha is nan"),
         ({"limit": 0}, "limit is 0"),
+        ({"deadline": 0}, "deadline is 0, expected seconds above 0"),
+        ({"watchdog": -1.0}, "watchdog is -1"),
+        ({"policy": "newest"}, "policy is 'newest'"),
     ],
 )
 def test_options_are_checked(options: dict[str, float], message: str) -> None:

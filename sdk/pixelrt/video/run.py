@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -147,7 +148,9 @@ class Run:
         self._head = pick_head(segmenter, self._options.head)
         several = sources if isinstance(sources, Sequence) else [sources]
         self._sources = [Limited(source, self._options.limit) for source in several]
-        self._stream = Stream(segmenter, self._sources, self._options.stream(self._sinks, self._observers))
+        self._interrupted = False
+        observers = dataclasses.replace(self._observers, event=self._tell)
+        self._stream = Stream(segmenter, self._sources, self._options.stream(self._sinks, observers))
         classes = tuple(info.name for info in self._head.classes)
         self._tallies = {
             status.name: Tally(classes, status.name, source.truth_classes)
@@ -155,7 +158,6 @@ class Run:
         }
         self._figures = _Figures(self._stream)
         self._started = self._ended = time.perf_counter()
-        self._interrupted = False
 
     def execute(self) -> None:
         """Run to the end of the sources, and finish the sinks.
@@ -224,6 +226,11 @@ class Run:
             accuracy=tally.accuracy(),
             no_accuracy=tally.problem,
         )
+
+    def _tell(self, event: Event) -> None:
+        """Pass an event on; that a source has ended is no news where it was told to."""
+        if event.kind != "ended" or not self._interrupted:
+            self._observers.event(event)
 
     def _note(self, delivery: Delivery) -> None:
         self._tallies[delivery.frame.source].add(delivery.frame, delivery.result)
