@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +24,7 @@ from pixelrt.manifest import (
     SegmentationCheck,
     SegmentationGate,
     SegmentationManifest,
+    Smaller,
     Source,
 )
 from pixelrt_export.fuse import FuseSpec, HeadSpec, fuse
@@ -30,6 +32,8 @@ from pixelrt_export.precision import to_precision
 
 COLORS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
 SIZE = (32, 48)
+WIDTH = 32
+"""Channels of the layers that take time."""
 
 MakeBundle = Callable[..., Bundle]
 
@@ -40,39 +44,61 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def color_network() -> onnx.ModelProto:
-    """The class of a pixel is its strongest colour; `lane` is the red channel's logit alone."""
-    pick = np.eye(3, dtype=np.float32).reshape(3, 3, 1, 1) * 20
-    image = helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", 3, *SIZE])
-    scene = helper.make_tensor_value_info("head_scene", TensorProto.FLOAT, ["batch", 3, *SIZE])
-    lane = helper.make_tensor_value_info("head_lane", TensorProto.FLOAT, ["batch", 1, *SIZE])
-    nodes = [
-        helper.make_node("Conv", ["image", "pick"], ["head_scene"], name="pick"),
-        helper.make_node("Conv", ["image", "red"], ["head_lane"], name="red"),
+def color_network(size: tuple[int, int] = SIZE, layers: int = 0) -> onnx.ModelProto:
+    """The class of a pixel is its strongest colour; `lane` is the red channel's logit alone.
+
+    Args:
+        size: Height and width.
+        layers: Convolutions before that change no colour and take their time.
+    """
+    image = helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", 3, *size])
+    scene = helper.make_tensor_value_info("head_scene", TensorProto.FLOAT, ["batch", 3, *size])
+    lane = helper.make_tensor_value_info("head_lane", TensorProto.FLOAT, ["batch", 1, *size])
+    rng, nodes, constants = np.random.default_rng(0), [], []
+    before, channels = "image", 3
+    for layer in range(layers):
+        weights = rng.uniform(-1e-3, 1e-3, (WIDTH, channels, 3, 3)).astype(np.float32)
+        weights[:3] = 0
+        weights[[0, 1, 2], [0, 1, 2], 1, 1] = 1
+        constants.append(numpy_helper.from_array(weights, f"weights_{layer}"))
+        nodes.append(
+            helper.make_node(
+                "Conv", [before, f"weights_{layer}"], [f"busy_{layer}"], name=f"busy_{layer}", pads=[1] * 4
+            )
+        )
+        before, channels = f"busy_{layer}", WIDTH
+    pick = np.eye(3, channels, dtype=np.float32).reshape(3, channels, 1, 1) * 20
+    nodes += [
+        helper.make_node("Conv", [before, "pick"], ["head_scene"], name="pick"),
+        helper.make_node("Conv", [before, "red"], ["head_lane"], name="red"),
     ]
-    constants = [numpy_helper.from_array(pick, "pick"), numpy_helper.from_array(pick[:1], "red")]
+    constants += [numpy_helper.from_array(pick, "pick"), numpy_helper.from_array(pick[:1], "red")]
     graph = helper.make_graph(nodes, "colors", [image], [scene, lane], constants)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
 
 
 @pytest.fixture(scope="session")
 def make_bundle(tmp_path_factory: pytest.TempPathFactory) -> MakeBundle:
-    """Return a factory of bundles that tell red, green and blue apart at 32x48."""
+    """Return a factory of bundles that tell red, green and blue apart, at 32x48 unless told otherwise."""
 
     def make(
         heads: tuple[str, ...] = ("scene",),
         emit: tuple[str, ...] = ("mask", "confidence", "grid", "logits"),
         precision: PrecisionType = "fp32",
         passed: dict[tuple[str, str], bool] | None = None,
+        size: tuple[int, int] = SIZE,
+        layers: int = 0,
+        smaller: tuple[tuple[int, int], ...] = (),
     ) -> Bundle:
         folder = tmp_path_factory.mktemp("bundle") / "colors"
+        inside = [make(heads, emit, precision, passed, each, layers) for each in smaller]
         activations = {"scene": "softmax", "lane": "sigmoid"}
         specs = tuple(
             HeadSpec(name=name, activation=activations[name], emit=emit, grid=(2, 3))  # type: ignore[arg-type]
             for name in heads
         )
-        calibration = [{"image": np.ones((1, 3, *SIZE), np.float32)}]
-        typed, _ = to_precision(color_network(), calibration, precision)
+        calibration = [{"image": np.ones((1, 3, *size), np.float32)}]
+        typed, _ = to_precision(color_network(size, layers), calibration, precision)
         model, inputs, outputs, axes = fuse(
             typed, FuseSpec(heads=specs, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
         )
@@ -92,7 +118,7 @@ def make_bundle(tmp_path_factory: pytest.TempPathFactory) -> MakeBundle:
             outputs=outputs,
             axes=axes,
             preprocess=Preprocess(
-                size=SIZE, channels=3, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), color="rgb"
+                size=size, channels=3, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), color="rgb"
             ),
             heads=tuple(
                 Head(
@@ -108,9 +134,18 @@ def make_bundle(tmp_path_factory: pytest.TempPathFactory) -> MakeBundle:
             artifacts=(Artifact(file=MODEL, kind="onnx", sha256=sha256(content), size_bytes=len(content)),),
             gate=gate(passed),
             source=Source(model="colors"),
+            smaller=tuple(
+                Smaller(
+                    size=each.segmentation.preprocess.size,
+                    sha256=sha256((each.path / MANIFEST).read_bytes()),
+                )
+                for each in inside
+            ),
         )
 
         def fill(path: Path) -> None:
+            for entry, each in zip(manifest.smaller, inside, strict=True):
+                shutil.copytree(each.path, path / entry.folder)
             (path / MODEL).write_bytes(content)
             (path / MANIFEST).write_text(manifest.to_json())
 
