@@ -329,13 +329,25 @@ def test_uneven_times_are_kept_and_go_forward(tmp_path: Path, source: Source, se
         assert [frame.time_s for frame in written] == pytest.approx(times, abs=1e-3)
 
 
-def test_frames_of_another_size(tmp_path: Path, source: Source, segmenter: Segmenter) -> None:
-    small = stripes(0)[:64]
-    frame = Frame(image=small, index=0, time_s=0, name="small")
-    message = r"begun with frames of \(96, 144\).*frame small is \(64, 144\)"
-    with pytest.raises(SinkError, match=message), open_sink(tmp_path / "out.mp4", source) as sink:
-        sink.write(delivery(frame, segmenter(small)))
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["source"]
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "mov"])
+def test_frames_of_another_size_begin_a_new_part(
+    tmp_path: Path, source: Source, segmenter: Segmenter, suffix: str
+) -> None:
+    """A camera that changes its resolution does not end the recording."""
+    with open_sink(tmp_path / f"out.{suffix}", source) as sink:
+        for index, rows in enumerate((64, 64, 96, 96, 96, 64)):
+            image = stripes(0)[:rows]
+            frame = Frame(image=image, index=index, time_s=index / 5, name=str(index))
+            sink.write(delivery(frame, segmenter(image)))
+        outputs = sink.close()
+    assert [path.name for path in outputs] == [f"out.{suffix}", f"out-2.{suffix}", f"out-3.{suffix}"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
+        ["source", *(path.name for path in outputs)]
+    )
+    for path, rows, times in zip(outputs, (64, 96, 64), ([0, 0.2], [0, 0.2, 0.4], [0]), strict=True):
+        with open_source(path) as written:
+            assert written.size == (rows, 144)
+            assert [frame.time_s for frame in written] == pytest.approx(times, abs=1e-3)
 
 
 # What is refused, and how it is said

@@ -15,7 +15,8 @@ images are in it without loss, and those of up to 256 colours but for the roundi
 from __future__ import annotations
 
 from pixelrt.encoding.arrays import ArraysEncoder, whole_number
-from pixelrt.encoding.files import explained, temporary_for, write_whole
+from pixelrt.encoding.encoders import AUTOMATIC, ENCODERS, SOFTWARE
+from pixelrt.encoding.files import explained, give_name, keep_unfinished, temporary_for, write_whole
 from pixelrt.encoding.film import FASTEST_FPS, FASTEST_GIF_FPS, FORMATS, SLOWEST_FPS, check_film
 from pixelrt.encoding.folder import ImageFolder
 from pixelrt.encoding.gif import GifEncoder
@@ -24,11 +25,14 @@ from pixelrt.encoding.video import VideoEncoder
 from pixelrt.encoding.writing import write_gif, write_video
 
 __all__ = [
+    "AUTOMATIC",
+    "ENCODERS",
     "FASTEST_FPS",
     "FASTEST_GIF_FPS",
     "FORMATS",
     "IMAGES",
     "SLOWEST_FPS",
+    "SOFTWARE",
     "ArraysEncoder",
     "GifEncoder",
     "ImageFolder",
@@ -37,6 +41,8 @@ __all__ = [
     "encode_image",
     "encode_png",
     "explained",
+    "give_name",
+    "keep_unfinished",
     "temporary_for",
     "whole_number",
     "write_gif",

@@ -54,6 +54,28 @@ def explained(
         raise SinkError(f"{path} cannot be {doing} ({reason}); nothing half-written was left") from problem
 
 
+def give_name(temporary: Path, path: Path) -> None:
+    """Rename a finished file, when it is on the disk: the power may go at any time.
+
+    Raises:
+        OSError: If it cannot be done.
+    """
+    with temporary.open("rb+") as stream:
+        os.fsync(stream.fileno())
+    temporary.replace(path)
+
+
+def keep_unfinished(temporary: Path, path: Path) -> Path:
+    """Keep what there is of a file that was not finished, under a name that says so: `out-unfinished.mp4`.
+
+    Raises:
+        OSError: If it cannot be renamed.
+    """
+    kept = path.with_name(f"{path.stem}-unfinished{path.suffix}")
+    temporary.replace(kept)
+    return kept
+
+
 def write_whole(path: Path, content: bytes) -> None:
     """Write a small file whole or not at all, also where the power goes (robots are switched off like that).
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import numbers
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from pixelrt.dependency import require
-from pixelrt.encoding.files import explained, temporary_for
+from pixelrt.encoding.files import give_name, keep_unfinished, temporary_for
 from pixelrt.encoding.images import Bytes, checked
 from pixelrt.errors import SinkError
 
@@ -50,12 +51,20 @@ def check_film(path: Path, fps: float, instead: str = "a folder of images") -> N
 
 
 class FilmEncoder(ABC):
-    """A film on its way into a file: under a hidden name until `close`, which gives it its own."""
+    """A film on its way into a file: under a hidden name until `close`, which gives it its own.
 
-    def __init__(self, path: Path, *, size: tuple[int, int], fps: float, instead: str) -> None:
+    Attributes:
+        kept: Where a film is that was not finished and is kept all the same (`keep`).
+    """
+
+    kept: Path | None = None
+
+    def __init__(
+        self, path: Path, *, size: tuple[int, int], fps: float, instead: str, keep: bool = False
+    ) -> None:
         check_film(path, fps, instead)
         self._av = require("av", "video", "writing video")
-        self.path, self.size = path, size
+        self.path, self.size, self._keep = path, size, keep
         self._fps, self._instead = Fraction(float(fps)).limit_denominator(1001), instead
         self._written, self._last = 0, -1
         self._tick = self._tick_for(self._fps)
@@ -63,7 +72,7 @@ class FilmEncoder(ABC):
         self._temporary = temporary_for(path)
         self._container: Any = None
         try:
-            with explained(path, kinds=self._failures):
+            with self._explained():
                 self._container, self._stream = self._open(f"file:{self._temporary}")
         except BaseException:
             self.abort()
@@ -90,7 +99,7 @@ class FilmEncoder(ABC):
             )
         at_s = self._written / self._fps if time_s is None else Fraction(time_s)
         self._last = max(round(at_s / self._tick), self._last + 1)
-        with explained(self.path, kinds=self._failures):
+        with self._explained():
             self._encode(seen)
         self._written += 1
 
@@ -108,25 +117,46 @@ class FilmEncoder(ABC):
                 self.abort()
                 return False
             try:
-                with explained(self.path, kinds=self._failures):
+                with self._explained():
                     self._flush()
-                    container, self._container = self._container, None
-                    container.close()
-                    self._temporary.replace(self.path)
+                    self._container.close()
+                    self._container = None
+                    give_name(self._temporary, self.path)
             except BaseException:
                 self.abort()
                 raise
         return self._written > 0
 
     def abort(self) -> None:
-        """Remove what was written. Safe after `close`, which it does not undo."""
-        container, self._container = self._container, None
+        """Remove what was written, or keep it where that was asked for. Safe after `close`."""
+        container = self._container
         if container is not None:
-            # what made us give up may stand in its way again, and the file goes anyway
+            # what made us give up may stand in its way again
+            with contextlib.suppress(*self._failures):
+                if self._keep and self._written:
+                    self._flush()
+            self._container = None
             with contextlib.suppress(*self._failures):
                 container.close()
+            self._keep_written()
         with contextlib.suppress(OSError):  # a disk that is read only holds nothing to remove
             self._temporary.unlink(missing_ok=True)
+
+    def _keep_written(self) -> None:
+        with contextlib.suppress(OSError):
+            if self._keep and self._written and self._temporary.stat().st_size:
+                self.kept = keep_unfinished(self._temporary, self.path)
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Turn an error of the system into one that names the file and what is left; then it is over."""
+        try:
+            yield
+        except self._failures as problem:
+            self.abort()
+            reason = getattr(problem, "strerror", None) or problem
+            left = f"what came before is in {self.kept}" if self.kept else "nothing half-written was left"
+            raise SinkError(f"{self.path} cannot be written ({reason}); {left}") from problem
 
     @abstractmethod
     def _tick_for(self, fps: Fraction) -> Fraction:

@@ -9,57 +9,70 @@ from typing import Any
 import numpy as np
 
 from pixelrt.dependency import require
+from pixelrt.encoding.encoders import SOFTWARE, choose_encoder
 from pixelrt.encoding.film import FORMATS, FilmEncoder
 from pixelrt.encoding.images import Bytes, as_rgb
 from pixelrt.errors import SinkError
 
-_ENCODERS = {"libx264": {"preset": "veryfast", "crf": "20"}, "mpeg4": {"qscale": "3"}}
-"""The first that this FFmpeg has is used."""
 _TICKS_PER_S = 90_000
 _BT709 = 1
+_FRAGMENT_US = 2_000_000
 
 
 class VideoEncoder(FilmEncoder):
     """An H.264 video. It is complete with its index in front, so that it can be played while it is copied.
 
-    Sides of an odd length are made even by repeating the last row or column (4:2:0 needs it).
+    With `keep` it is written in pieces of two seconds that can be played without an index, and the index
+    comes at the end: what was written outlives a power cut (under its hidden name), an error and a full disk
+    (as `out-unfinished.mp4`). Sides of an odd length are made even by repeating the last row or column
+    (4:2:0 needs it).
 
     Args:
         path: Ends in .mp4, .mov or .mkv.
         size: Height and width of the images to come.
         fps: Their nominal rate.
         instead: What could be written where sizes or the rate do not fit, for the message.
+        encoder: A name of `ENCODERS`, `auto` for the hardware's where it works, or `software`.
+        keep: Keep what there is of a film that cannot be finished.
 
     Raises:
-        SinkError: If the file cannot be made, or at that rate.
+        SinkError: If the file cannot be made, at that rate or by that encoder.
         MissingDependency: If PyAV or OpenCV is not installed.
     """
 
     def __init__(
-        self, path: Path, *, size: tuple[int, int], fps: float, instead: str = "a folder of images"
+        self,
+        path: Path,
+        *,
+        size: tuple[int, int],
+        fps: float,
+        instead: str = "a folder of images",
+        encoder: str = SOFTWARE,
+        keep: bool = False,
     ) -> None:
         self._cv2 = require("cv2", "video", "writing video")
-        super().__init__(path, size=size, fps=fps, instead=instead)
+        self._encoder = choose_encoder(encoder, size, str(path))
+        super().__init__(path, size=size, fps=fps, instead=instead, keep=keep)
         self._duration = max(round(1 / self._fps / self._tick), 1)
 
     @property
     def codec(self) -> str:
-        """Name of the encoder: libx264, or mpeg4 where this FFmpeg lacks it."""
-        return str(self._stream.codec_context.codec.name)
+        """Name of the encoder: `libx264`, `h264_nvenc`, ..."""
+        return self._encoder.name
 
     def _tick_for(self, fps: Fraction) -> Fraction:
         return Fraction(1, fps.numerator * max(1, _TICKS_PER_S // fps.numerator))
 
     def _open(self, file: str) -> tuple[Any, Any]:
-        name = next((name for name in _ENCODERS if name in self._av.codecs_available), None)
         suffix = self.path.suffix.lower()
-        if name is None:
-            raise SinkError(f"{self.path}: this FFmpeg has no encoder for it (tried {', '.join(_ENCODERS)})")
         if suffix not in FORMATS:
             raise SinkError(f"{self.path} ends in {suffix}, expected a video: {', '.join(FORMATS)}")
-        options = {} if suffix == ".mkv" else {"movflags": "+faststart"}
-        self._container = self._av.open(file, "w", format=FORMATS[suffix], options=options)
-        stream = self._container.add_stream(name, rate=self._fps, options=_ENCODERS[name])
+        self._container = self._av.open(file, "w", format=FORMATS[suffix], options=self._layout(suffix))
+        stream = self._container.add_stream(
+            self._encoder.name, rate=self._fps, options=dict(self._encoder.options)
+        )
+        if bit_rate := self._encoder.bit_rate(self.size, self._fps):
+            stream.bit_rate = bit_rate
         rows, cols = self.size
         stream.height, stream.width = rows + rows % 2, cols + cols % 2
         stream.pix_fmt = "yuv420p"
@@ -67,6 +80,13 @@ class VideoEncoder(FilmEncoder):
         context = stream.codec_context
         context.colorspace = context.color_primaries = context.color_trc = context.color_range = _BT709
         return self._container, stream
+
+    def _layout(self, suffix: str) -> dict[str, str]:
+        if suffix == ".mkv":  # needs no index
+            return {"cluster_time_limit": str(_FRAGMENT_US // 1000)} if self._keep else {}
+        if self._keep:
+            return {"movflags": "+hybrid_fragmented", "frag_duration": str(_FRAGMENT_US)}
+        return {"movflags": "+faststart"}
 
     def _encode(self, image: Bytes) -> None:
         picture = self._av.VideoFrame.from_ndarray(self._even(as_rgb(image)), format="rgb24")

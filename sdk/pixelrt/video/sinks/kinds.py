@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from pixelrt.video.sinks.base import Sink
+from pixelrt.video.sinks.places import place_of
 from pixelrt.video.sources.base import Source
 
 
@@ -36,8 +37,8 @@ Opener = Callable[[str, SinkOptions], NamedSink]
 
 
 def same_path(uri: str) -> tuple[str, ...]:
-    """The URI is the path."""
-    return (uri,)
+    """The URI is the path, and options."""
+    return (place_of(uri),)
 
 
 def no_path(uri: str) -> tuple[str, ...]:

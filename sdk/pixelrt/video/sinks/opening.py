@@ -13,7 +13,14 @@ from pixelrt.video.sinks.base import Sink
 from pixelrt.video.sinks.kinds import SinkKind, SinkOptions, no_path
 from pixelrt.video.sinks.null import open_null
 from pixelrt.video.sinks.pictures import open_masks, open_picture
-from pixelrt.video.sinks.places import FIELD, check_places, per_source, refuse_scheme, unknown_place
+from pixelrt.video.sinks.places import (
+    FIELD,
+    check_places,
+    per_source,
+    place_of,
+    refuse_scheme,
+    unknown_place,
+)
 from pixelrt.video.sinks.routing import each_its_own
 from pixelrt.video.sinks.systemd import open_systemd
 from pixelrt.video.sinks.video_file import open_video
@@ -140,9 +147,10 @@ def _kind(text: str) -> SinkKind:
         if text.startswith(scheme):
             return kind
     refuse_scheme(text, _KNOWN, list(_SCHEMES))
-    path = Path(text)
+    place = place_of(text)
+    path = Path(place)
     suffix = path.suffix.lower()
-    if text.endswith(("/", os.sep)) or path.is_dir():
+    if place.endswith(("/", os.sep)) or path.is_dir():
         return _FOLDERS.get(suffix, _FOLDERS[""])
     if suffix not in _SUFFIXES:
         raise SinkError(unknown_place(text, list(_SUFFIXES), _KNOWN, "a folder of masks"))

@@ -9,6 +9,7 @@ from pixelrt.errors import SinkError
 from pixelrt.video.delivery import Delivery
 from pixelrt.video.sinks.base import BaseSink
 from pixelrt.video.sinks.kinds import SinkOptions
+from pixelrt.video.sources.address import parse_path
 
 
 class PictureSink(BaseSink):
@@ -94,7 +95,7 @@ def open_masks(uri: str, options: SinkOptions) -> MaskFolder:
     Raises:
         SinkError: If it cannot be made.
     """
-    return MaskFolder(Path(uri))
+    return MaskFolder(_path(uri))
 
 
 def open_picture(uri: str, options: SinkOptions) -> PictureSink:
@@ -108,4 +109,10 @@ def open_picture(uri: str, options: SinkOptions) -> PictureSink:
             f"{uri} holds one image, and {options.source.name} has more frames; "
             "write a video (.mp4) or a folder of masks (masks/), or stop with --limit 1"
         )
-    return PictureSink(Path(uri))
+    return PictureSink(_path(uri))
+
+
+def _path(uri: str) -> Path:
+    address = parse_path(uri, error=SinkError)
+    address.options({}, SinkError)
+    return Path(address.rest)

@@ -27,6 +27,11 @@ class Read(Protocol):
         """Its files and folders."""
 
 
+def place_of(uri: str) -> str:
+    """The path in the URI of a sink, without its options."""
+    return uri.partition("?")[0]
+
+
 def check_places(places: Iterable[str | os.PathLike[str]], *sources: Read) -> None:
     """Protect what is read from being overwritten, and results from each other.
 

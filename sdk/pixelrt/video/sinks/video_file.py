@@ -2,65 +2,139 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from pixelrt.encoding import VideoEncoder
+from pixelrt.encoding import AUTOMATIC, ENCODERS, SOFTWARE, VideoEncoder
+from pixelrt.errors import SinkError
 from pixelrt.video.delivery import Delivery
-from pixelrt.video.sinks.base import BaseSink
 from pixelrt.video.sinks.kinds import SinkOptions
+from pixelrt.video.sinks.parts import Part, PartedSink, read_seconds
+from pixelrt.video.sinks.places import Read
+from pixelrt.video.sources.address import one_of, parse_path, switch
+
+_INSTEAD = "a folder of masks (masks/)"
 
 
-class VideoSink(BaseSink):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VideoOptions:
+    """How a video is recorded; the options of its URI."""
+
+    encoder: str = AUTOMATIC
+    """`auto` (hardware where it works), `software`, `libx264`, `h264_nvenc`, ..."""
+    segment: float | None = None
+    """Begin a new file after so many seconds."""
+    keep: bool = False
+    """Whether what was written outlives a power cut, an error and a full disk; the index comes at the end."""
+
+
+class VideoSink(PartedSink):
     """A video of the overlays, with the times of their frames.
 
     It is written under a hidden name and appears under its own when it is closed: complete, with its index in
     front, so that it can be played while it is still being copied. A crash leaves no file that looks whole.
-    Sides of an odd length are made even by repeating the last row or column (4:2:0 needs it).
+    With `keep` the index comes last, and what was written is never lost: after a power cut the hidden file
+    plays as it is, after an error or on a full disk `out-unfinished.mp4` does.
+
+    A video has one size: frames of another one begin a new part, `out-2.mp4`. Sides of an odd length are made
+    even by repeating the last row or column (4:2:0 needs it).
 
     Args:
         path: Ends in .mp4, .mov or .mkv.
         size: Height and width of the frames to come.
         fps: Their nominal rate.
+        options: How it is recorded.
+        sources: What is read, so that no part overwrites it.
 
     Raises:
-        SinkError: If the file cannot be made, or at that rate.
+        SinkError: If the file cannot be made, at that rate or by that encoder.
     """
 
     wants_overlay = True
 
-    def __init__(self, path: Path, *, size: tuple[int, int], fps: float) -> None:
-        self.path, self.size = path, size
-        self._encoder = VideoEncoder(path, size=size, fps=fps, instead="a folder of masks (masks/)")
+    def __init__(
+        self,
+        path: Path,
+        *,
+        size: tuple[int, int],
+        fps: float,
+        options: VideoOptions | None = None,
+        sources: Sequence[Read] = (),
+    ) -> None:
+        self._options, self._fps = options or VideoOptions(), fps
+        super().__init__(path, segment_s=self._options.segment, sources=sources)
+        self.codec = ""
+        self._part = self._open(path, size)
 
     def __enter__(self) -> VideoSink:
         return self
 
+    def _open(self, path: Path, size: tuple[int, int]) -> _VideoPart:
+        encoder = VideoEncoder(
+            path,
+            size=size,
+            fps=self._fps,
+            instead=_INSTEAD,
+            encoder=self._options.encoder,
+            keep=self._options.keep,
+        )
+        self.codec = encoder.codec
+        return _VideoPart(encoder)
+
+    def _begin(self, path: Path, delivery: Delivery) -> _VideoPart:
+        return self._open(path, delivery.frame.size)
+
+    def _clock_s(self, delivery: Delivery) -> float:
+        return delivery.frame.time_s
+
+    def _fits(self, part: Part, delivery: Delivery) -> bool:
+        assert isinstance(part, _VideoPart)
+        return part.encoder.size == delivery.frame.size
+
+
+class _VideoPart:
+    """A file whose times begin with its first frame."""
+
+    def __init__(self, encoder: VideoEncoder) -> None:
+        self.encoder = encoder
+        self._first_s: float | None = None
+
     @property
-    def codec(self) -> str:
-        """Name of the encoder: libx264, or mpeg4 where this FFmpeg lacks it."""
-        return self._encoder.codec
+    def kept(self) -> Path | None:
+        return self.encoder.kept
 
     def write(self, delivery: Delivery) -> None:
-        """Encode an overlay.
+        frame = delivery.frame
+        self._first_s = frame.time_s if self._first_s is None else self._first_s
+        self.encoder.write(delivery.overlay(), frame.time_s - self._first_s, frame.name)
 
-        Raises:
-            SinkError: If it has another size than the first one, or cannot be written.
-        """
-        self._encoder.write(delivery.overlay(), delivery.frame.time_s, delivery.frame.name)
-
-    def close(self) -> tuple[Path, ...]:
-        """Finish the file and give it its name."""
-        return (self.path,) if self._encoder.close() else ()
+    def close(self) -> bool:
+        return self.encoder.close()
 
     def abort(self) -> None:
-        """Remove what was written."""
-        self._encoder.abort()
+        self.encoder.abort()
+
+
+_READERS = {
+    "encoder": one_of(AUTOMATIC, SOFTWARE, *ENCODERS),
+    "segment": read_seconds,
+    "keep": switch,
+}
 
 
 def open_video(uri: str, options: SinkOptions) -> VideoSink:
-    """Open a video.
+    """Open a video: `out.mp4?encoder=libx264&segment=600&keep=yes`. Those of live sources are kept.
 
     Raises:
-        SinkError: If the file cannot be made.
+        SinkError: If an option is unknown, or the file cannot be made.
     """
-    return VideoSink(Path(uri), size=options.source.size, fps=options.source.fps)
+    address = parse_path(uri, error=SinkError)
+    given = {"keep": options.source.live, **address.options(_READERS, SinkError)}
+    return VideoSink(
+        Path(address.rest),
+        size=options.source.size,
+        fps=options.source.fps,
+        options=VideoOptions(**given),
+        sources=options.sources,
+    )
