@@ -5,30 +5,18 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from fractions import Fraction
-from itertools import pairwise
 from pathlib import Path
-from typing import ClassVar
 
 import av
 import cv2
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from recordings import CAMERA, Record, image, stamp, write_mcap, write_ros1, write_ros2
+from source_contract import SIZE, SourceContract, picture
 
 from pixelrt.errors import SourceError
-from pixelrt.video.sources import Frame, open_source
-
-Bytes = NDArray[np.uint8]
-SIZE = (96, 128)
-
-
-def picture(index: int, size: tuple[int, int] = SIZE) -> Bytes:
-    """A grey that tells the frame, a red corner that tells which way is up, and noise that fills the file."""
-    image = np.full((*size, 3), 40 + 5 * index, np.uint8)
-    image[40:70] = np.random.default_rng(index).integers(0, 256, (30, size[1], 3))
-    image[: size[0] // 4, : size[1] // 4] = (220, 20, 20)
-    return image
+from pixelrt.manifest import ColorOrder
+from pixelrt.video.sources import Frame, IteratorSource, PushSource, Source, open_source
 
 
 def write_video(
@@ -76,69 +64,6 @@ def write_labels(folder: Path, names: Sequence[str]) -> Path:
     for index, name in enumerate(names):
         assert cv2.imwrite(str(folder / name), np.full(SIZE, index, np.uint8))
     return folder
-
-
-class SourceContract:
-    """What holds for every source."""
-
-    size: ClassVar[tuple[int, int]] = SIZE
-    count: ClassVar[int] = 12
-    truth: ClassVar[bool] = False
-
-    @pytest.fixture
-    def uri(self, tmp_path: Path) -> str:
-        raise NotImplementedError
-
-    def test_frames_are_rgb_bytes_of_the_promised_size(self, uri: str) -> None:
-        with open_source(uri) as source:
-            frames = list(source)
-            assert source.size == self.size
-            assert source.fps > 0
-            assert source.num_frames in (self.count, None)
-        assert len(frames) == self.count
-        for frame in frames:
-            assert frame.image.dtype == np.uint8
-            assert frame.image.shape == (*self.size, 3)
-            assert frame.image.flags.c_contiguous
-
-    def test_frames_are_in_order_and_have_names_and_times(self, uri: str) -> None:
-        with open_source(uri) as source:
-            frames = list(source)
-        assert [frame.index for frame in frames] == list(range(self.count))
-        assert frames[0].time_s == 0
-        assert all(earlier.time_s < later.time_s for earlier, later in pairwise(frames))
-        assert len({frame.name for frame in frames}) == self.count
-        assert not any("/" in frame.name for frame in frames)
-
-    def test_truth_has_the_size_of_its_frame(self, uri: str) -> None:
-        with open_source(uri) as source:
-            for frame in source:
-                assert (frame.truth is not None) == self.truth
-                if frame.truth is not None:
-                    assert frame.truth.shape == self.size
-                    assert frame.truth.dtype == np.uint8
-
-    def test_a_frame_belongs_to_its_receiver(self, uri: str) -> None:
-        with open_source(uri) as source:
-            untouched = [frame.image.copy() for frame in source]
-        with open_source(uri) as source:
-            kept: list[Frame] = []
-            for frame, wanted in zip(source, untouched, strict=True):
-                np.testing.assert_array_equal(frame.image, wanted)
-                kept.append(frame)
-                frame.image[:] = 0
-            assert not any(frame.image.any() for frame in kept)
-
-    def test_closing_early_and_twice(self, uri: str) -> None:
-        source = open_source(uri)
-        assert next(iter(source)).index == 0
-        source.close()
-        source.close()
-
-    def test_what_it_reads_is_named(self, uri: str) -> None:
-        with open_source(uri) as source:
-            assert all(Path(path).exists() for path in source.paths)
-            assert source.name
 
 
 class TestMp4(SourceContract):
@@ -265,6 +190,31 @@ class TestRos1Bag(SourceContract):
         return f"{write_ros1(tmp_path / 'drive.bag', recorded())}?topic={CAMERA}"
 
 
+class TestIterator(SourceContract):
+    @pytest.fixture
+    def uri(self) -> str:
+        return ""
+
+    def open(self, uri: str, color: ColorOrder = "rgb") -> Source:
+        pictures = [picture(index)[..., :: 1 if color == "rgb" else -1] for index in range(12)]
+        return IteratorSource(pictures, color=color)
+
+
+class TestPush(SourceContract):
+    live = True
+
+    @pytest.fixture
+    def uri(self) -> str:
+        return ""
+
+    def open(self, uri: str, color: ColorOrder = "rgb") -> Source:
+        source = PushSource(size=self.size, color=color, keep="all", capacity=12)
+        for index in range(12):
+            source.push(picture(index)[..., :: 1 if color == "rgb" else -1])
+        source.end()
+        return source
+
+
 def recorded() -> list[Record]:
     return [Record(stamp(index), image(picture(index), index)) for index in range(12)]
 
@@ -284,7 +234,7 @@ def test_camera() -> None:
     ("uri", "message"),
     [
         ("", "source is empty"),
-        ("rtsp://camera/1", r"unknown scheme rtsp://; expected a video file"),
+        ("sip://camera/1", r"unknown scheme sip://.*; expected a video file"),
         ("tests://drive", r"unknown scheme tests:// \(did you mean 'test'\?\)"),
         ("test://drives", r"no test source 'drives' \(did you mean 'drive'\?\)"),
         ("test://drive?sed=3", r"no option 'sed' \(did you mean 'seed'\?\); known: frames, size, seed, fps"),

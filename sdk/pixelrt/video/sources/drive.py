@@ -37,6 +37,8 @@ class DriveSource(BaseSource):
 
     def __iter__(self) -> Iterator[Frame]:
         for index, (image, labels) in enumerate(self._drive):
+            if self.interrupted:
+                return
             yield Frame(
                 image=image if self._color == "rgb" else np.ascontiguousarray(image[..., ::-1]),
                 color=self._color,

@@ -15,13 +15,15 @@ from pixelrt.video.sources.bags import is_bag, open_bag
 from pixelrt.video.sources.base import DEFAULT_FPS, Source, SourceOptions
 from pixelrt.video.sources.camera import PLACES, open_camera
 from pixelrt.video.sources.drive import EXAMPLE, open_test
+from pixelrt.video.sources.gstreamer.source import open_csi, open_pipeline
 from pixelrt.video.sources.network import SCHEMES, open_network, without_secrets
 from pixelrt.video.sources.pictures import SUFFIXES, Pictures
 from pixelrt.video.sources.video_file import VideoFile
 
 _KNOWN = (
     "a video file, an image, a folder of images, a recording (.mcap, .bag, .db3), "
-    f"a camera (0, /dev/video0) or {EXAMPLE}"
+    "a camera (0, /dev/video0, csi://0, rtsp://...), a pipeline of GStreamer (gst://...) "
+    f"or {EXAMPLE}"
 )
 
 
@@ -29,6 +31,8 @@ Opener = Callable[[str, SourceOptions], Source]
 
 _OPENERS: dict[str, Opener] = {
     "bag": open_bag,
+    "csi": open_csi,
+    "gst": open_pipeline,
     "test": open_test,
     "v4l2": open_camera,
     **dict.fromkeys(SCHEMES, open_network),

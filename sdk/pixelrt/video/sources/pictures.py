@@ -65,6 +65,8 @@ class Pictures(BaseSource):
 
     def __iter__(self) -> Iterator[Frame]:
         for index, (name, file) in enumerate(self.files):
+            if self.interrupted:
+                return
             yield Frame(
                 image=read_image(file, self._color),
                 color=self._color,

@@ -56,7 +56,8 @@ class VideoFile(BaseSource):
         return self
 
     def __iter__(self) -> Iterator[Frame]:
-        return self._rest
+        while not self.interrupted and (frame := next(self._rest, None)) is not None:
+            yield frame
 
     def close(self) -> None:
         """Close the file."""

@@ -1,0 +1,203 @@
+"""`csi://0?size=1080x1920&fps=30` and `gst://PIPELINE`."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from pixelrt.errors import SourceError
+from pixelrt.manifest import ColorOrder
+from pixelrt.video.events import Event
+from pixelrt.video.frame import Frame
+from pixelrt.video.sources.address import number, one_of, parse_address, whole
+from pixelrt.video.sources.base import BaseSource, SourceOptions, parse_size
+from pixelrt.video.sources.gstreamer.player import Picture, Player, open_player
+from pixelrt.video.sources.gstreamer.texts import FLIPS, CsiOptions, csi_pipeline
+
+_LOOK_S = 0.05
+"""An interrupt is seen after this."""
+_OLDEST_S = 10.0
+_CSI_READERS = {
+    "size": parse_size,
+    "fps": number(0.01, 1000, "frames a second"),
+    "mode": whole(0, 99),
+    "flip": one_of(*FLIPS),
+    "timeout": number(0.1, 3600, "seconds"),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlayOptions:
+    """How a pipeline is played."""
+
+    name: str
+    color: ColorOrder = "rgb"
+    fps: float = 25.0
+    """Frames a second of a pipeline that does not say."""
+    timeout_s: float = 10.0
+    """Without a picture for so long, a live pipeline has failed; so has any that does not begin."""
+    endless: bool = False
+    """Whether its end is a failure, as of a camera."""
+
+
+class PipelineSource(BaseSource):
+    """Pictures of a pipeline of GStreamer, as they come.
+
+    Whether it is live, GStreamer says. A live one plays from the beginning on, and what nobody takes is
+    replaced by newer pictures and counted in `losses["replaced"]`.
+
+    Args:
+        pipeline: As `gst-launch-1.0` has it; where it has no appsink, one is put at its end.
+        options: How it is played.
+
+    Raises:
+        SourceError: If it is no pipeline, fails, or gives no picture.
+        MissingDependency: If there is no GStreamer that Python can reach.
+    """
+
+    num_frames = None
+
+    def __init__(self, pipeline: str, options: PlayOptions) -> None:
+        self.name, self._options = options.name, options
+        self._player: Player = open_player(pipeline, options.color)
+        self.live = self._player.live
+        self._lost_before = 0
+        try:
+            first = self._begin()
+        except BaseException:
+            self._player.close()
+            raise
+        self._first: Picture | None = first
+        self.size: tuple[int, int] = first.image.shape[:2]
+        self.fps = self._player.fps or options.fps
+        self._start_s = self._last_s = -float("inf")
+
+    def __enter__(self) -> PipelineSource:
+        return self
+
+    @property
+    def losses(self) -> Mapping[str, int]:  # type: ignore[override]
+        """`replaced`: pictures that nobody took in time, since the iteration began."""
+        lost = self._player.lost - self._lost_before
+        return {"replaced": lost} if lost else {}
+
+    def __iter__(self) -> Iterator[Frame]:
+        picture, self._first = self._first, None
+        if self.live and picture is not None:
+            # it is as old as the source
+            picture = self._next(0)
+            self._lost_before = self._player.lost
+        index, size = 0, self.size
+        while picture is not None and not self.interrupted:
+            found = picture.image.shape[:2]
+            if found != size:
+                self._tell_resized(size, found, index)
+                size = found
+            yield self._frame(picture, index)
+            index += 1
+            picture = self._next(index)
+
+    def close(self) -> None:
+        """Stop the pipeline."""
+        self.interrupted = True
+        self._first = None
+        self._player.close()
+
+    def _begin(self) -> Picture:
+        first = self._next(0)
+        if first is None:
+            raise SourceError(f"{self.name} ended without a single picture")
+        return first
+
+    def _next(self, index: int) -> Picture | None:
+        """The next picture; None at the end."""
+        until_s = time.monotonic() + self._options.timeout_s
+        while not self.interrupted:
+            picture = self._player.pull(_LOOK_S)
+            if picture is not None:
+                return picture
+            if self._player.ended:
+                self._check_end(index)
+                return None
+            if time.monotonic() > until_s and (self.live or not index):
+                raise SourceError(
+                    f"{self.name} gave no picture for {self._options.timeout_s:g} s, after {index} of them"
+                )
+        return None
+
+    def _check_end(self, index: int) -> None:
+        if self._options.endless:
+            raise SourceError(
+                f"{self.name} stopped after {index} pictures, and a camera has no end; look at its cable, "
+                "and at the log of the camera's service: journalctl -u nvargus-daemon"
+            )
+
+    def _frame(self, picture: Picture, index: int) -> Frame:
+        captured_s = self._captured_s(picture)
+        own_s = captured_s if self.live or picture.time_s is None else picture.time_s
+        if not index:
+            self._start_s = own_s
+        return Frame(
+            image=picture.image,
+            color=picture.color,
+            source=self.name,
+            index=index,
+            time_s=own_s - self._start_s,
+            name=f"{self.name}-{index:06d}",
+            captured_s=captured_s,
+        )
+
+    def _captured_s(self, picture: Picture) -> float:
+        """The pipeline's own time of a live picture, where it can be one of this clock; else now."""
+        now_s = time.monotonic()
+        taken_s = now_s if picture.captured_s is None else picture.captured_s
+        if not now_s - _OLDEST_S <= taken_s <= now_s:
+            taken_s = now_s
+        self._last_s = max(taken_s, self._last_s)
+        return self._last_s
+
+    def _tell_resized(self, before: tuple[int, int], now: tuple[int, int], index: int) -> None:
+        detail = f"{before[0]}x{before[1]} became {now[0]}x{now[1]} at frame {index}"
+        self.on_event(Event(kind="resized", source=self.name, detail=detail))
+
+
+def open_csi(text: str, options: SourceOptions) -> PipelineSource:
+    """Open `csi://0?size=1080x1920&fps=30&flip=rotate-180&mode=2&timeout=10`.
+
+    Raises:
+        SourceError: If an option cannot be used, or the camera does not start.
+        MissingDependency: If there is no GStreamer that Python can reach.
+    """
+    address = parse_address(text)
+    if not re.fullmatch(r"\d{1,2}", address.rest):
+        raise SourceError(
+            f"{text} names no camera, expected its number, such as csi://0?size=1080x1920&fps=30"
+        )
+    values = address.options(_CSI_READERS)
+    timeout_s = values.pop("timeout", 10.0)
+    camera = CsiOptions(number=int(address.rest), **values)
+    return PipelineSource(
+        csi_pipeline(camera),
+        PlayOptions(
+            name=f"csi{camera.number}",
+            color=options.color,
+            fps=camera.fps or options.fps,
+            timeout_s=timeout_s,
+            endless=True,
+        ),
+    )
+
+
+def open_pipeline(text: str, options: SourceOptions) -> PipelineSource:
+    """Open `gst://videotestsrc is-live=true ! video/x-raw,width=640`: all behind `gst://` is the pipeline.
+
+    Raises:
+        SourceError: If it is no pipeline, fails, or gives no picture.
+        MissingDependency: If there is no GStreamer that Python can reach.
+    """
+    pipeline = text.partition("://")[2].strip()
+    if not pipeline:
+        raise SourceError(f"{text} has no pipeline, expected one such as gst://v4l2src device=/dev/video0")
+    return PipelineSource(pipeline, PlayOptions(name="gst", color=options.color, fps=options.fps))
