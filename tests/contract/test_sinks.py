@@ -479,6 +479,15 @@ def test_sources_are_named_apart(tmp_path: Path, two: tuple[Source, Source], uri
     assert sorted(path.name for path in tmp_path.iterdir()) == ["front", "rear"]
 
 
+@pytest.mark.parametrize(
+    ("uri", "hint"), [("{sources}.mp4", r" \(did you mean '\{source\}'\?\)"), ("{}/", "")]
+)
+def test_another_field(tmp_path: Path, two: tuple[Source, Source], uri: str, hint: str) -> None:
+    for sources in (two, two[:1]):
+        with pytest.raises(SinkError, match=rf"in it{hint}; expected \{{source\}}, or no braces"):
+            open_sinks([f"{tmp_path}/{uri}"], *sources)
+
+
 def test_one_source_may_be_named_too(tmp_path: Path, source: Source) -> None:
     sink = open_sink(f"{tmp_path}/{{source}}.mp4", source)
     assert getattr(sink, "name", None) == f"{tmp_path}/source.mp4"

@@ -267,7 +267,7 @@ def test_several_sources_in_one_run(segmenter: Segmenter, labelled: Path, tmp_pa
         ("drive-2", 3, 3),
     ]
     assert [each.frame_size for each in report.sources] == [SIZE, (64, 96), (64, 96)]
-    assert report.sinks[0].written == 14
+    assert [sink.written for sink in report.sinks] == [14, 4, 7, 3]
     for name, count in (("set", 4), ("drive", 7), ("drive-2", 3)):
         with open_source(tmp_path / f"{name}.mp4") as written:
             assert len(list(written)) == count

@@ -57,7 +57,9 @@ class Parser(argparse.ArgumentParser):
         word = next((word for word in unknown if word.startswith("-")), unknown[0])
         if word.startswith("-"):
             self.error(f"unknown option {word.split('=')[0]}{suggestion(word.split('=')[0], known)}")
-        self.error(f"unexpected argument {word!r}")
+        many = [action.metavar for action in self._actions if action.nargs == "+" and action.metavar]
+        together = f"; every {many[0]} stands next to the other ones" if many else ""
+        self.error(f"unexpected argument {word!r}{together}")
 
     @staticmethod
     def _clearer(message: str) -> str:

@@ -23,6 +23,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import socket
 import threading
@@ -132,10 +133,10 @@ def _listen(place: Place, app: Any) -> WSGIServer:
     try:
         return make_server(place.host, place.port, app, kind, _Handler)
     except OSError as problem:
-        raise InputError(
-            f"cannot listen at {place} ({problem.strerror or problem}); "
-            "take another port, or :0 for any that is free"
-        ) from problem
+        advice = "take another port, or :0 for any that is free"
+        if problem.errno == errno.EADDRNOTAVAIL or isinstance(problem, socket.gaierror):
+            advice = f"that is not this machine: it is {LOOPBACK} for itself, 0.0.0.0 for others"
+        raise InputError(f"cannot listen at {place} ({problem.strerror or problem}); {advice}") from problem
 
 
 class StreamCollector:

@@ -88,8 +88,9 @@ class Lane:
             self.sink.abort()
 
     def give(self, delivery: Delivery) -> None:
-        """Hand it a result."""
-        self._mailbox.put(0, delivery)
+        """Hand it a result, if it takes those of its source."""
+        if getattr(self.sink, "only_source", None) in (None, delivery.frame.source):
+            self._mailbox.put(0, delivery)
 
     def finish(self) -> None:
         """No more results come; those that wait are written."""

@@ -58,6 +58,8 @@ class BaseSink:
     """The part that all sinks share."""
 
     wants_overlay = False
+    only_source: str | None = None
+    """Name of the source whose results it is given; None for all sources."""
     _name = ""
 
     @property

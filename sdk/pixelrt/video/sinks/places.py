@@ -76,6 +76,10 @@ def per_source(text: str, sources: Sequence[Read]) -> list[str]:
     Raises:
         SinkError: If it does not name them apart.
     """
+    for field in re.findall(r"\{\w*\}", text):
+        if field != FIELD:
+            hint = suggestion(field, [FIELD])
+            raise SinkError(f"{text} has {field} in it{hint}; expected {FIELD}, or no braces")
     if len(sources) > 1 and FIELD not in text:
         raise SinkError(
             f"{text} holds one source, and there are {len(sources)}; put {FIELD} in it, "

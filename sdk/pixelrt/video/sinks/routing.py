@@ -32,13 +32,13 @@ class OneSource(BaseSink):
     """
 
     def __init__(self, sink: Sink, place: int, name: str) -> None:
-        self.sink, self._place, self._source = sink, place, name
+        self.sink, self._place, self.only_source = sink, place, name
         self.wants_overlay = sink.wants_overlay
         self._name = getattr(sink, "name", "")
 
     def attach(self, stream: StreamView) -> None:
         """See the stream."""
-        self._source = stream.sources[self._place].name
+        self.only_source = stream.sources[self._place].name
         self.sink.attach(stream)
 
     def __enter__(self) -> OneSource:
@@ -50,7 +50,7 @@ class OneSource(BaseSink):
         Raises:
             SinkError: If it cannot be written.
         """
-        if delivery.frame.source == self._source:
+        if delivery.frame.source == self.only_source:
             self.sink.write(delivery)
 
     def close(self) -> tuple[Path, ...]:
