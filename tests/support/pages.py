@@ -1,4 +1,4 @@
-"""The live page for tests: pictures to show, clients as good or bad as a test wants, and what is left of them."""
+"""The live page for tests: pictures to show, clients good and bad, and what is left of them."""
 
 from __future__ import annotations
 

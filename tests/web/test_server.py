@@ -295,9 +295,7 @@ class TestListening:
     def test_a_port_that_is_taken(self) -> None:
         with served() as page, pages.nothing_left():
             port = pages.port_of(page)
-            with pytest.raises(
-                SinkError, match=rf"port {port} of 127.0.0.1 \(Address already in use\): another"
-            ):
+            with pytest.raises(SinkError, match=rf"port {port} of 127.0.0.1 \(Address already in use\): an"):
                 Page(PageOptions(port=port)).start()
 
     def test_an_address_of_another_machine(self) -> None:

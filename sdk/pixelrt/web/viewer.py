@@ -17,10 +17,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pixelrt.dependency import require
-from pixelrt.web.channel import Channel
 from pixelrt.web.hub import Hub, Listener
 
 if TYPE_CHECKING:
@@ -93,8 +92,7 @@ class Viewer:
             raise _MisuseError("expected JSON text") from None
         match order:
             case {"watch": [*numbers]} if all(type(number) is int for number in numbers):
-                known = range(len(self._hub.channels))
-                self._watched = tuple(dict.fromkeys(number for number in numbers if number in known))
+                self._watched = tuple(dict.fromkeys(numbers))
             case {"seen": int() | "numbers" as what}:
                 self._unseen.discard(what)
             case _:
@@ -123,9 +121,9 @@ class Viewer:
             await self._socket.send_text(text)
 
     async def _send_pictures(self) -> None:
-        channels: list[Any] = list(self._hub.channels.values())
-        for number in self._watched:
-            channel: Channel = channels[number]
+        channels = dict(enumerate(self._hub.channels.values()))
+        for number in filter(channels.__contains__, self._watched):
+            channel = channels[number]
             if number not in self._unseen and channel.sequence > self._sent.get(number, 0):
                 self._unseen.add(number)
                 picture = await channel.encoded("live")
