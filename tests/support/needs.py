@@ -29,6 +29,12 @@ def compiler() -> str:
     return shutil.which("cc") or shutil.which("gcc") or missing("a C compiler")
 
 
+def chromium() -> str:
+    """A browser that Playwright drives."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    return next(filter(None, map(shutil.which, names)), None) or missing("Chromium")
+
+
 def gstreamer() -> dict[str, str]:
     """GStreamer with its Python binding: the environment in which a child process has it."""
     environment = {**os.environ, "PYTHONPATH": SYSTEM_PACKAGES}
