@@ -11,6 +11,7 @@ from pixelrt.encoding import FORMATS, IMAGES
 from pixelrt.errors import SinkError
 from pixelrt.video.sinks.base import Sink
 from pixelrt.video.sinks.kinds import SinkKind, SinkOptions, no_path
+from pixelrt.video.sinks.mcap_file import open_mcap
 from pixelrt.video.sinks.null import open_null
 from pixelrt.video.sinks.pictures import open_masks, open_picture
 from pixelrt.video.sinks.places import (
@@ -39,6 +40,7 @@ _SCHEMES: dict[str, SinkKind] = {
 _SUFFIXES: dict[str, SinkKind] = {
     **dict.fromkeys(FORMATS, SinkKind(open=open_video, one_source=True)),
     **dict.fromkeys(IMAGES, SinkKind(open=open_picture, one_source=True)),
+    ".mcap": SinkKind(open=open_mcap),
 }
 """By how the file's name ends: `.mp4`."""
 

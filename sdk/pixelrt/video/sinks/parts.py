@@ -13,7 +13,7 @@ from pixelrt.video.sinks.base import BaseSink
 from pixelrt.video.sinks.places import Read, check_places
 from pixelrt.video.sources.address import number
 
-read_seconds: Callable[[str], float] = number(1, 1e7, "seconds")
+read_seconds: Callable[[str], float] = number(0.1, 1e7, "seconds")
 """Reads the option `segment`."""
 
 
