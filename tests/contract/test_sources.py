@@ -159,11 +159,12 @@ class TestLabelledFolder(SourceContract):
 
 
 class TestDrive(SourceContract):
+    count = 4
     truth = True
 
     @pytest.fixture
     def uri(self) -> str:
-        return "test://drive?frames=12&size=96x128&seed=3&fps=10"
+        return "test://drive?frames=4&size=96x128&seed=3&fps=10"
 
     def test_options(self, uri: str) -> None:
         with open_source(uri) as source:

@@ -169,7 +169,7 @@ def test_an_interrupt_ends_a_wait() -> None:
 
 
 def test_a_camera_that_falls_silent() -> None:
-    options = PlayOptions(name="front", timeout_s=0.4)
+    options = PlayOptions(name="front", stall_s=0.4)
     with PipelineSource(f"{LIVE[6:]} ! valve name=v", options) as source:
         frames = iter(source)
         next(frames)

@@ -7,8 +7,8 @@
 | `photos/` | a folder of images, naturally sorted; `images/` beside `labels/` has ground truth |
 | `drive.mcap?topic=/camera/image_raw`, `.bag`, `.db3`, a folder of ROS 2 | a recording |
 | `bag://PATH?topic=...` | a recording of any name |
-| `0`, `/dev/video0?size=720x1280&fps=30&format=mjpeg&timeout=5`, `v4l2:///dev/v4l/by-id/...` | a camera |
-| `csi://0?size=1080x1920&fps=30&flip=rotate-180&mode=2&timeout=10` | a camera of a Jetson |
+| `0`, `/dev/video0?size=720x1280&fps=30&format=mjpeg&stall=5`, `v4l2:///dev/v4l/by-id/...` | a camera |
+| `csi://0?size=1080x1920&fps=30&flip=rotate-180&mode=2&stall=10` | a camera of a Jetson |
 | `gst://v4l2src ! jpegdec` | a pipeline of GStreamer; an appsink is added |
 | `test://drive?frames=300&size=720x1280&seed=7` | a drawn drive with ground truth (size: height x width) |
 

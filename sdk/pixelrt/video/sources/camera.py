@@ -11,8 +11,10 @@ from pixelrt.errors import SourceError
 from pixelrt.manifest import ColorOrder
 from pixelrt.video.events import Event
 from pixelrt.video.frame import Bytes, Frame
-from pixelrt.video.sources.address import number, parse_address
+from pixelrt.video.sources.address import number, parse_address, switch
 from pixelrt.video.sources.base import BaseSource, SourceOptions, parse_size
+from pixelrt.video.sources.lazy import Lazy
+from pixelrt.video.sources.reconnecting import Persistence, Reconnecting, StallError
 from pixelrt.video.sources.v4l2.device import Device
 from pixelrt.video.sources.v4l2.modes import Wish, check_format
 from pixelrt.video.sources.v4l2.pixels import DamagedError, Taken, Unpacker
@@ -25,10 +27,15 @@ _READERS = {
     "size": parse_size,
     "fps": number(0.01, 1000, "frames a second"),
     "format": check_format,
-    "timeout": number(0.1, 3600, "seconds"),
+    "stall": number(0.1, 600, "seconds"),
+    "reconnect": switch,
+    "wait": switch,
 }
+_STALL_S = 5.0
 _OLDEST_S = 10.0
 """A picture that waited longer than this has the time of another clock."""
+_LATE_S = 0.25
+"""A reader that took longer than this for the first picture gets none of those that waited meanwhile."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +48,7 @@ class CameraOptions:
     """Nominal frames a second of a camera that does not say."""
     color: ColorOrder = "rgb"
     """Order of the channels."""
-    timeout_s: float = 5.0
+    stall_s: float = _STALL_S
     """Without a picture for so long, it has failed."""
 
 
@@ -49,7 +56,8 @@ class Camera(BaseSource):
     """Pictures of a camera as they come, without end, timed by the kernel.
 
     Pictures come from the beginning of the iteration on. `losses` has `driver` (the reader was too slow, or
-    the USB) and `damaged` (data that are no whole picture).
+    the USB), `damaged` (data that are no whole picture) and `replaced` (old before the reader, who was busy
+    with the first picture, came back).
 
     Args:
         path: Its device file, or a link to it.
@@ -83,12 +91,15 @@ class Camera(BaseSource):
         while (taken := self._take(index)) is not None:
             captured_s, clock_s = self._times(taken)
             image = self._unpacked(unpacker, taken)
+            given_s = time.monotonic()
             if image is not None:
                 yield self._frame(image, index, captured_s, clock_s)
                 index += 1
             if self.interrupted:
                 return
             self._device.give_back(taken)
+            if index == 1 and time.monotonic() - given_s > _LATE_S:
+                self._leave_out_old()
 
     def interrupt(self) -> None:
         """End the iteration at once."""
@@ -106,10 +117,10 @@ class Camera(BaseSource):
         if self.interrupted:
             return None
         try:
-            taken = self._device.take(self._options.timeout_s, self._wake)
+            taken = self._device.take(self._options.stall_s, self._wake)
         except TimeoutError:
-            raise SourceError(
-                f"{self._device.path} gave no picture for {self._options.timeout_s:g} s, after {index} "
+            raise StallError(
+                f"{self._device.path} gave no picture for {self._options.stall_s:g} s, after {index} "
                 "pictures; look at its cable and its power"
             ) from None
         except SourceError as problem:
@@ -117,6 +128,16 @@ class Camera(BaseSource):
         if taken is not None:
             self._count_gap(taken.sequence)
         return taken
+
+    def _leave_out_old(self) -> None:
+        """Give those that wait back unread; the driver goes on with new ones."""
+        now_s = time.monotonic()
+        while (waiting := self._device.take_waiting()) is not None:
+            self._count_gap(waiting.sequence)
+            self._lose("replaced", 1)
+            self._device.give_back(waiting)
+            if waiting.taken_s is None or waiting.taken_s >= now_s:
+                return
 
     def _count_gap(self, sequence: int) -> None:
         """Count what the driver lost before a picture."""
@@ -167,8 +188,17 @@ class Camera(BaseSource):
         self._losses[reason] = self._losses.get(reason, 0) + count
 
 
-def open_camera(text: str, options: SourceOptions) -> Camera:
-    """Open `0`, `/dev/video0`, `/dev/v4l/by-id/...` or any of them as `v4l2://...?size=720x1280`.
+def open_camera(text: str, options: SourceOptions) -> Reconnecting:
+    """Open `0`, `/dev/video0`, `/dev/v4l/by-id/...` or any of them as `v4l2://...`, up to its first picture.
+
+    | option | default | meaning |
+    |---|---|---|
+    | `size=720x1280` | what the camera is set to | height and width |
+    | `fps=30` | the nearest to 30 | frames a second |
+    | `format=mjpeg` | the best that fits | bgr24, rgb24, yuyv, uyvy, nv12, i420, mjpeg, jpeg or grey |
+    | `stall=5` | 5 | seconds without a picture after which the camera is opened again |
+    | `reconnect=no` | yes | whether a camera that was unplugged or failed is opened again when it is back |
+    | `wait=yes` | no | whether a camera that is not there yet, or in use, is waited for |
 
     Raises:
         SourceError: If there is no such camera, or it cannot do what is asked.
@@ -178,9 +208,19 @@ def open_camera(text: str, options: SourceOptions) -> Camera:
     if not path.startswith("/"):
         raise SourceError(f"{text} names no camera, expected 0, /dev/video0 or {_EXAMPLE}")
     values = address.options(_READERS)
-    wish = Wish(size=values.get("size"), fps=values.get("fps"), format=values.get("format"))
-    timeout = {"timeout_s": values["timeout"]} if "timeout" in values else {}
-    return Camera(path, CameraOptions(wish=wish, fps=options.fps, color=options.color, **timeout))
+    camera = CameraOptions(
+        wish=Wish(size=values.get("size"), fps=values.get("fps"), format=values.get("format")),
+        fps=options.fps,
+        color=options.color,
+        stall_s=values.get("stall", _STALL_S),
+    )
+    persistence = Persistence(reconnect=values.get("reconnect", True), wait=values.get("wait", False))
+    name = _name(path)
+    source = Reconnecting(
+        lambda: Lazy(lambda: Camera(path, camera), name), name=name, persistence=persistence, late_s=_LATE_S
+    )
+    source.paths = (path,)
+    return source
 
 
 def _name(path: str) -> str:

@@ -15,6 +15,7 @@ from pixelrt.video.sources.address import number, one_of, parse_address, whole
 from pixelrt.video.sources.base import BaseSource, SourceOptions, parse_size
 from pixelrt.video.sources.gstreamer.player import Picture, Player, open_player
 from pixelrt.video.sources.gstreamer.texts import FLIPS, CsiOptions, csi_pipeline
+from pixelrt.video.sources.reconnecting import StallError
 
 _LOOK_S = 0.05
 """An interrupt is seen after this."""
@@ -24,7 +25,7 @@ _CSI_READERS = {
     "fps": number(0.01, 1000, "frames a second"),
     "mode": whole(0, 99),
     "flip": one_of(*FLIPS),
-    "timeout": number(0.1, 3600, "seconds"),
+    "stall": number(0.1, 600, "seconds"),
 }
 
 
@@ -36,7 +37,7 @@ class PlayOptions:
     color: ColorOrder = "rgb"
     fps: float = 25.0
     """Frames a second of a pipeline that does not say."""
-    timeout_s: float = 10.0
+    stall_s: float = 10.0
     """Without a picture for so long, a live pipeline has failed; so has any that does not begin."""
     endless: bool = False
     """Whether its end is a failure, as of a camera."""
@@ -113,7 +114,7 @@ class PipelineSource(BaseSource):
 
     def _next(self, index: int) -> Picture | None:
         """The next picture; None at the end."""
-        until_s = time.monotonic() + self._options.timeout_s
+        until_s = time.monotonic() + self._options.stall_s
         while not self.interrupted:
             picture = self._player.pull(_LOOK_S)
             if picture is not None:
@@ -122,8 +123,8 @@ class PipelineSource(BaseSource):
                 self._check_end(index)
                 return None
             if time.monotonic() > until_s and (self.live or not index):
-                raise SourceError(
-                    f"{self.name} gave no picture for {self._options.timeout_s:g} s, after {index} of them"
+                raise StallError(
+                    f"{self.name} gave no picture for {self._options.stall_s:g} s, after {index} of them"
                 )
         return None
 
@@ -164,7 +165,7 @@ class PipelineSource(BaseSource):
 
 
 def open_csi(text: str, options: SourceOptions) -> PipelineSource:
-    """Open `csi://0?size=1080x1920&fps=30&flip=rotate-180&mode=2&timeout=10`.
+    """Open `csi://0?size=1080x1920&fps=30&flip=rotate-180&mode=2&stall=10`.
 
     Raises:
         SourceError: If an option cannot be used, or the camera does not start.
@@ -176,7 +177,7 @@ def open_csi(text: str, options: SourceOptions) -> PipelineSource:
             f"{text} names no camera, expected its number, such as csi://0?size=1080x1920&fps=30"
         )
     values = address.options(_CSI_READERS)
-    timeout_s = values.pop("timeout", 10.0)
+    stall_s = values.pop("stall", 10.0)
     camera = CsiOptions(number=int(address.rest), **values)
     return PipelineSource(
         csi_pipeline(camera),
@@ -184,7 +185,7 @@ def open_csi(text: str, options: SourceOptions) -> PipelineSource:
             name=f"csi{camera.number}",
             color=options.color,
             fps=camera.fps or options.fps,
-            timeout_s=timeout_s,
+            stall_s=stall_s,
             endless=True,
         ),
     )

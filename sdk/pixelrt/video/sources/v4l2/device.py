@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from pixelrt.errors import SourceError
+from pixelrt.video.sources.reconnecting import HopelessError
 from pixelrt.video.sources.v4l2 import kernel
 from pixelrt.video.sources.v4l2.finding import cameras, missing, refusal
 from pixelrt.video.sources.v4l2.modes import Mode, Wish, choose, described, list_modes, per_second, same_rate
@@ -88,6 +89,15 @@ class Device:
                     return taken
         raise TimeoutError
 
+    def take_waiting(self) -> Taken | None:
+        """A picture that is there already; None if there is none.
+
+        Raises:
+            SourceError: If the camera has gone or failed.
+        """
+        with self._explained():
+            return self._dequeue()
+
     def give_back(self, taken: Taken) -> None:
         """Let the driver fill a buffer again.
 
@@ -114,7 +124,7 @@ class Device:
         except OSError as problem:
             if problem.errno == errno.ENODEV:
                 raise SourceError(refusal(self.path, problem)) from problem
-            raise SourceError(
+            raise HopelessError(
                 f"{self.path} is no camera ({problem.strerror}), expected a device of Video4Linux"
             ) from problem
         marked = found.capabilities & kernel.CAP_DEVICE_CAPS
@@ -123,11 +133,11 @@ class Device:
             return
         card = found.card.decode("utf-8", "replace")
         if can & kernel.CAP_VIDEO_CAPTURE_MPLANE:
-            raise SourceError(
+            raise HopelessError(
                 f"{self.path} ({card}) gives pictures in several planes, which GStreamer reads: "
                 f"gst://v4l2src device={self.path} ! videoconvert"
             )
-        raise SourceError(
+        raise HopelessError(
             f"{self.path} ({card}) gives no pictures; of several device files of a camera, one does; "
             f"present: {', '.join(map(str, cameras()))}"
         )
@@ -150,12 +160,12 @@ class Device:
         kernel.request(self._fd, kernel.S_FMT, wanted)
         got = (kernel.name_of(pix.pixelformat), (pix.height, pix.width))
         if got != (mode.code, (height, width)):
-            raise SourceError(
+            raise HopelessError(
                 f"{self.path} was asked for {mode.code} {height}x{width} and set itself to {got[0]} "
                 f"{pix.height}x{pix.width}; it can give {described(modes)}"
             )
         if pix.field not in (kernel.ANY_FIELD, kernel.NO_FIELD):
-            raise SourceError(
+            raise HopelessError(
                 f"{self.path} gives half pictures, interlaced, which PixelRT does not read; "
                 f"gst://v4l2src device={self.path} ! videoconvert ! deinterlace does"
             )
@@ -181,7 +191,7 @@ class Device:
     def _check_rate(self, got: float | None, wish: Wish, modes: list[Mode]) -> None:
         if wish.fps is not None and not (got and same_rate(got, wish.fps)):
             found = f"set itself to {got:g}" if got else "does not say at which rate it gives pictures"
-            raise SourceError(
+            raise HopelessError(
                 f"{self.path} was asked for {wish.fps:g} fps and {found}; it can give {described(modes)}"
             )
 

@@ -1,0 +1,57 @@
+"""A source that is opened when it is iterated over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+from pixelrt.video.frame import Frame
+from pixelrt.video.sources.base import DEFAULT_FPS, BaseSource, Source
+
+
+class Lazy(BaseSource):
+    """One try of `Reconnecting`: opens a live source, whose values hold from its first frame on.
+
+    Args:
+        opener: Opens it, and raises SourceError where that fails.
+        name: Its name, known before.
+    """
+
+    live = True
+    num_frames = None
+
+    def __init__(self, opener: Callable[[], Source], name: str) -> None:
+        self.name = name
+        self.size, self.fps = (0, 0), DEFAULT_FPS
+        self._opener = opener
+        self._source: Source | None = None
+
+    def __enter__(self) -> Lazy:
+        return self
+
+    @property
+    def losses(self) -> Mapping[str, int]:  # type: ignore[override]
+        """Of the source."""
+        return {} if self._source is None else self._source.losses
+
+    def __iter__(self) -> Iterator[Frame]:
+        if self.interrupted:
+            return
+        source = self._opener()
+        source.on_event = lambda event: self.on_event(event)
+        self.size, self.fps = source.size, source.fps
+        self._source = source
+        if self.interrupted:  # in the meantime, when it could not be told
+            source.interrupt()
+        yield from source
+
+    def interrupt(self) -> None:
+        """End the iteration soon."""
+        self.interrupted = True
+        if self._source is not None:
+            self._source.interrupt()
+
+    def close(self) -> None:
+        """Close the source."""
+        self.interrupted = True
+        if self._source is not None:
+            self._source.close()
