@@ -121,8 +121,8 @@ class Loop:
                 threading.Thread(target=self._guarded, args=(work,), name=f"pixelrt {name}", daemon=True)
                 for work, name in self._work()
             ]
-        for thread in self._threads:
-            thread.start()
+            for thread in self._threads:
+                thread.start()
 
     def wait(self) -> None:
         """Wait until everything has ended, the sinks included, and raise what failed.
@@ -287,6 +287,7 @@ class Loop:
 
     def _discard(self) -> None:
         """Give back what was opened and never used."""
+        self.outlets.stop()
         for given in self._inputs:
             if given.owned:
                 given.source.close()

@@ -147,16 +147,16 @@ class Stream(Closing):
         self._loop.wait()
 
     def _run(self) -> None:
-        self._loop.start(has_program=False)
         try:
+            self._loop.start(has_program=False)
             self._loop.wait()
         finally:
             self._loop.close()
 
     def _take(self) -> Delivery | None:
         """The next result; None at the end."""
-        self._loop.start(has_program=True)
         try:
+            self._loop.start(has_program=True)
             delivery = self._loop.outlets.take()
             if delivery is None:
                 self._loop.wait()

@@ -1,0 +1,28 @@
+"""Whatever a stream started is gone when its test is over."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import time
+from collections.abc import Iterator
+
+import psutil
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left() -> Iterator[None]:
+    process = psutil.Process()
+    threads, files = set(threading.enumerate()), process.num_fds()
+    yield
+    gc.collect()
+    deadline_s = time.monotonic() + 5
+    while time.monotonic() < deadline_s and (_new(threads) or process.num_fds() > files):
+        time.sleep(0.01)
+    assert not _new(threads)
+    assert process.num_fds() <= files
+
+
+def _new(before: set[threading.Thread]) -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread not in before]

@@ -1,0 +1,304 @@
+"""What a source, the network, a sink or a callback raises."""
+
+from __future__ import annotations
+
+import contextlib
+import resource
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from live import Camera, Notes, check_accounts, check_pairs, image_of, network
+
+from pixelrt.errors import DeviceError, DeviceLost, ExecutionFailed, InputError, SinkError, SourceError
+from pixelrt.video.events import Event
+from pixelrt.video.sinks import open_sink
+from pixelrt.video.sources import open_source
+
+
+class OwnError(Exception):
+    """Of the program."""
+
+
+def breaks_at(place: int, problem: Exception) -> Callable[[Camera, int], None]:
+    def before(_: Camera, index: int) -> None:
+        if index == place:
+            raise problem
+
+    return before
+
+
+def raises_at(place: int, problem: Exception) -> Callable[[int], None]:
+    def before(number: int) -> None:
+        if number == place:
+            raise problem
+
+    return before
+
+
+def failing_network(failures: dict[int, Exception], compute_s: float = 0.0) -> Callable[[], float]:
+    """Raises at the n-th frames that it computes."""
+    count = iter(range(1 << 30))
+
+    def compute() -> float:
+        problem = failures.get(next(count))
+        if problem is not None:
+            raise problem
+        return compute_s
+
+    return compute
+
+
+@pytest.mark.parametrize("problem", [SourceError("the cable was pulled"), OwnError("of a generator")])
+def test_a_source_that_fails_raises_its_error_after_the_results_before_it(problem: Exception) -> None:
+    notes, taken = Notes(), []
+    camera = Camera(None, live=False, before=breaks_at(5, problem))
+    stream = network(0.005).stream(camera, sinks=[notes])
+    with pytest.raises(type(problem)) as raised:
+        for delivery in stream:
+            taken.append(delivery.frame.index)  # noqa: PERF401
+    assert raised.value is problem
+    assert "breaks_at" not in str(problem)
+    assert any(frame.name == "before" for frame in traceback.extract_tb(raised.value.__traceback__))
+    assert taken == notes.indices == [0, 1, 2, 3, 4]
+    assert notes.ends == ["closed"], "what there is is kept"
+    assert stream.health.state == "failed"
+    assert stream.sources[0].health.why == str(problem)
+    check_accounts(stream.statistics(), ended=True)
+    assert next(stream, None) is None, "an error is raised once"
+
+
+def test_the_end_of_a_source_is_no_failure() -> None:
+    events: list[Event] = []
+    stream = network().stream(Camera(2), on_event=events.append)
+    list(stream)
+    assert [event.kind for event in events] == ["connected", "ended"]
+    assert stream.health
+
+
+def test_a_failed_source_ends_the_others() -> None:
+    sources = [
+        Camera(None, live=False, name="good"),
+        Camera(None, live=False, name="bad", before=breaks_at(3, SourceError("gone"))),
+    ]
+    stream = network(0.001).stream(sources)
+    with pytest.raises(SourceError, match="gone"):
+        list(stream)
+    check_accounts(stream.statistics(), ended=True)
+
+
+def test_a_failed_source_leaves_the_others_running_where_it_may() -> None:
+    events: list[Event] = []
+    sources = [
+        Camera(40, live=False, name="good"),
+        Camera(None, live=False, name="bad", before=breaks_at(3, SourceError("gone"))),
+    ]
+    stream = network(0.001).stream(sources, on_source_error="detach", on_event=events.append)
+    taken = []
+    with pytest.raises(SourceError, match="gone"):
+        for delivery in stream:
+            taken.append(delivery)  # noqa: PERF402
+    check_pairs(taken)
+    assert [source.delivered for source in stream.statistics().sources] == [40, 3]
+    assert ("failed", "bad") in [(event.kind, event.source) for event in events]
+    assert [status.health.state for status in stream.sources] == ["ok", "failed"]
+    assert stream.health.state == "failed"
+
+
+def test_wrong_colours_are_an_error_that_says_how_to_load() -> None:
+    stream = network().stream(Camera(3, color="bgr"))
+    with pytest.raises(InputError, match=r"camera gives frames in bgr, .* takes rgb; .* color='bgr'"):
+        list(stream)
+
+
+def test_a_frame_without_a_result_is_counted_and_told_and_the_next_one_is_computed() -> None:
+    events: list[Event] = []
+    segmenter = network(failing_network({3: ExecutionFailed("a hiccup"), 5: ExecutionFailed("another")}))
+    stream = segmenter.stream(Camera(10, live=False), on_event=events.append)
+    taken = list(stream)
+    check_pairs(taken)
+    assert [delivery.frame.index for delivery in taken] == [0, 1, 2, 4, 6, 7, 8, 9]
+    assert stream.statistics().sources[0].dropped == {"failed": 2}
+    assert [event.detail for event in events if event.kind == "skipped"] == ["a hiccup", "another"]
+    check_accounts(stream.statistics(), ended=True)
+
+
+def test_a_network_that_never_gives_a_result_ends_the_stream() -> None:
+    problem = ExecutionFailed("always")
+    segmenter = network(failing_network(dict.fromkeys(range(1000), problem)))
+    stream = segmenter.stream(Camera(None, live=False))
+    with pytest.raises(ExecutionFailed, match="always"):
+        list(stream)
+    assert stream.statistics().sources[0].dropped["failed"] == 10
+
+
+@pytest.mark.parametrize("problem", [DeviceLost("the GPU is gone"), OwnError("a bug")])
+def test_a_lost_device_ends_the_stream_with_its_own_traceback(problem: Exception) -> None:
+    notes = Notes()
+    stream = network(failing_network({4: problem})).stream(Camera(None, live=False), sinks=[notes])
+    taken = []
+    with pytest.raises(type(problem)) as raised:
+        for delivery in stream:
+            taken.append(delivery.frame.index)  # noqa: PERF401
+    assert raised.value is problem
+    assert any(frame.name == "compute" for frame in traceback.extract_tb(raised.value.__traceback__))
+    assert taken == [0, 1, 2, 3]
+    assert notes.ends == ["aborted"]
+    check_accounts(stream.statistics(), ended=True)
+
+
+def test_a_segmenter_that_is_closed_meanwhile_is_an_error() -> None:
+    segmenter = network()
+    with pytest.raises(DeviceError, match="closed"):
+        for _ in segmenter.stream(Camera(None, 0.001)):
+            with contextlib.suppress(DeviceError):
+                segmenter.close()
+
+
+def test_a_sink_that_raises_stops_a_file_and_the_other_sinks() -> None:
+    problem = SinkError("the disk is full")
+    bad, good = Notes(raises_at(3, problem), name="bad"), Notes(name="good")
+    stream = network(0.002).stream(Camera(None, live=False), sinks=[bad, good])
+    with pytest.raises(SinkError) as raised:
+        list(stream)
+    assert raised.value is problem
+    assert bad.indices == [0, 1, 2]
+    assert (bad.ends, good.ends) == (["aborted"], ["aborted"])
+    check_accounts(stream.statistics(), ended=True)
+
+
+def test_a_sink_that_raises_is_left_out_of_a_live_stream() -> None:
+    events: list[Event] = []
+    bad, good = Notes(raises_at(1, OwnError("no more")), name="bad"), Notes(name="good")
+    stream = network().stream(Camera(30, 0.005), sinks=[bad, good], on_event=events.append)
+    taken = list(stream)
+    assert taken
+    assert good.ends == ["closed"]
+    assert good.got[-1].frame.index == taken[-1].frame.index == 29
+    assert bad.ends == ["aborted"]
+    statistics = {sink.name: sink for sink in stream.statistics().sinks}
+    assert statistics["bad"].failed == "no more"
+    assert statistics["bad"].written == 1
+    assert statistics["bad"].written + statistics["bad"].dropped == statistics["good"].written
+    assert [(event.source, event.detail) for event in events if event.kind == "sink_failed"] == [
+        ("bad", "no more")
+    ]
+    assert stream.health
+
+
+def test_a_sink_that_cannot_be_finished_is_an_error_of_the_stream() -> None:
+    class Unfinished(Notes):
+        def close(self) -> tuple[Path, ...]:
+            raise SinkError("cannot write the index")
+
+    taken = []
+    with pytest.raises(SinkError, match="cannot write the index"):
+        for delivery in network().stream(Camera(3, live=False), sinks=[Unfinished()]):
+            taken.append(delivery.frame.index)  # noqa: PERF401
+    assert taken == [0, 1, 2]
+    stream = network().stream(Camera(None, live=False), sinks=[Unfinished()])
+    next(stream)
+    with pytest.raises(SinkError, match="cannot write the index"):
+        stream.close()
+    stream.close()
+
+
+def test_a_blocked_sink_does_not_slow_a_live_stream() -> None:
+    go_on = threading.Event()
+    blocked, good = Notes(lambda _: void(go_on.wait()), name="blocked"), Notes(name="good")
+    stream = network().stream(Camera(60, 0.002), sinks=[blocked, good])
+    taken = []
+    for delivery in stream:
+        taken.append(delivery)
+        if delivery.frame.index >= 40:
+            go_on.set()
+    (slow, _) = stream.statistics().sinks
+    assert slow.dropped >= len(good.got) - 20 - 10
+    assert slow.written + slow.dropped == len(good.got)
+    check_pairs(blocked.got)
+    check_pairs(taken)
+
+
+def test_a_blocked_sink_makes_a_file_wait() -> None:
+    go_on = threading.Event()
+    blocked = Notes(lambda _: void(go_on.wait()))
+    stream = network().stream(Camera(100, live=False), sinks=[blocked])
+    taken = [next(stream) for _ in range(8)]
+    time.sleep(0.1)
+    assert stream.statistics().sources[0].captured < 30
+    assert stream.statistics().sinks[0].queue_depth == 8
+    go_on.set()
+    taken += list(stream)
+    assert len(taken) == 100
+    assert blocked.indices == list(range(100))
+
+
+def test_a_sink_that_never_answers_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pixelrt.video.live.loop._PATIENCE_S", 0.3)
+    go_on = threading.Event()
+    stream = network().stream(Camera(None, 0.001), sinks=[Notes(lambda _: void(go_on.wait()))])
+    next(stream)
+    began_s = time.monotonic()
+    stream.close()
+    assert 0.2 < time.monotonic() - began_s < 5
+    go_on.set()
+
+
+@pytest.mark.parametrize("when", ["event", "watchdog"])
+def test_a_callback_that_raises_ends_the_stream(when: str) -> None:
+    problem = OwnError(f"in the {when}")
+
+    def callback(_: object) -> None:
+        raise problem
+
+    camera = Camera(None, before=lambda camera, index: camera.wait(1e9) if index == 1 else None)
+    options = {"on_event": callback} if when == "event" else {"watchdog": 0.05, "on_watchdog": callback}
+    stream = network().stream(camera, **options)  # type: ignore[arg-type]
+    with pytest.raises(OwnError) as raised:
+        list(stream)
+    assert raised.value is problem
+    assert any(frame.name == "callback" for frame in traceback.extract_tb(raised.value.__traceback__))
+
+
+@contextlib.contextmanager
+def largest_file(size_bytes: int) -> Iterator[None]:
+    """A disk on which no file may grow beyond a size."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("policy", ["all", "latest"])
+def test_a_disk_that_fills_up_during_a_recording(tmp_path: Path, policy: str) -> None:
+    source = open_source("test://drive?frames=60&size=96x144&seed=3")
+    sink, notes = open_sink(tmp_path / "out.mp4", source), Notes()
+    stream = network(0.005).stream(source, sinks=[sink, notes], policy=policy)  # type: ignore[arg-type]
+    taken = []
+    expected = pytest.raises(SinkError) if policy == "all" else contextlib.nullcontext()
+    with largest_file(6_000), expected:
+        for delivery in stream:
+            taken.append(delivery)  # noqa: PERF402
+    assert list(tmp_path.iterdir()) == [], "nothing half-written is left"
+    assert stream.statistics().sinks[0].failed
+    check_accounts(stream.statistics(), ended=True)
+    if policy == "latest":
+        assert taken[-1].frame.index == 59
+
+
+def test_an_array_that_is_no_image_is_refused_with_its_place() -> None:
+    images = [image_of(0), image_of(1), image_of(2)[..., 0]]
+    taken = []
+    with pytest.raises(SourceError, match="frame 2 of frames"):
+        for delivery in network().stream(images):
+            taken.append(delivery.frame.index)  # noqa: PERF401
+    assert taken == [0, 1]
+
+
+def void(_: object) -> None:
+    """Nothing."""

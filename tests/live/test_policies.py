@@ -1,0 +1,170 @@
+"""Which frames are computed and delivered, and how old they may be."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+
+import pytest
+from live import Camera, Notes, check_accounts, check_pairs, network
+
+from pixelrt.errors import InputError
+from pixelrt.video.delivery import Delivery
+from pixelrt.video.frame import Frame
+from pixelrt.video.live import StreamOptions
+
+
+def test_a_file_gives_every_frame_once_and_in_order() -> None:
+    notes = Notes()
+    stream = network(0.001).stream(Camera(60, live=False), sinks=[notes])
+    taken = list(stream)
+    assert stream.policy == "all"
+    assert [delivery.frame.index for delivery in taken] == list(range(60)) == notes.indices
+    check_pairs(taken)
+    statistics = stream.statistics()
+    check_accounts(statistics, ended=True)
+    (source,) = statistics.sources
+    assert (source.captured, source.delivered, dict(source.dropped)) == (60, 60, {})
+
+
+def test_a_slow_program_slows_a_file_down_and_loses_nothing() -> None:
+    stream = network().stream(Camera(30, live=False))
+    taken = []
+    for delivery in stream:
+        time.sleep(0.003)
+        taken.append(delivery.frame.index)
+        source = stream.statistics().sources[0]
+        assert source.in_flight <= 12, "only what the queues hold is read ahead"
+    assert taken == list(range(30))
+
+
+def test_a_camera_gives_the_newest_frame() -> None:
+    stream = network(0.02).stream(Camera(60, 0.005))
+    taken = list(stream)
+    assert stream.policy == "latest"
+    check_pairs(taken)
+    (source,) = stream.statistics().sources
+    check_accounts(stream.statistics(), ended=True)
+    assert source.captured == 60
+    assert set(source.dropped) == {"newer"}
+    assert source.delivered == len(taken) < 50
+    assert taken[-1].frame.index == 59, "the last frame has nobody to replace it"
+
+
+def test_the_policy_can_be_chosen() -> None:
+    camera = network(0.004).stream(Camera(20, 0.001), policy="all")
+    assert [delivery.frame.index for delivery in camera] == list(range(20))
+    file = network(0.01).stream(Camera(60, 0.001, live=False), policy="latest")
+    assert len(list(file)) < 60
+
+
+def test_a_camera_beside_a_file_takes_every_frame() -> None:
+    sources = [Camera(3, live=True, name="camera"), Camera(3, live=False, name="file")]
+    stream = network().stream(sources)
+    assert stream.policy == "all"
+    assert len(list(stream)) == 6
+
+
+def test_a_slow_program_gets_the_newest_result_of_a_camera() -> None:
+    stream = network().stream(Camera(40, 0.005))
+    taken: list[Delivery] = []
+    for delivery in stream:
+        taken.append(delivery)
+        time.sleep(0.04)
+    check_pairs(taken)
+    (source,) = stream.statistics().sources
+    assert source.dropped["consumer"] > 10
+    assert taken[-1].frame.index == 39
+    check_accounts(stream.statistics(), ended=True)
+
+
+def test_latency_stays_bounded_for_ever_when_the_network_is_slower_than_the_camera() -> None:
+    compute_s, period_s = 0.06, 1 / 30
+    stream = network(compute_s).stream(Camera(150, period_s))
+    ages_s = [delivery.age_ms / 1e3 for delivery in stream][3:]
+    bound_s = 2 * compute_s + period_s
+    middle = len(ages_s) // 2
+    assert sorted(ages_s)[middle] <= bound_s
+    assert sum(age_s <= bound_s for age_s in ages_s) >= 0.9 * len(ages_s), (
+        "a loaded machine may be late at times"
+    )
+    early, late = sorted(ages_s[:middle]), sorted(ages_s[middle:])
+    assert late[len(late) // 2] < early[len(early) // 2] + period_s, "it does not grow"
+
+
+class Aging(Camera):
+    """Its frames are a second old from the fifth on: a buffer somewhere has filled."""
+
+    def frame(self, index: int) -> Frame:
+        frame = super().frame(index)
+        return dataclasses.replace(frame, captured_s=frame.captured_s - (index >= 5))
+
+
+def test_frames_past_the_deadline_are_not_computed() -> None:
+    computed: list[int] = []
+    segmenter = network(lambda: computed.append(1) or 0.0)
+    stream = segmenter.stream(Aging(10, 0.01), deadline=0.5, policy="all")
+    taken = [delivery.frame.index for delivery in stream]
+    assert taken == list(range(5))
+    assert len(computed) == 5
+    assert stream.statistics().sources[0].dropped == {"deadline": 5}
+
+
+def test_results_past_the_deadline_are_not_delivered() -> None:
+    notes = Notes()
+    stream = network(0.1).stream(Camera(3, live=False), deadline=0.05, sinks=[notes])
+    assert list(stream) == []
+    assert not notes.got
+    assert stream.statistics().sources[0].dropped == {"deadline": 3}
+    check_accounts(stream.statistics(), ended=True)
+
+
+def test_a_result_that_waited_too_long_for_the_program_is_not_delivered() -> None:
+    stream = network().stream(Camera(2, live=False), deadline=0.1)
+    first = next(stream)
+    assert first.frame.index == 0
+    time.sleep(0.2)
+    assert list(stream) == []
+    assert stream.statistics().sources[0].dropped == {"deadline": 1}
+
+
+def test_16_cameras_are_served_fairly() -> None:
+    sources = [Camera(None, 0.002, name=f"camera {number}") for number in range(16)]
+    stream = network(0.002).stream(sources)
+    taken: list[Delivery] = []
+    for delivery in stream:
+        taken.append(delivery)
+        if len(taken) == 320:
+            break
+    check_pairs(taken)
+    counts = [source.delivered for source in stream.statistics().sources]
+    assert min(counts) >= 0.7 * max(counts), counts
+    check_accounts(stream.statistics(), ended=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"policy": "lates"}, r"policy is 'lates', expected one of latest, all \(did you mean 'latest'\?\)"),
+        ({"deadline": 0}, "deadline is 0, expected seconds above 0, or None"),
+        ({"deadline": True}, "deadline is True"),
+        ({"stall": -1}, "stall is -1, expected seconds above 0"),
+        ({"watchdog": 1.0}, "go together"),
+        ({"alpha": 2}, "alpha is 2"),
+        ({"on_sink_error": "ignore"}, "on_sink_error is 'ignore', expected one of stop, detach"),
+        ({"on_event": 3}, "on_event is 3, expected a function"),
+        ({"head": "lane"}, "no head 'lane'"),
+        ({"adaptive": True}, "one input size only"),
+    ],
+)
+def test_wrong_options_are_refused_before_a_frame_is_taken(options: dict[str, object], message: str) -> None:
+    camera = Camera(1)
+    with pytest.raises(InputError, match=message):
+        network().stream(camera, **options)
+    assert not camera.given
+
+
+def test_an_unknown_option_is_refused_with_a_hint() -> None:
+    with pytest.raises(TypeError, match=r"'polcy' \(did you mean 'policy'\?\); it takes policy, deadline"):
+        network().stream(Camera(1), polcy="all")  # type: ignore[call-arg]
+    assert StreamOptions().policy is None
