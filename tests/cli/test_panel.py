@@ -1,0 +1,81 @@
+"""The live panel: what stands in it."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import logging
+
+import pytest
+from rich.console import Console
+from views import FRONT, STATISTICS, View
+
+from pixelrt.cli.display import displayed
+from pixelrt.cli.panel import Panel, clock_text
+from pixelrt.video.events import Event
+from pixelrt.video.live import StreamStatistics
+from pixelrt.video.sources import Source, open_source
+from pixelrt.video.sources.paced import Paced
+
+
+def drawn(now: StreamStatistics = STATISTICS, width: int = 100) -> list[str]:
+    console = Console(file=io.StringIO(), width=width, force_terminal=False)
+    console.print(Panel(View(now), "road-unet on openvino").draw())
+    assert isinstance(console.file, io.StringIO)
+    return [line.rstrip() for line in console.file.getvalue().splitlines()]
+
+
+def test_everything_of_interest_is_in_it() -> None:
+    lines = drawn()
+    assert lines[0].startswith("road-unet on openvino  12 s ──")
+    rows = {line.split()[0]: " ".join(line.split()) for line in lines if line.strip()}
+    assert rows["front"] == "front ● ok 30.0 25.0 1 15 newer, 3 deadline 4 damaged"
+    assert rows["rear"].startswith("rear ◌ reconnecting ")
+    assert "rear: connection refused; next try in 4 s" in lines
+    assert rows["network"] == "network 11.0 22.0 33.0 44.0"  # of the last seconds
+    assert rows["capture"] == "capture to delivery 22.0 44.0 66.0 88.0"
+    assert rows["out.mp4"] == "out.mp4 ● ok 95 3 2"
+    assert rows["web"] == "web ✗ failed 5 95 0"
+    assert "web: the disk is full" in lines
+
+
+def test_before_the_first_frame_and_without_sinks() -> None:
+    lines = drawn(dataclasses.replace(STATISTICS, stages={}, recent={}, sinks=()))
+    assert not any("network" in line or "sink" in line for line in lines)
+    assert any(line.startswith("front") for line in lines)
+
+
+def test_sixteen_sources_and_a_narrow_terminal() -> None:
+    sources = tuple(dataclasses.replace(FRONT, name=f"rtsp://camera-{place}/live") for place in range(16))
+    lines = drawn(dataclasses.replace(STATISTICS, sources=sources), width=60)
+    assert sum(line.startswith("rtsp://") for line in lines) == 16
+    assert max(map(len, lines)) <= 60
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.2, "0 s"), (59.9, "59 s"), (125, "2:05"), (3725, "1:02:05"), (90000, "25:00:00")]
+)
+def test_times(seconds: float, text: str) -> None:
+    assert clock_text(seconds) == text
+
+
+def events(live: bool) -> tuple[Source, list[Event]]:
+    drive = open_source("test://drive?frames=1&size=64x64")
+    kinds = ("connected", "stalled", "connected", "ended")
+    told = [Event(kind=kind, source="drive", detail=f"the {kind} one") for kind in kinds]  # type: ignore[arg-type]
+    return (Paced(drive) if live else drive), told
+
+
+@pytest.mark.parametrize(("live", "shown"), [(True, ["stalled", "connected", "ended"]), (False, ["stalled"])])
+def test_changes_of_state_are_lines(capsys: pytest.CaptureFixture[str], live: bool, shown: list[str]) -> None:
+    source, told = events(live)
+    with displayed([source], "title", []) as observers:
+        for event in told:
+            observers.event(event)
+            logging.getLogger("pixelrt.video.events").warning("not once more")
+        observers.silence(2.5)
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.partition(" ")[2] for line in lines] == [
+        *(f"drive: {kind}: the {kind} one" for kind in shown),
+        "warning: no result for 2.5 s",
+    ]

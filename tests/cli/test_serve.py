@@ -1,0 +1,257 @@
+"""`pixelrt serve` and the live side of `pixelrt run`, as a person uses them: real processes and terminals."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from pixelrt.bundle import Bundle
+from pixelrt.cli import main
+from pixelrt.video.sources import open_source
+
+DRIVE = "test://drive?frames=12&size=64x96&fps=40"
+PATIENCE_S = 120
+
+
+@pytest.fixture(scope="module")
+def bundle(make_bundle: Callable[..., Bundle]) -> str:
+    return str(make_bundle().path)
+
+
+class Running:
+    """A command in a process of its own."""
+
+    def __init__(self, words: list[str]) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "pixelrt", *words],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.said = ""
+
+    def wait_for(self, pattern: str) -> str:
+        """The first group of what it says on standard error."""
+        assert self.process.stderr is not None
+        deadline = time.monotonic() + PATIENCE_S
+        while (found := re.search(pattern, self.said)) is None:
+            line = self.process.stderr.readline()
+            assert line, f"it ended: {self.said}"
+            assert time.monotonic() < deadline
+            self.said += line
+        return found[1]
+
+    def end(self, number: signal.Signals | None = signal.SIGINT) -> tuple[int, str]:
+        """Stop it, or wait for its end: its exit code and its standard output."""
+        if number is not None:
+            self.process.send_signal(number)
+        output, problems = self.process.communicate(timeout=PATIENCE_S)
+        self.said += problems
+        return self.process.returncode, output
+
+
+@contextlib.contextmanager
+def running(*words: str) -> Iterator[Running]:
+    command = Running(list(words))
+    try:
+        yield command
+    finally:
+        if command.process.poll() is None:
+            command.process.kill()
+        command.process.communicate()
+
+
+def read(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=30) as answer:
+        return str(answer.read().decode())
+
+
+def status_after_a_frame(url: str) -> dict[str, Any]:
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        status: dict[str, Any] = json.loads(read(f"{url}api/status"))
+        if status["cameras"] and all(
+            (camera.get("numbers") or {}).get("delivered", 0) > 12 for camera in status["cameras"]
+        ):
+            return status
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_the_page_shows_what_runs_until_ctrl_c(bundle: str) -> None:
+    other = DRIVE.replace("40", "30")
+    with running("serve", bundle, DRIVE, other, "--port", "0", "--loop") as command:
+        url = command.wait_for(r"live page: (http://127\.0\.0\.1:\d+/)\n")
+        cameras = status_after_a_frame(url)["cameras"]  # more frames than the drive has: it is repeated
+        code, output = command.end()
+    assert [camera["name"] for camera in cameras] == ["drive", "drive-2"]
+    assert (code, "then interrupted" in output) == (130, True)
+    assert "drive: 64x96, 40 frames/s" in command.said
+    assert "ended" not in command.said
+    assert "Traceback" not in command.said
+    with pytest.raises(urllib.error.URLError):
+        read(url)
+
+
+def test_without_loop_it_ends_with_the_source(bundle: str, tmp_path: Path) -> None:
+    figures = tmp_path / "figures.json"
+    began = time.monotonic()
+    with running("serve", bundle, DRIVE, "--port", "0", "--json", f"{figures}") as command:
+        code, output = command.end(None)
+    assert (code, time.monotonic() - began >= 11 / 40) == (0, True)
+    report = json.loads(figures.read_text())
+    [source] = report["sources"]
+    assert (report["policy"], source["live"], source["captured"]) == ("latest", True, 12)
+    assert source["captured"] == source["frames"] + sum(source["dropped"].values())
+    assert f"\n  {figures}\n" in output
+
+
+def test_other_machines_need_the_token(bundle: str) -> None:
+    with running("serve", bundle, DRIVE, "--loop", "--port", "0", "--host", "0.0.0.0") as command:
+        url = command.wait_for(r"live page: (\S+)\n")
+        assert "token=" in url
+        port = int(re.search(r":(\d+)/", url)[1])  # type: ignore[index]
+        with pytest.raises(urllib.error.HTTPError, match=r"401|403"):
+            read(f"http://127.0.0.1:{port}/api/status")
+        assert command.end(signal.SIGTERM)[0] == 143
+
+
+def test_metrics_while_it_runs(bundle: str, tmp_path: Path) -> None:
+    drive = "test://drive?frames=1000000&size=64x96"
+    with running("run", bundle, drive, "--metrics", ":0", "--out", f"{tmp_path}/out.mp4") as command:
+        url = command.wait_for(r"metrics: (http://127\.0\.0\.1:\d+/metrics)\n")
+        deadline, delivered = time.monotonic() + PATIENCE_S, 0.0
+        while delivered < 3:
+            assert time.monotonic() < deadline
+            families = {family.name: family for family in text_string_to_metric_families(read(url))}
+            delivered = families["pixelrt_frames_delivered"].samples[0].value
+        assert command.end()[0] == 130
+    [info] = families["pixelrt_info"].samples
+    assert (info.labels["bundle"], info.labels["backend"]) == ("colors", "openvino")
+    assert families["pixelrt_sink_written"].samples[0].labels == {"sink": f"{tmp_path}/out.mp4"}
+    with pytest.raises(urllib.error.URLError):
+        read(url)
+    with open_source(tmp_path / "out.mp4") as written:
+        assert len(list(written)) >= 3
+
+
+def test_a_run_of_several_sources(
+    bundle: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["run", bundle, DRIVE, f"{DRIVE}&seed=3", "--limit", "4", "--sheet", "{source}.png"]
+    assert main([*words, "--out", "{source}.mp4", "--out", "null:"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith("8 frames of 64x96 in ")
+    assert re.search(r"\n  drive +4 +4 +- +- +0\n  drive-2 +4 +4 +- +- +0\n", shown)
+    assert shown.count("labels in the classes sky") == 2
+    assert "Written\n  drive.mp4\n  drive-2.mp4\n  drive.png\n  drive-2.png\n" in shown
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "drive-2.mp4",
+        "drive-2.png",
+        "drive.mp4",
+        "drive.png",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        ([DRIVE, "--out", "null:", DRIVE], 2, "every SOURCE stands next to the other ones"),
+        ([DRIVE, DRIVE, "--sheet", "s.png"], 1, "put {source} in it, such as s-{source}.png"),
+        ([DRIVE, DRIVE, "--labels", "ids"], 1, "labels belong to one source, and there are 2"),
+        ([DRIVE, "--metrics", "9090"], 2, "did you mean :9090?"),
+        ([DRIVE, "--metrics", "203.0.113.1:9090"], 1, "that is not this machine"),
+        ([DRIVE, "--policy", "newest"], 2, "--policy cannot be 'newest'"),
+        ([DRIVE, "--deadline", "0"], 1, "deadline is 0.0, expected seconds above 0"),
+        ([DRIVE, "--watchdog", "-1"], 1, "watchdog is -1.0, expected seconds above 0"),
+        ([DRIVE, "--adaptive"], 1, "has one input size only"),
+        ([DRIVE, "--out", "web://nowhere.invalid:0"], 1, "nowhere.invalid"),
+    ],
+)
+def test_errors_are_one_message(
+    bundle: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[str],
+    code: int,
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["run", bundle, *words]) == code
+    shown = capsys.readouterr()
+    assert message in shown.err
+    assert shown.out == ""
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_library_that_is_missing_is_named(
+    bundle: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "prometheus_client", None)
+    assert main(["run", bundle, DRIVE, "--metrics", ":0"]) == 1
+    assert "pip install 'pixelrt[metrics]'" in capsys.readouterr().err
+
+
+def on_a_terminal(words: list[str], until: str) -> tuple[int, str]:
+    """Run with a terminal for standard error, and Ctrl-C when it says something: exit code, what it said."""
+    ours, theirs = pty.openpty()
+    environment = dict(os.environ, TERM="xterm", COLUMNS="100", LINES="30")
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "pixelrt", *words],
+            stdout=subprocess.DEVNULL,
+            stderr=theirs,
+            env=environment,
+        )
+        os.close(theirs)
+        shown, deadline = "", time.monotonic() + PATIENCE_S
+        while process.poll() is None:
+            assert time.monotonic() < deadline, shown
+            if select.select([ours], [], [], 0.1)[0]:
+                with contextlib.suppress(OSError):  # Linux says so when the other end has closed
+                    shown += os.read(ours, 65536).decode()
+            if until in shown:
+                process.send_signal(signal.SIGINT)
+                until = "\0"
+        return process.wait(), shown
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+        os.close(ours)
+
+
+def test_a_terminal_shows_the_panel_of_live_sources(bundle: str) -> None:
+    words = ["serve", bundle, DRIVE, "--loop", "--port", "0", "--watchdog", "0.0001"]
+    code, shown = on_a_terminal(words, until="capture to delivery")
+    assert code == 130
+    for text in ("colors on openvino", "in/s", "● ok", "milliseconds", "web://127.0.0.1:0", "no result for"):
+        assert text in shown
+    assert "\x1b[?25h" in shown.rsplit("capture to delivery", 1)[1]  # the cursor is back
+
+
+def test_a_terminal_shows_a_bar_for_files(bundle: str) -> None:
+    code, shown = on_a_terminal(
+        ["run", bundle, "test://drive?frames=1000000&size=64x96"], until="frames/s, p50"
+    )
+    assert code == 130
+    assert "/1000000" in shown
+    assert "in/s" not in shown
