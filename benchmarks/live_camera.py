@@ -6,7 +6,7 @@ its number in its pixels, and the camera notes when it sent it, so that the age 
 outside, in the same way for everybody. (The last frame that came can be decoded when the next one begins, so
 no reader of this format is younger than a frame.)
 
-python benchmarks/live_camera.py FILM TIMES     prints its port, serves one reader, ends when that one goes
+python benchmarks/live_camera.py FILM TIMES once|endless     prints its port, serves one reader, ends with it
 """
 
 from __future__ import annotations
@@ -49,10 +49,49 @@ class Film:
         """Byte at which each frame begins, and the end, int64[N + 1]."""
         return self.path.with_suffix(".npy")
 
-    def pieces(self) -> list[bytes]:
+    @property
+    def frames(self) -> int:
+        """How many."""
+        return len(np.load(self.index)) - 1
+
+    def once(self) -> Iterator[bytes]:
         """What is sent for each frame."""
         content, places = self.path.read_bytes(), np.load(self.index)
-        return [content[begin:end] for begin, end in itertools.pairwise(places)]
+        return (content[begin:end] for begin, end in itertools.pairwise(places))
+
+    def endless(self) -> Iterator[bytes]:
+        """The same over and over: numbers begin again, times go on."""
+        import av
+
+        sent = _Sent()
+        with av.open(sent, "w", format="mpegts", options={"flush_packets": "1"}) as made:
+            stream: Any = None
+            for play in itertools.count():
+                with av.open(self.path) as film:
+                    stream = stream or made.add_stream_from_template(film.streams.video[0])
+                    for packet in film.demux(video=0):
+                        if packet.pts is None or packet.dts is None or packet.time_base is None:
+                            continue  # the mark of the end
+                        later = round(play * self.frames / FPS / packet.time_base)
+                        packet.pts, packet.dts, packet.stream = packet.pts + later, packet.dts + later, stream
+                        made.mux(packet)
+                        yield sent.take()
+
+
+class _Sent:
+    """A file that hands on what was written to it."""
+
+    def __init__(self) -> None:
+        self._written = bytearray()
+
+    def write(self, content: bytes) -> int:
+        self._written += content
+        return len(content)
+
+    def take(self) -> bytes:
+        taken = bytes(self._written)
+        self._written.clear()
+        return taken
 
 
 def make_film(path: Path, frames: int, size: tuple[int, int] = harness.SIZE) -> Film:
@@ -91,17 +130,18 @@ def number_of(image: Bytes) -> int:
 
 
 @contextlib.contextmanager
-def camera(film: Film, times: Path) -> Iterator[str]:
+def camera(film: Film, times: Path, *, endless: bool = False) -> Iterator[str]:
     """A camera in its own process, which begins with its first reader.
 
     Args:
         film: What it sees.
-        times: Where it notes when each frame was sent, by `time.monotonic`: float64[N], NaN before.
+        times: Where it notes when each frame was last sent, by `time.monotonic`: float64[N], NaN before.
+        endless: Whether it sees it over and over.
 
     Yields:
         Its address.
     """
-    command = [sys.executable, __file__, str(film.path), str(times)]
+    command = [sys.executable, __file__, str(film.path), str(times), "endless" if endless else "once"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
@@ -131,9 +171,8 @@ def _numbered(image: Bytes, number: int) -> Bytes:
     return numbered
 
 
-def _serve(film: Film, times: Path) -> None:
-    pieces = film.pieces()
-    sent = np.lib.format.open_memmap(times, mode="w+", dtype=np.float64, shape=(len(pieces),))
+def _serve(film: Film, times: Path, pieces: Iterator[bytes]) -> None:
+    sent = np.lib.format.open_memmap(times, mode="w+", dtype=np.float64, shape=(film.frames,))
     sent[:] = np.nan
     with socket.create_server(("127.0.0.1", 0)) as server:
         sys.stdout.write(f"{server.getsockname()[1]}\n")
@@ -147,7 +186,7 @@ def _serve(film: Film, times: Path) -> None:
         start_s = time.monotonic()
         for number, piece in enumerate(pieces):
             time.sleep(max(start_s + number / FPS - time.monotonic(), 0))
-            sent[number] = time.monotonic()
+            sent[number % film.frames] = time.monotonic()
             waiting.put(piece)
             if not sender.is_alive():
                 break
@@ -162,4 +201,5 @@ def _send(reader: socket.socket, waiting: queue.SimpleQueue[bytes | None]) -> No
 
 
 if __name__ == "__main__":
-    _serve(Film(Path(sys.argv[1])), Path(sys.argv[2]))
+    _film = Film(Path(sys.argv[1]))
+    _serve(_film, Path(sys.argv[2]), _film.endless() if sys.argv[3] == "endless" else _film.once())

@@ -1,0 +1,259 @@
+"""Half an hour of live video through the real loop: does memory stay, do latencies, does anything leak?
+
+A process watches a camera (`live_camera.py`, 360x640, 30 frames a second of H.264 over TCP, without end) with
+road-unet at 176x240, and records the overlays in parts of a minute. It is looked at from outside once a
+second: memory (PSS), threads, file descriptors. The age of each result is what the camera and the program
+note of the number in its pixels. The first minute is for setting up; then the second minute is compared with
+the last one.
+
+python benchmarks/soak.py [--minutes 30] [--json FILE]
+needs: pip install -e '.[cpu,video,export]', Linux
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import harness
+import live_camera
+import numpy as np
+from cpu_overhead import RECIPE
+from numpy.typing import NDArray
+
+from pixelrt.terminal import complain, say, say_table
+
+FRAME_SIZE = (360, 640)
+NETWORK_SIZE = (176, 240)
+_FILM_FRAMES = 20 * live_camera.FPS
+_MEMORY_LIMIT = 0.02
+_LATENCY_LIMIT = 1.10
+
+Found = dict[str, Any]
+
+
+def main() -> int:
+    """Export the network, watch the watcher, judge."""
+    arguments = _arguments()
+    if arguments.watch:
+        sys.stdout.write(json.dumps(_watch(arguments)) + "\n")
+        return 0
+    return _soak(arguments)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--minutes", type=float, default=30.0)
+    parser.add_argument("--bundle", type=Path, help="another network (road-unet, exported small)")
+    parser.add_argument("--threads", type=int, default=1, help="of the network")
+    parser.add_argument("--json", dest="out", type=Path, help="result file (benchmarks/results/soak.json)")
+    parser.add_argument("--watch", type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.minutes < 0.25:
+        parser.error(f"--minutes {arguments.minutes}: expected at least 0.25")
+    return arguments
+
+
+def _span_s(minutes: float) -> float:
+    """A minute, or less where the whole is short: setting up, then at least two of these."""
+    return min(60.0, 60 * minutes / 4)
+
+
+# ------------------------------------------------------------------------------------------------- the parent
+
+
+def _soak(arguments: argparse.Namespace) -> int:
+    before = harness.quiet_or_warn()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        bundle = arguments.bundle or _exported(folder)
+        say("drawing the film")
+        live_camera.make_film(folder / "film.ts", _FILM_FRAMES, FRAME_SIZE)
+        options = ["--bundle", str(bundle), "--threads", str(arguments.threads)]
+        command = [sys.executable, __file__, "--watch", name, "--minutes", str(arguments.minutes), *options]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as watcher:
+            try:
+                samples = list(_samples(watcher, arguments.minutes))
+                said, _ = watcher.communicate()
+            finally:
+                watcher.kill()
+        if watcher.returncode:
+            raise harness.ChildError(f"the program exited with {watcher.returncode}")
+        found: Found = json.loads(said.splitlines()[-1])
+        about = harness.about(bundle)
+    rows = _by_minute(samples, found["minutes"], found["began_s"], _span_s(arguments.minutes))
+    say_table(
+        ("minute", ">frames", ">p50 ms", ">p99 ms", ">PSS MB", ">threads", ">descriptors"),
+        [
+            [f"{value:.1f}" if isinstance(value, float) else str(value) for value in row.values()]
+            for row in rows
+        ],
+    )
+    figures = {
+        "bundle": about,
+        "frame_size": FRAME_SIZE,
+        "fps": live_camera.FPS,
+        "minutes": arguments.minutes,
+        "by_minute": rows,
+        "stream": found["stream"],
+        "samples": {name: [sample[name] for sample in samples] for name in samples[0]},
+    }
+    return harness.finish("soak", figures, _bars(rows, found["stream"]), before, arguments.out)
+
+
+def _shown(value: float) -> str:
+    return f"{value:.1f}" if isinstance(value, float) else str(value)
+
+
+def _exported(folder: Path) -> Path:
+    """road-unet at a size for which this machine has time 30 times a second."""
+    say(f"exporting road-unet at {NETWORK_SIZE[0]}x{NETWORK_SIZE[1]}")
+    changes = {
+        r"size = \[\d+, \d+\]": f"size = [{NETWORK_SIZE[0]}, {NETWORK_SIZE[1]}]",
+        r'checkpoint = "([\w./-]+)"': f'checkpoint = "{RECIPE.parent}/\\1"',
+        r"frames=\d+&size=\d+x\d+": f"frames=6&size={NETWORK_SIZE[0]}x{NETWORK_SIZE[1]}",
+    }
+    text = RECIPE.read_text(encoding="utf-8")
+    for pattern, other in changes.items():
+        text = re.sub(pattern, other, text)
+    recipe = folder / "recipe.toml"
+    recipe.write_text(text, encoding="utf-8")
+    command = [sys.executable, "-m", "pixelrt", "export", str(recipe), "--no-engines", "--quiet"]
+    subprocess.run([*command, "--out", str(folder / "bundle")], check=True, stdout=subprocess.DEVNULL)
+    return folder / "bundle"
+
+
+def _samples(watcher: subprocess.Popen[str], minutes: float) -> Iterator[Found]:
+    """What the process is like, once a second until it ends."""
+    while watcher.poll() is None:
+        try:
+            sample = _sample(Path(f"/proc/{watcher.pid}"))
+        except (FileNotFoundError, ProcessLookupError):  # it has just ended
+            return
+        yield sample
+        time.sleep(1 - time.monotonic() % 1)
+
+
+def _sample(process: Path) -> Found:
+    rollup = (process / "smaps_rollup").read_text()
+    kilobytes = {name: int(size) for name, size in re.findall(r"^(\w+):\s+(\d+) kB", rollup, re.MULTILINE)}
+    return {
+        "at_s": time.monotonic(),
+        "pss_bytes": 1024 * kilobytes["Pss"],
+        "rss_bytes": 1024 * kilobytes["Rss"],
+        "threads": len(list((process / "task").iterdir())),
+        "descriptors": len(list((process / "fd").iterdir())),
+    }
+
+
+def _by_minute(
+    samples: Sequence[Found], minutes: Sequence[Found], began_s: float, span_s: float
+) -> list[Found]:
+    rows = []
+    for number, minute in enumerate(minutes):
+        begin_s = began_s + number * span_s
+        inside = [sample for sample in samples if begin_s <= sample["at_s"] < begin_s + span_s]
+        if not inside:
+            complain(f"minute {number} has no sample")
+            continue
+        row = {"minute": number, **minute, "pss_mb": _median(inside, "pss_bytes") / 1e6}
+        rows.append(row | {name: int(_median(inside, name)) for name in ("threads", "descriptors")})
+    return rows
+
+
+def _median(samples: Sequence[Found], name: str) -> float:
+    return float(np.median([sample[name] for sample in samples]))
+
+
+def _bars(rows: Sequence[Found], stream: Found) -> list[harness.Bar]:
+    first, last = rows[1], rows[-1]
+    source = stream["sources"][0]
+    unaccounted = source["captured"] - source["delivered"] - sum(source["dropped"].values())
+    memory = abs(last["pss_mb"] / first["pss_mb"] - 1)
+    latency = last["p99_ms"] / first["p99_ms"]
+    return [
+        harness.Bar("memory, last minute against the second", round(memory, 5), _MEMORY_LIMIT, at_most=True),
+        harness.Bar("p99, last minute / the second", round(latency, 4), _LATENCY_LIMIT, at_most=True),
+        harness.Bar("more threads", last["threads"] - first["threads"], 0, at_most=True),
+        harness.Bar("more file descriptors", last["descriptors"] - first["descriptors"], 0, at_most=True),
+        harness.Bar("frames that nobody can account for", abs(unaccounted), 0, at_most=True),
+    ]
+
+
+# ------------------------------------------------------------------------------------------------ the program
+
+
+def _watch(arguments: argparse.Namespace) -> Found:
+    import pixelrt
+    from pixelrt.video.sinks import open_sinks
+    from pixelrt.video.sources import open_source
+
+    folder: Path = arguments.watch
+    film, times = live_camera.Film(folder / "film.ts"), folder / "times.npy"
+    seconds, span_s = 60 * arguments.minutes, _span_s(arguments.minutes)
+    ages = _Ages(span_s)
+    with (
+        pixelrt.load(
+            arguments.bundle, task="segmentation", device="cpu", threads=arguments.threads, color="rgb"
+        ) as segmenter,
+        live_camera.camera(film, times, endless=True) as address,
+        open_source(address) as source,
+    ):
+        sent_s = np.load(times, mmap_mode="r")
+        sinks = open_sinks([f"{folder}/run.mp4?segment={span_s:g}"], source)
+        stream = segmenter.stream(source, sinks=sinks)
+        for delivery in stream:
+            now_s = time.monotonic()
+            ages.add(now_s, now_s - sent_s[live_camera.number_of(delivery.frame.image)])
+            if now_s - ages.began_s >= seconds:
+                break
+    return {
+        "began_s": ages.began_s,
+        "minutes": ages.minutes(),
+        "stream": dataclasses.asdict(stream.statistics()),
+    }
+
+
+class _Ages:
+    """Ages of results, minute by minute.
+
+    Args:
+        span_s: How long a minute is.
+    """
+
+    def __init__(self, span_s: float) -> None:
+        self._span_s = span_s
+        self._minutes: list[list[float]] = []
+        self.began_s = time.monotonic()
+
+    def add(self, now_s: float, age_s: float) -> None:
+        """Note a result."""
+        if not self._minutes:
+            self.began_s = now_s
+        while (now_s - self.began_s) // self._span_s >= len(self._minutes):
+            self._minutes.append([])
+        self._minutes[-1].append(1e3 * age_s)
+
+    def minutes(self) -> list[Found]:
+        """The whole ones."""
+        return [_figures(np.array(ages)) for ages in self._minutes[:-1] if ages]
+
+
+def _figures(ages_ms: NDArray[np.float64]) -> Found:
+    p50, p99 = np.percentile(ages_ms, (50, 99))
+    return {"frames": ages_ms.size, "p50_ms": float(p50), "p99_ms": float(p99)}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
