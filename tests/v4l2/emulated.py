@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import json
 import os
 import threading
 import time
@@ -23,11 +24,14 @@ import pytest
 from numpy.typing import NDArray
 from source_contract import SourceContract
 
+from pixelrt.cli import main
 from pixelrt.errors import SourceError
 from pixelrt.manifest import ColorOrder
 from pixelrt.video.events import Event
 from pixelrt.video.frame import Frame
 from pixelrt.video.sources import Source, open_source
+from pixelrt.video.sources.v4l2 import finding
+from pixelrt.video.sources.v4l2.device import survey
 
 PATH = "/dev/video31"
 SIZE = (96, 128)
@@ -549,6 +553,41 @@ def test_too_little_bandwidth() -> None:
     configure(on_errno=errno.ENOSPC)
     with pytest.raises(SourceError, match=r"USB's bandwidth: .*format=mjpeg"):
         open_source(uri())
+
+
+@pytest.fixture(scope="session")
+def libraries() -> None:
+    """Loads all that `pixelrt doctor` looks at, and what that keeps open."""
+    main(["doctor", "--json"])
+
+
+@pytest.mark.usefixtures("libraries")
+def test_doctor_lists_cameras(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("video0", "video1"):
+        (tmp_path / name).touch()
+    monkeypatch.setattr(finding, "DEV", tmp_path)
+    emulator.emulator_reset(f"{tmp_path}/video0".encode())
+    only("MJPG", "BA81")
+    assert main(["doctor"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert f"Camera {tmp_path}/video0: mjpeg 96x128 at 50, 100 fps, 192x256 at 25 fps; BA81 (which" in shown
+    assert f"Camera {tmp_path}/video1: {tmp_path}/video1 cannot be used: Inappropriate ioctl" in shown
+    assert main(["doctor", "--json"]) == 0
+    first_one = json.loads(capsys.readouterr().out)["cameras"][0]
+    assert first_one["path"] == f"{tmp_path}/video0"
+    assert first_one["can"].startswith("mjpeg 96x128")
+
+
+def test_doctor_leaves_out_what_gives_no_pictures(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "video0").touch()
+    monkeypatch.setattr(finding, "DEV", tmp_path)
+    emulator.emulator_reset(f"{tmp_path}/video0".encode())
+    configure(capabilities=0x04800000)
+    assert survey() == []
+    configure(capabilities=0, open_errno=errno.EBUSY)
+    assert "is in use" in survey()[0][1]
 
 
 def test_memory_stays_as_it_is() -> None:

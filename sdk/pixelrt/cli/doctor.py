@@ -22,6 +22,7 @@ from pixelrt.terminal import complain, heading, say, say_pairs, say_table, size_
 from pixelrt.trt.cache import cache_folder
 from pixelrt.trt.engine import supports
 from pixelrt.trt.library import FLAVOURS, Flavour, load_library
+from pixelrt.video.sources.v4l2.device import survey
 
 _EPILOG = """\
 examples:
@@ -80,6 +81,7 @@ def _plain(
     return {
         "machine": dataclasses.asdict(machine),
         "load": dataclasses.asdict(now),
+        "cameras": [{**dataclasses.asdict(camera), "can": can} for camera, can in survey()],
         "bundle": str(bundle.path) if bundle else None,
         "choices": [dataclasses.asdict(choice) for choice in judged],
         "chosen": next((dataclasses.asdict(choice) for choice in judged if choice.usable), None),
@@ -108,6 +110,7 @@ def _show_machine(machine: Machine, now: Load) -> None:
             ("CUDA", cuda_text()),
             ("TensorRT", _tensorrt_text(machine)),
             ("Cache", _cache_text()),
+            *[("Camera", f"{camera}: {can}") for camera, can in survey()],
         ]
     )
 

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pixelrt.errors import SourceError
 from pixelrt.video.sources.reconnecting import HopelessError
 from pixelrt.video.sources.v4l2 import kernel
-from pixelrt.video.sources.v4l2.finding import cameras, missing, refusal
+from pixelrt.video.sources.v4l2.finding import Camera, cameras, missing, refusal
 from pixelrt.video.sources.v4l2.modes import Mode, Wish, choose, described, list_modes, per_second, same_rate
 from pixelrt.video.sources.v4l2.pixels import BY_CODE, Layout, Taken, check_layout
 from pixelrt.video.sources.waking import Wake
@@ -118,20 +118,16 @@ class Device:
         os.close(fd)  # which ends the streaming
 
     def _check(self) -> None:
-        found = kernel.Capability()
         try:
-            kernel.request(self._fd, kernel.QUERYCAP, found)
+            card, can = capability(self._fd)
         except OSError as problem:
             if problem.errno == errno.ENODEV:
                 raise SourceError(refusal(self.path, problem)) from problem
             raise HopelessError(
                 f"{self.path} is no camera ({problem.strerror}), expected a device of Video4Linux"
             ) from problem
-        marked = found.capabilities & kernel.CAP_DEVICE_CAPS
-        can = found.device_caps if marked else found.capabilities
         if can & kernel.CAP_VIDEO_CAPTURE and can & kernel.CAP_STREAMING:
             return
-        card = found.card.decode("utf-8", "replace")
         if can & kernel.CAP_VIDEO_CAPTURE_MPLANE:
             raise HopelessError(
                 f"{self.path} ({card}) gives pictures in several planes, which GStreamer reads: "
@@ -232,6 +228,37 @@ class Device:
             yield
         except OSError as problem:
             raise SourceError(refusal(self.path, problem)) from problem
+
+
+def survey() -> list[tuple[Camera, str]]:
+    """All cameras that give pictures, and what each can do, or why it cannot be used."""
+    found = []
+    for camera in cameras():
+        try:
+            fd = _open(camera.path)
+        except SourceError as problem:
+            found.append((camera, str(problem)))
+            continue
+        try:
+            if capability(fd)[1] & kernel.CAP_VIDEO_CAPTURE:
+                found.append((camera, described(list_modes(fd, None))))
+        except OSError as problem:
+            found.append((camera, refusal(camera.path, problem)))
+        finally:
+            os.close(fd)
+    return found
+
+
+def capability(fd: int) -> tuple[str, int]:
+    """What the driver calls a device, and what this device file of it can do.
+
+    Raises:
+        OSError: If it is no device of Video4Linux.
+    """
+    found = kernel.Capability()
+    kernel.request(fd, kernel.QUERYCAP, found)
+    marked = found.capabilities & kernel.CAP_DEVICE_CAPS
+    return found.card.decode("utf-8", "replace"), found.device_caps if marked else found.capabilities
 
 
 def _buffer(index: int = 0) -> kernel.Buffer:
