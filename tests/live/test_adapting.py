@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import functools
+import itertools
 import math
-from collections.abc import Callable, Sequence
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,8 +19,19 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from live import Camera, check_accounts
+from numpy.typing import NDArray
 
+import pixelrt
+from pixelrt.bundle import Bundle
 from pixelrt.errors import InputError
+from pixelrt.isolation import isolate
+from pixelrt.segmentation import Segmenter
+from pixelrt.testing import fake_segmenter
+from pixelrt.video.delivery import Delivery
+from pixelrt.video.events import Event
+from pixelrt.video.frame import Frame
+from pixelrt.video.live import sizing
 from pixelrt.video.live.adapting import AdaptingOptions, Change, Computed, Size, SizeChooser
 
 SIZES: tuple[Size, ...] = ((352, 480), (256, 352), (176, 240))
@@ -338,3 +357,141 @@ def test_options_that_make_no_sense(options: dict[str, Any], message: str) -> No
 def test_costs_that_make_no_sense(seconds: list[float]) -> None:
     with pytest.raises(InputError, match="expected 3 numbers above 0"):
         SizeChooser(SIZES).warmed_up(seconds)
+
+
+# --- in a stream ----------------------------------------------------------------------------------
+
+LARGE, SMALL = (96, 128), (48, 64)
+BURNERS = 12
+"""Each takes as much of the one processor as the network."""
+
+
+class Street(Camera):
+    """Red on one side, blue on the other, in turns."""
+
+    def frame(self, index: int) -> Frame:
+        image = np.zeros((120, 160, 3), np.uint8)
+        image[:, :80, 2 * (index % 2)] = image[:, 80:, 2 - 2 * (index % 2)] = 200
+        changed: Frame = dataclasses.replace(super().frame(index), image=image)
+        return changed
+
+
+def check_masks(deliveries: Sequence[Delivery]) -> None:
+    for delivery in deliveries:
+        mask, side = delivery.result.mask, 2 * (delivery.frame.index % 2)
+        assert mask is not None and mask.shape == delivery.size and delivery.size in (LARGE, SMALL)
+        middle = mask.shape[1] // 2
+        assert set(mask[:, : middle - 1].flat) == {side} and set(mask[:, middle + 1 :].flat) == {2 - side}
+        assert delivery.result.frame_size == (120, 160)
+
+
+@pytest.fixture(scope="module")
+def two_sizes(make_bundle: Any) -> Bundle:
+    """A bundle that was opened once: OpenVINO keeps a thread of its own from then on."""
+    bundle: Bundle = make_bundle(size=LARGE, layers=6, smaller=(SMALL,))
+    pixelrt.load(bundle, device="cpu").close()
+    return bundle
+
+
+@pytest.fixture
+def one_processor() -> Iterator[int]:
+    """Everything that the test starts shares one."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {max(before)})
+    yield max(before)
+    os.sched_setaffinity(0, before)
+
+
+@contextlib.contextmanager
+def other_work() -> Iterator[None]:
+    """Processes that compute all the time, on this thread's processors."""
+    program = [sys.executable, "-c", "while True: pass"]
+    burners = [subprocess.Popen(program) for _ in range(BURNERS)]
+    try:
+        yield
+    finally:
+        for burner in burners:
+            burner.kill()
+            burner.wait()
+
+
+def fastest_s(segmenter: Segmenter) -> float:
+    frame = np.zeros((120, 160, 3), np.uint8)
+    times = []
+    for _ in range(20):
+        began_s = time.monotonic()
+        segmenter(frame)
+        times.append(time.monotonic() - began_s)
+    return min(times)
+
+
+def until_sized(stream: Iterator[Delivery], events: list[Event], size: Size) -> list[Delivery]:
+    """Take results until there is one of a size that was not there before."""
+    limit_s, taken = time.monotonic() + 90, []
+    while not taken or taken[-1].size != size:
+        assert time.monotonic() < limit_s, f"no step to {size}; {events}"
+        taken.append(next(stream))
+    return taken
+
+
+def test_a_stream_steps_down_under_load_and_up_again(
+    two_sizes: Bundle, one_processor: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quick = functools.partial(AdaptingOptions, window_s=0.5, window_frames=5, up_after_s=1.0)
+    monkeypatch.setattr(sizing, "AdaptingOptions", quick)
+    events: list[Event] = []
+    with pixelrt.load(two_sizes, task="segmentation", device="cpu", threads=1) as segmenter:
+        period_s = fastest_s(segmenter) / 0.15
+        with segmenter.stream(Street(None, period_s), adaptive=True, on_event=events.append) as stream:
+            results = iter(stream)
+            taken = [next(results) for _ in range(3)]
+            with other_work():
+                taken += until_sized(results, events, SMALL)
+            taken += until_sized(results, events, LARGE)
+    check_masks(taken)
+    check_accounts(stream.statistics(), ended=True)
+    changes = [event for event in events if event.kind == "sized"]
+    sizes = [delivery.size for delivery in taken]
+    stepped = sum(before != after for before, after in itertools.pairwise(sizes))
+    assert sizes[0] == LARGE
+    assert stepped <= len(changes) <= stepped + 1  # one may have come after the last result
+    assert {event.source for event in changes} == {"colors"}
+    assert changes[0].detail.startswith("network size 48x64 after 96x128, whose load was ")
+
+
+def test_a_camera_that_is_too_fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    quick = functools.partial(AdaptingOptions, window_s=0.3)
+    monkeypatch.setattr(sizing, "AdaptingOptions", quick)
+
+    def see(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        time.sleep(0.04 if image.shape[:2] == LARGE else 0.002)
+        return np.full(image.shape[:2], image[0, 0, 0] // 200 * 2, np.uint8)
+
+    segmenter = fake_segmenter(see, ["a", "b", "c"], LARGE, smaller=[SMALL])
+    taken: list[Delivery] = []
+    with segmenter, segmenter.stream(Street(None, 0.01), adaptive=True) as stream:
+        for delivery in stream:
+            taken.append(delivery)
+            if len([each for each in taken if each.size == SMALL]) == 20:
+                break
+    sizes = [delivery.size for delivery in taken]
+    assert sizes == sorted(sizes, reverse=True) and sizes[0] == LARGE
+    assert all(each.result.mask is not None and each.result.mask.shape == each.size for each in taken)
+    indices = [delivery.frame.index for delivery in taken]
+    assert indices == sorted(set(indices))
+
+
+def test_child_processes_of_two_sizes_in_a_stream(two_sizes: Bundle) -> None:
+    with isolate(two_sizes, device="cpu", threads=1) as segmenter:
+        taken = list(segmenter.stream(Street(20, 0.01), adaptive=True))
+        assert len({each.pid for each in segmenter.at_sizes()}) == 2
+    assert taken
+    check_masks(taken)
+
+
+def test_one_size_cannot_adapt(make_bundle: Any) -> None:
+    with (
+        pixelrt.load(make_bundle(), task="segmentation", device="cpu") as segmenter,
+        pytest.raises(InputError, match=r"adaptive=True, and .* has one input size only \(32x48\)"),
+    ):
+        segmenter.stream(Street(1), adaptive=True)
