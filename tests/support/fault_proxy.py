@@ -23,6 +23,8 @@ class FaultProxy:
         """Nothing is relayed from the server to the client; the connections stand."""
         self.flips_per_mb = 0.0
         """Bits that are turned over in a million bytes from the server."""
+        self.cut_after: int | None = None
+        """Bytes from the server after which a connection breaks."""
         self.connections = 0
         """How many clients came."""
         self._random = random.Random(5)
@@ -87,8 +89,12 @@ class FaultProxy:
         server.close()
 
     def _pump(self, source: socket.socket, sink: socket.socket, damaging: bool) -> None:
+        passed = 0
         with suppress(OSError):
-            while data := source.recv(16384):
+            while data := source.recv(4096):
+                passed += len(data)
+                if damaging and self.cut_after is not None and passed > self.cut_after:
+                    break
                 while damaging and self.stall and not self._end.wait(_STEP_S):
                     pass
                 sink.sendall(self._damaged(data) if damaging and self.flips_per_mb else data)

@@ -84,7 +84,7 @@ def _pictures(settings: dict[str, Any]) -> Iterator[Any]:
 
     fps, epoch_s = float(settings.get("fps", 25)), float(settings["epoch_s"])
     size = tuple(settings.get("size", stamped.SIZE))
-    index = -1
+    index = int((time.monotonic() - epoch_s) * fps)
     while True:
         index = max(index + 1, int((time.monotonic() - epoch_s) * fps))
         time.sleep(max(0.0, epoch_s + index / fps - time.monotonic()))

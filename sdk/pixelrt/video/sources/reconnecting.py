@@ -138,6 +138,8 @@ class Reconnecting(BaseSource):
         """End the connection. Takes as long as closing one connection does."""
         self.interrupt()
         self._frames.close()
+        if self._life is not None:
+            self._end(self._life)
 
     def _first(self) -> Frame:
         first = next(self._frames, None)
@@ -185,10 +187,9 @@ class Reconnecting(BaseSource):
                     yield frame
             except SourceError as found:
                 problem = found
-            finally:
-                self._end(life)
             if self.interrupted:
-                return
+                return  # `close` ends the life, which may take longer than an iteration may
+            self._end(life)
             if problem is None:
                 self._tell("ended", "the source has no more frames")
                 return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import struct
 import time
 from collections.abc import Callable, Iterator
@@ -12,9 +13,10 @@ from typing import Any
 from pixelrt.encoding import FASTEST_FPS, SLOWEST_FPS
 from pixelrt.errors import SourceError
 from pixelrt.video.sources.network.knock import knock
+from pixelrt.video.sources.network.line import hang_up, line_to, open_sockets
 from pixelrt.video.sources.network.packets import Arrival
 from pixelrt.video.sources.network.reasons import broken, no_connection
-from pixelrt.video.sources.network.settings import ALWAYS_LIVE, NetworkSettings
+from pixelrt.video.sources.network.settings import ALWAYS_LIVE, STANDARD_PORTS, NetworkSettings
 from pixelrt.video.sources.reconnecting import HopelessError, StallError
 
 _RTSP = ("rtsp", "rtsps")
@@ -47,6 +49,13 @@ class Connection:
     opened_s: float
     """When opening it began: nothing that it gives is older."""
     settings: NetworkSettings
+    line: socket.socket | None
+    """Its TCP socket, if it has one and that is known."""
+
+    def hang_up(self) -> None:
+        """End the wait for a packet, as far as possible. From any thread."""
+        if self.line is not None:
+            hang_up(self.line)
 
     def packets(self, cancelled: Callable[[], bool]) -> Iterator[tuple[Any, Arrival]]:
         """Packets as they come, each with its time; ends with a file, or when cancelled.
@@ -131,15 +140,19 @@ def connected(
         if cancelled():
             yield None
             return
+        before = open_sockets()
         container = av.open(
             settings.url, options=_options(settings), timeout=(settings.connect_s, settings.stall_s)
         )
     except (av.FFmpegError, OSError) as problem:
         raise no_connection(av, problem, settings, time.monotonic() - opened_s) from None
+    line = line_to(settings.host, settings.port or STANDARD_PORTS.get(settings.scheme, 0), before)
     try:
-        yield _describe(av, container, settings, opened_s)
+        yield _describe(av, container, settings, opened_s, line)
     finally:
         container.close()
+        if line is not None:
+            line.close()
 
 
 def _options(settings: NetworkSettings) -> dict[str, str]:
@@ -158,7 +171,9 @@ def _options(settings: NetworkSettings) -> dict[str, str]:
     return options
 
 
-def _describe(av: Any, container: Any, settings: NetworkSettings, opened_s: float) -> Connection:
+def _describe(
+    av: Any, container: Any, settings: NetworkSettings, opened_s: float, line: socket.socket | None
+) -> Connection:
     shown = settings.shown
     if container.format.name in _LISTS:
         raise HopelessError(
@@ -176,7 +191,7 @@ def _describe(av: Any, container: Any, settings: NetworkSettings, opened_s: floa
     if not SLOWEST_FPS <= fps <= FASTEST_FPS:  # some cameras send a clock rate
         fps = settings.fps
     frames = None if live else stream.frames or None
-    return Connection(av, container, stream, live, fps, frames, opened_s, settings)
+    return Connection(av, container, stream, live, fps, frames, opened_s, settings, line)
 
 
 def _is_live(container: Any, settings: NetworkSettings) -> bool:

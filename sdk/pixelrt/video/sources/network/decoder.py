@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pixelrt.video.sources.network.packets import Parcel
+from pixelrt.video.sources.network.packets import Arrival, Parcel
 
 
 class Decoder:
@@ -21,18 +21,18 @@ class Decoder:
         self._av, self._context = av, context
         self._intra_only = context.codec.intra_only
         self._whole = False
-        self._inside = 0
+        self._inside = self._beginnings = 0
         self.damaged = 0
         """Pictures that were left out because their data, or those of one that they build on, are damaged."""
         self.unkeyed = 0
         """Pictures that came before the first keyframe."""
         context.thread_type = "SLICE"  # threads per frame would hold frames back
         context.copy_opaque = True
-        if self._intra_only:
+        if context.name != "h264":  # its decoder patches damage up, and says which pictures it patched
             context.options = {"err_detect": "explode"}
 
-    def decode(self, parcel: Parcel) -> list[Any]:
-        """The pictures that are ready now; `opaque` of each is its arrival."""
+    def decode(self, parcel: Parcel) -> list[tuple[Any, Arrival]]:
+        """The pictures that are ready now, each with its arrival."""
         packet = parcel.packet
         if parcel.restart:
             self._begin_anew()
@@ -44,7 +44,7 @@ class Decoder:
         if packet.is_corrupt:
             self._fail(1)
             return []
-        packet.opaque = parcel.arrival
+        packet.opaque = self._beginnings, parcel.arrival
         self._inside += 1
         try:
             return self._whole_ones(self._context.decode(packet))
@@ -53,7 +53,7 @@ class Decoder:
             self._fail(1)
             return []
 
-    def flush(self) -> list[Any]:
+    def flush(self) -> list[tuple[Any, Arrival]]:
         """The pictures that are still inside, at the end."""
         try:
             return self._whole_ones(self._context.decode(None))
@@ -71,17 +71,23 @@ class Decoder:
         return False
 
     def _begin_anew(self) -> None:
-        """What is inside builds on what was left out, or is too old."""
-        if self._inside:
-            self.damaged += self._inside
-            self._inside = 0
+        """What is inside builds on what was left out, or is too old; some decoders give it all the same."""
+        self.damaged += self._inside
+        self._inside = 0
+        self._beginnings += 1
         self._context.flush_buffers()
 
-    def _whole_ones(self, pictures: list[Any]) -> list[Any]:
-        self._inside -= len(pictures)
-        whole = [picture for picture in pictures if not picture.is_corrupt]
-        if len(whole) < len(pictures):
-            self._fail(len(pictures) - len(whole))
+    def _whole_ones(self, pictures: list[Any]) -> list[tuple[Any, Arrival]]:
+        whole = []
+        for picture in pictures:
+            beginning, arrival = picture.opaque
+            if beginning != self._beginnings:
+                continue
+            self._inside -= 1
+            if picture.is_corrupt:
+                self._fail(1)
+            else:
+                whole.append((picture, arrival))
         return whole
 
     def _fail(self, count: int) -> None:

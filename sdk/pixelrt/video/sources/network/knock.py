@@ -8,11 +8,10 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 
-from pixelrt.video.sources.network.settings import NetworkSettings
+from pixelrt.video.sources.network.settings import STANDARD_PORTS, NetworkSettings
 from pixelrt.video.sources.reconnecting import HopelessError
 
 _STEP_S = 0.1
-_STANDARD_PORTS = {"rtsp": 554, "rtsps": 322}
 
 
 def knock(settings: NetworkSettings, cancelled: Callable[[], bool]) -> None:
@@ -25,7 +24,7 @@ def knock(settings: NetworkSettings, cancelled: Callable[[], bool]) -> None:
         OSError: If nobody answers: the name is unknown, the port closed, the host silent.
         HopelessError: If something else than RTSP answers.
     """
-    port = settings.port or _STANDARD_PORTS[settings.scheme]
+    port = settings.port or STANDARD_PORTS[settings.scheme]
     until_s = time.monotonic() + settings.connect_s
     found = socket.getaddrinfo(settings.host, port, type=socket.SOCK_STREAM)
     problem: OSError = TimeoutError()

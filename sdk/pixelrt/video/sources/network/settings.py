@@ -17,6 +17,7 @@ from pixelrt.video.sources.reconnecting import Backoff, Persistence
 SCHEMES = ("rtsp", "rtsps", "http", "https", "udp", "tcp", "rtmp", "rtmps", "srt")
 ALWAYS_LIVE = ("rtsp", "rtsps", "udp", "tcp", "rtmp", "rtmps", "srt")
 ENCRYPTED = ("rtsps", "https", "rtmps")
+STANDARD_PORTS = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443, "rtmp": 1935, "rtmps": 443}
 _NEEDS_PORT = ("udp", "tcp", "srt")
 
 _HARMLESS = frozenset(

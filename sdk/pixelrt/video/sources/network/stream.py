@@ -19,6 +19,8 @@ from pixelrt.video.sources.network.timeline import Timeline
 
 LATE_S = 0.25
 _DAMAGE_EVERY_S = 5.0
+_FAREWELL_S = 0.1
+"""For a reading thread that gets packets, to see that it shall end, and for FFmpeg to say goodbye."""
 
 
 class NetworkStream(BaseSource):
@@ -30,8 +32,10 @@ class NetworkStream(BaseSource):
     packets that were left out unseen, because nobody took one for longer (see `PacketQueue`).
 
     `interrupt` ends the iteration at once. `close` then waits for the reading thread: until the next packet,
-    and where none comes, until FFmpeg gives up by itself, after `stall_s`, or up to twice `connect_s` while
-    it connects.
+    or, where none comes, a tenth of a second, after which its TCP socket is shut down. What has none
+    (`udp://`), one that cannot be told from others (not on Linux; two connections to one host that were
+    opened at the same moment), and one that is just being opened, is waited for until FFmpeg gives up by
+    itself: after `stall_s`, and while it connects after at most twice `connect_s`.
 
     Args:
         settings: Where, and how.
@@ -82,6 +86,10 @@ class NetworkStream(BaseSource):
     def close(self) -> None:
         """End the connection and wait for its thread."""
         self.interrupt()
+        self._reader.join(_FAREWELL_S)
+        connection = self._connection
+        if self._reader.is_alive() and connection is not None:
+            connection.hang_up()
         self._reader.join()
         self._frames.close()
 
@@ -98,8 +106,7 @@ class NetworkStream(BaseSource):
     def _decoded(self) -> Generator[Frame, None, None]:
         """Frames, in the thread that iterates."""
         index = 0
-        for picture in self._pictures():
-            arrival: Arrival = picture.opaque
+        for picture, arrival in self._pictures():
             if self._is_late(arrival):
                 self._late += 1
                 continue
@@ -120,7 +127,7 @@ class NetworkStream(BaseSource):
             )
             index += 1
 
-    def _pictures(self) -> Iterator[Any]:
+    def _pictures(self) -> Iterator[tuple[Any, Arrival]]:
         parcel = self._queue.get()
         if parcel is None or self._connection is None:
             return

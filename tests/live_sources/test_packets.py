@@ -1,0 +1,240 @@
+"""From packets to pictures: what is left out, and that everything is counted."""
+
+from __future__ import annotations
+
+import io
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import av
+import pytest
+import stamped
+
+from pixelrt.errors import SourceError
+from pixelrt.video.sources.network.decoder import Decoder
+from pixelrt.video.sources.network.packets import Arrival, PacketQueue, Parcel
+from pixelrt.video.sources.network.timeline import Timeline
+
+FRAMES, GOP = 50, 15
+CODECS = {
+    "h264": ("libx264", {"preset": "ultrafast", "tune": "zerolatency"}),
+    "h264 with B frames": ("libx264", {"preset": "veryfast", "bf": "2"}),
+    "hevc": ("libx265", {"preset": "ultrafast", "tune": "zerolatency", "x265-params": "log-level=none"}),
+    "mjpeg": ("mjpeg", {}),
+}
+
+
+def coded(name: str) -> tuple[Any, list[Any]]:
+    """A codec context and the packets of a stamped film."""
+    encoder, options = CODECS[name]
+    file = io.BytesIO()
+    with av.open(file, "w", format="matroska" if name == "mjpeg" else "mpegts") as container:
+        stream = container.add_stream(encoder, rate=25)
+        stream.pix_fmt = "yuvj420p" if name == "mjpeg" else "yuv420p"
+        stream.height, stream.width = stamped.SIZE
+        stream.gop_size = GOP
+        stream.options = options
+        for index in range(FRAMES):
+            frame = av.VideoFrame.from_ndarray(stamped.draw(index), format="rgb24")
+            frame.pts = index
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    file.seek(0)
+    film = av.open(file)
+    packets = [packet for packet in film.demux(film.streams.video[0]) if packet.size]
+    return film, packets
+
+
+def cut(packet: Any) -> Any:
+    """The first half of a packet."""
+    data = bytes(packet)
+    half = av.Packet(data[: len(data) // 2])
+    half.pts, half.dts, half.time_base = packet.pts, packet.dts, packet.time_base
+    half.is_keyframe = packet.is_keyframe
+    return half
+
+
+def decode(
+    film: Any, packets: list[Any], *, restarts: tuple[int, ...] = ()
+) -> tuple[Decoder, list[int | None]]:
+    decoder = Decoder(av, film.streams.video[0].codec_context)
+    pictures: list[tuple[Any, Arrival]] = []
+    for number, packet in enumerate(packets):
+        parcel = Parcel(packet, Arrival(float(number), None), restart=number in restarts)
+        pictures += decoder.decode(parcel)
+    pictures += decoder.flush()
+    stamps = [stamped.read(picture.to_ndarray(format="rgb24")) for picture, _ in pictures]
+    return decoder, [None if stamp is None else stamp.index for stamp in stamps]
+
+
+@pytest.mark.parametrize("name", CODECS)
+def test_a_whole_film_is_decoded_whole(name: str) -> None:
+    film, packets = coded(name)
+    decoder, indices = decode(film, packets)
+    film.close()
+    assert indices == list(range(FRAMES))
+    assert (decoder.damaged, decoder.unkeyed) == (0, 0)
+
+
+@pytest.mark.parametrize("name", CODECS)
+def test_no_damaged_picture_is_given_and_every_one_is_counted(name: str) -> None:
+    film, packets = coded(name)
+    packets[20] = cut(packets[20])
+    decoder, indices = decode(film, packets)
+    film.close()
+    assert None not in indices, "a damaged picture"
+    assert indices == sorted(set(indices)), "one twice, or out of order"
+    assert decoder.damaged > 0
+    assert len(indices) + decoder.damaged + decoder.unkeyed == FRAMES
+    assert indices[-1] == FRAMES - 1, "whole again after the next keyframe"
+
+
+@pytest.mark.parametrize("name", ["h264", "h264 with B frames", "hevc"])
+def test_nothing_is_given_before_the_first_keyframe(name: str) -> None:
+    film, packets = coded(name)
+    decoder, indices = decode(film, packets[4:])
+    film.close()
+    assert None not in indices
+    assert indices[0] is not None
+    assert indices[0] >= GOP - 3
+    assert decoder.unkeyed > 0
+    assert len(indices) + decoder.unkeyed + decoder.damaged == FRAMES - 4
+
+
+def test_after_packets_were_left_out_decoding_begins_anew() -> None:
+    film, packets = coded("h264")
+    keyframes = [number for number, packet in enumerate(packets) if packet.is_keyframe]
+    decoder, indices = decode(film, packets[:5] + packets[keyframes[2] :], restarts=(5,))
+    film.close()
+    assert indices == [*range(5), *range(keyframes[2], FRAMES)]
+    assert decoder.damaged == 0
+
+
+def test_a_packet_that_is_marked_as_corrupt_is_not_decoded() -> None:
+    film, packets = coded("h264")
+    packets[20].is_corrupt = True
+    decoder, indices = decode(film, packets)
+    film.close()
+    assert 20 not in indices
+    assert None not in indices
+    assert len(indices) + decoder.damaged == FRAMES
+
+
+def put(queue: PacketQueue, names: str, *, age_s: float = 0.0) -> None:
+    """One packet for each letter; a capital is a keyframe."""
+    for name in names:
+        queue.put(name, Arrival(time.monotonic() - age_s, None), keyframe=name.isupper())
+
+
+def taken(queue: PacketQueue) -> str:
+    return "".join(parcel.packet for parcel in iter(queue.get, None))
+
+
+def test_packets_come_out_as_they_went_in() -> None:
+    with PacketQueue() as queue:
+        put(queue, "Kabc")
+    assert taken(queue) == "Kabc"
+    assert queue.dropped == 0
+
+
+def test_what_is_old_gives_way_to_a_keyframe() -> None:
+    with PacketQueue() as queue:
+        put(queue, "Kabc", age_s=2)
+        put(queue, "de")
+        put(queue, "Lfg")
+    parcels = list(iter(queue.get, None))
+    assert "".join(parcel.packet for parcel in parcels) == "Lfg"
+    assert [parcel.restart for parcel in parcels] == [True, False, False]
+    assert queue.dropped == 6
+
+
+def test_what_is_new_does_not() -> None:
+    with PacketQueue() as queue:
+        put(queue, "KabLcd")
+    assert taken(queue) == "KabLcd"
+
+
+def test_without_a_keyframe_the_queue_is_bounded_all_the_same() -> None:
+    with PacketQueue() as queue:
+        put(queue, "K" + "a" * 2000)
+        assert queue.waiting <= 600
+        put(queue, "Lb")
+    assert taken(queue).endswith("Lb")
+    assert queue.dropped > 1000
+
+
+def test_a_file_waits_for_its_reader_and_is_complete() -> None:
+    queue = PacketQueue()
+    queue.live = False
+
+    def write() -> None:
+        with queue:
+            put(queue, "Kabcdefghi" * 100, age_s=5)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    time.sleep(0.1)
+    assert queue.waiting < 100
+    assert taken(queue) == "Kabcdefghi" * 100
+    writer.join()
+    assert queue.dropped == 0
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_cancel_wakes_both_sides(live: bool) -> None:
+    queue = PacketQueue()
+    queue.live = live
+    threads = [threading.Thread(target=lambda: put(queue, "k" * 5000)), threading.Timer(0.2, queue.cancel)]
+    if live:
+        threads[0] = threading.Thread(target=queue.get)
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+        assert not thread.is_alive()
+    assert queue.get() is None
+    assert queue.cancelled
+
+
+def test_what_the_writer_raises_is_raised_after_its_packets_with_its_traceback() -> None:
+    def write() -> Iterator[None]:
+        raise SourceError("the cable is out")
+
+    with PacketQueue() as queue:
+        put(queue, "Ka")
+        write()
+        next(iter(write()))  # pragma: no cover
+    assert queue.get() is not None
+    assert queue.get() is not None
+    with pytest.raises(SourceError, match="the cable is out") as caught:
+        queue.get()
+    assert any(entry.name == "write" for entry in caught.traceback)
+
+
+def times(*pairs: tuple[float | None, float]) -> list[float | None]:
+    timeline = Timeline()
+    return [timeline.time_s(pts_s, captured_s) for pts_s, captured_s in pairs]
+
+
+def test_times_are_the_cameras() -> None:
+    assert times((5.0, 100.0), (5.04, 100.07), (5.08, 100.08)) == pytest.approx([0, 0.04, 0.08])
+
+
+def test_without_a_count_the_arrival_is_used() -> None:
+    assert times((None, 100.0), (0.0, 100.04), (0.04, 100.09)) == pytest.approx([0, 0.04, 0.08])
+
+
+def test_a_count_that_jumps_is_not_followed() -> None:
+    assert times((5.0, 100.0), (9000.0, 100.04), (9000.04, 100.08)) == pytest.approx([0, 0.04, 0.08])
+    assert times((9000.0, 100.0), (0.0, 100.04), (0.04, 100.08)) == pytest.approx([0, 0.04, 0.08])
+
+
+def test_a_picture_out_of_order_has_no_time() -> None:
+    assert times((5.0, 100.0), (5.08, 100.04), (5.04, 100.05), (5.12, 100.08)) == [
+        0.0,
+        pytest.approx(0.08),
+        None,
+        pytest.approx(0.12),
+    ]

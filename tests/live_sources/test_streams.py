@@ -1,0 +1,215 @@
+"""HTTP, TCP and UDP from servers in another process."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import statistics
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from itertools import islice, pairwise
+
+import pytest
+import stamped
+from fault_proxy import fault_proxy
+from leaks import nothing_left
+from live_server import PASSWORD, SHORT_FRAMES, USER, LiveServer, free_port
+
+from pixelrt.errors import SourceError
+from pixelrt.video.events import Event
+from pixelrt.video.sources import open_source
+
+log = logging.getLogger(__name__)
+SECRET = "robot:pass%2Bword%267@"
+
+
+@pytest.fixture(scope="module")
+def http() -> Iterator[LiveServer]:
+    with LiveServer("http", fps=25, gop=10) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def tcp() -> Iterator[LiveServer]:
+    with LiveServer("tcp", fps=25, gop=10) as server:
+        yield server
+
+
+def take(url: str, count: int, what: str) -> tuple[list[int], float]:
+    """Indices of some pictures, and the median of ms from drawing to delivery; checks their order."""
+    with nothing_left(), open_source(url) as source:
+        stamps, ages_ms, waits_ms = [], [], []
+        for frame in islice(source, count):
+            stamp = stamped.read(frame.image)
+            assert stamp is not None
+            assert frame.index == len(stamps)
+            stamps.append(stamp.index)
+            ages_ms.append(stamp.age_ms(time.monotonic()))
+            waits_ms.append(stamp.age_ms(frame.captured_s))
+        assert source.live
+    assert all(before < after for before, after in pairwise(stamps))
+    age_ms, wait_ms = statistics.median(ages_ms[count // 4 :]), statistics.median(waits_ms[count // 4 :])
+    log.info("%s: drawn to delivered p50 %.1f ms, to captured_s p50 %.1f ms", what, age_ms, wait_ms)
+    assert wait_ms > -5, "captured before it was drawn"
+    return stamps, age_ms
+
+
+@pytest.mark.parametrize("path", ["/ts", "/mjpeg", "/moved/mjpeg"])
+def test_http_frames_come_in_order(http: LiveServer, path: str) -> None:
+    take(http.url + path, 25, f"http {path}")
+
+
+def test_mjpeg_without_lengths() -> None:
+    with LiveServer("http", fps=25, boundary_only=True) as server:
+        take(f"{server.url}/mjpeg", 20, "http /mjpeg without Content-Length")
+
+
+def test_tcp_frames_come_in_order(tcp: LiveServer) -> None:
+    take(tcp.url, 25, "tcp")
+
+
+def test_udp_frames_come_in_order() -> None:
+    with LiveServer("udp", fps=25, gop=10) as server:
+        take(server.url, 25, "udp")
+
+
+@pytest.mark.parametrize("kind", ["ts", "mp4"])
+def test_a_file_is_read_whole_however_slowly_and_ends(http: LiveServer, kind: str) -> None:
+    with nothing_left(), open_source(f"{http.url}/short.{kind}") as source:
+        events: list[Event] = []
+        source.on_event = events.append
+        stamps = []
+        for frame in source:
+            stamp = stamped.read(frame.image)
+            assert stamp is not None
+            stamps.append(stamp.index)
+            time.sleep(0.01)
+        assert not source.live
+        assert dict(source.losses) == {}
+    assert stamps == list(range(SHORT_FRAMES))
+    assert [event.kind for event in events] == ["connected", "ended"]
+
+
+def test_a_file_that_is_not_read_to_its_end_is_closed(http: LiveServer) -> None:
+    with nothing_left(), open_source(f"{http.url}/short.mp4") as source:
+        next(iter(source))
+
+
+def test_a_password(http: LiveServer) -> None:
+    assert (USER, PASSWORD) == ("robot", "pass+word&7")
+    url = http.url.replace("http://", f"http://{SECRET}") + "/secret/mjpeg"
+    take(url, 3, "http with a password")
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("/secret/mjpeg", r"wants a user and a password.*\(401\)"),
+        ("/nothing", r"nothing at that path \(404\)"),
+        ("/moved/nothing", r"nothing at that path \(404\)"),
+        ("/text", r"no video"),
+        ("/silent#connect=0.4", r"no answer within 0.4 s"),
+    ],
+)
+def test_why_http_gives_nothing(http: LiveServer, path: str, message: str) -> None:
+    with nothing_left(), pytest.raises(SourceError, match=message):
+        open_source(http.url + path)
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("http://127.0.0.1:{free}/ts", "connection refused"),
+        ("tcp://127.0.0.1:{free}", "connection refused"),
+        ("rtmp://127.0.0.1:{free}/live/camera", "connection refused"),
+        ("udp://127.0.0.1:{free}#connect=0.4", "nothing came within 0.4 s"),
+        ("http://nowhere.invalid/ts", r"no host of the name nowhere\.invalid"),
+        ("https://127.0.0.1:{http}/ts", r"no encrypted connection came about.*#verify=no"),
+    ],
+)
+def test_why_nothing_comes(http: LiveServer, address: str, message: str) -> None:
+    with nothing_left(), pytest.raises(SourceError, match=message):
+        open_source(address.format(free=free_port(), http=http.port))
+
+
+def test_a_port_that_is_taken_is_said() -> None:
+    with closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as other:
+        other.bind(("127.0.0.1", 0))
+        port = other.getsockname()[1]
+        with (
+            nothing_left(),
+            pytest.raises(SourceError, match="another program on this machine receives on that port"),
+        ):
+            open_source(f"udp://127.0.0.1:{port}#connect=1")
+
+
+def test_srt_says_that_this_ffmpeg_lacks_it() -> None:
+    import av
+
+    try:
+        av.open("srt://127.0.0.1:1", timeout=0.1)
+    except av.ProtocolNotFoundError:
+        with pytest.raises(
+            SourceError, match=r"was built without srt://; read the camera by another protocol"
+        ):
+            open_source("srt://127.0.0.1:9000")
+    except av.FFmpegError:
+        pytest.skip("this FFmpeg has SRT")
+
+
+@pytest.mark.parametrize("path", ["/ts", "/mjpeg"])
+def test_a_live_stream_that_breaks_is_made_again(http: LiveServer, path: str) -> None:
+    with fault_proxy(http.port) as proxy, nothing_left():
+        events: list[Event] = []
+        with open_source(f"http://127.0.0.1:{proxy.port}{path}#backoff=0.05&backoff_most=0.1") as source:
+            source.on_event = events.append
+            iterator, stamps = iter(source), []
+            for _ in range(3):
+                stamps += [stamped.read(frame.image) for frame in islice(iterator, 6)]
+                proxy.cut()
+            stamps += [stamped.read(frame.image) for frame in islice(iterator, 6)]
+    assert all(stamps), "a damaged picture"
+    numbers = [stamp.index for stamp in stamps if stamp]
+    assert all(before < after for before, after in pairwise(numbers))
+    assert sum(event.kind == "connected" for event in events) == 4
+
+
+def test_a_file_that_breaks_is_an_error(http: LiveServer) -> None:
+    """It would begin from its start again, with frames that were delivered."""
+    with fault_proxy(http.port) as proxy, nothing_left():
+        proxy.cut_after = 20_000
+        with open_source(f"http://127.0.0.1:{proxy.port}/short.ts") as source:
+            frames, iterator = 0, iter(source)
+            with pytest.raises(SourceError, match=r"the connection broke|ends too early"):
+                for _ in iterator:
+                    frames += 1
+        assert 0 < frames < SHORT_FRAMES
+
+
+@pytest.mark.parametrize("scheme", ["http", "tcp", "udp"])
+def test_interrupt_ends_a_stalled_stream(http: LiveServer, tcp: LiveServer, scheme: str) -> None:
+    target = {"http": http, "tcp": tcp, "udp": LiveServer("udp", fps=25, gop=5) if scheme == "udp" else http}[
+        scheme
+    ]
+    with fault_proxy(target.port) as proxy, nothing_left():
+        place = {"http": f"{proxy.port}/ts", "tcp": f"{proxy.port}", "udp": f"{target.port}"}[scheme]
+        options = "stall=2" if scheme == "udp" else "stall=20"
+        source = open_source(f"{scheme}://127.0.0.1:{place}#{options}")
+        iterator = iter(source)
+        next(iterator)
+        proxy.stall = True
+        if scheme == "udp":
+            target.kill()
+        stopper = threading.Timer(0.7, source.interrupt)
+        stopper.start()
+        for _ in iterator:
+            pass
+        stopper.join()
+        ended_s = time.monotonic()
+        source.close()
+        log.info("%s, stalled: closed in %.3f s", scheme, time.monotonic() - ended_s)
+        assert time.monotonic() - ended_s < 10
+        proxy.stall = False
+        proxy.cut()
