@@ -19,7 +19,7 @@ class Page {
     this.isPaused = false;
     this.told = null;
     this.dirty = new Set();
-    this.lastLegendMs = 0;
+    this.lastLegendMs = -LEGEND_MS;
     this.classes = new Classes(() => this.redraw());
     this.charts = new Charts();
     this.panels = new Panels();
@@ -184,13 +184,21 @@ class Page {
       this.frameAsked = null;
       for (const camera of this.dirty) this.draw(camera);
       this.dirty.clear();
-      if (performance.now() - this.lastLegendMs > LEGEND_MS) this.legend();
+      this.soonLegend();
     });
+  }
+
+  soonLegend() {
+    const waitMs = this.lastLegendMs + LEGEND_MS - performance.now();
+    this.legendAsked ??= setTimeout(() => {
+      this.legendAsked = null;
+      this.legend();
+    }, Math.max(waitMs, 0));
   }
 
   redraw() {
     for (const camera of this.shown()) if (camera.scene.picture) this.dirty.add(camera);
-    this.lastLegendMs = 0;
+    this.lastLegendMs = -LEGEND_MS;
     this.frame();
   }
 

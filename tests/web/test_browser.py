@@ -1,0 +1,345 @@
+"""The live page in a real browser."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import cv2
+import needs
+import numpy as np
+import pages
+import pytest
+from pages import CLASSES, served, view
+from playwright.sync_api import Browser, BrowserContext, expect, sync_playwright
+from playwright.sync_api import Page as Tab
+
+from pixelrt.manifest import ClassInfo
+from pixelrt.web import CameraNumbers, Numbers, Page, SinkNumbers, StageNumbers, State
+
+EVIL = '<img src=x onerror="window.evil=1">'
+ROAD, CAR, SKY = (72, 32), (24, 24), (24, 96)
+"""Places (row, col) in the picture where each class is."""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        made = playwright.chromium.launch(executable_path=needs.chromium(), args=["--no-sandbox"])
+        yield made
+        made.close()
+
+
+@pytest.fixture
+def context(browser: Browser) -> Iterator[BrowserContext]:
+    made = browser.new_context(viewport={"width": 1440, "height": 900}, color_scheme="dark")
+    yield made
+    made.close()
+
+
+@contextlib.contextmanager
+def opened(context: BrowserContext, page: Page, path: str = "") -> Iterator[Tab]:
+    """The page in a tab, in which nothing goes wrong and which asks nobody else."""
+    tab = context.new_page()
+    problems: list[str] = []
+    tab.on("pageerror", lambda error: problems.append(str(error)))
+    tab.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
+    tab.on("request", lambda request: asked.append(request.url))
+    asked: list[str] = []
+    tab.goto(page.url + path)
+    yield tab
+    tab.close()
+    refused = re.compile("ERR_CONNECTION_REFUSED|WebSocket connection to")  # while the page is away
+    assert not [text for text in problems if not refused.search(text)]
+    origin = page.url.partition("?")[0] or asked[0]
+    assert {re.match(r"https?://[^/]+/|data:|blob:|ws:", url)[0] for url in asked} <= {  # type: ignore[index]
+        *re.findall(r"^https?://[^/]+/", origin),
+        "data:",
+        "blob:",
+        "ws:",
+    }
+
+
+def pixel(tab: Tab, place: tuple[int, int], number: int = 0) -> list[int]:
+    """Of a camera's canvas, red, green and blue."""
+    script = """([row, col, number]) => [...document.querySelectorAll("canvas")[number].getContext("2d")
+        .getImageData(col, row, 1, 1).data.slice(0, 3)]"""
+    return list(tab.evaluate(script, [*place, number]))
+
+
+def shown(tab: Tab, place: tuple[int, int], expected: np.ndarray, number: int = 0) -> None:
+    """Wait until a pixel is as expected, but for what JPEG changes."""
+
+    def fits() -> bool:
+        return bool(np.all(np.abs(np.array(pixel(tab, place, number)) - expected) <= 4))
+
+    expect(tab.locator("canvas").nth(number)).to_be_visible()
+    # Playwright's own wait_for_function uses eval, which the page forbids
+    assert pages.wait_for(fits, 10), (pixel(tab, place, number), expected)
+
+
+def grey(index: int = 0) -> np.ndarray:
+    return np.full(3, 40 + index, float)
+
+
+def color(number: int) -> np.ndarray:
+    return np.array(CLASSES[number].color, float)
+
+
+def numbers_of(state: State, *names: str, **changes: Any) -> Numbers:
+    camera = CameraNumbers(
+        captured=12345,
+        delivered=12000,
+        dropped={"newer": 345},
+        lost={"damaged": 3},
+        reconnects=2,
+        fps_captured=30.0,
+        fps_delivered=29.2,
+        health=state,
+    )
+    stage = StageNumbers(p50_ms=21.0, p95_ms=25.0, p99_ms=31.5)
+    return Numbers(
+        health=state,
+        cameras=dict.fromkeys(names, camera),
+        stages={"network": stage, "capture to delivery": stage},
+        **changes,
+    )
+
+
+class TestPicture:
+    def test_opacity_acts_at_once_by_keyboard(self, context: BrowserContext) -> None:
+        with served() as page, opened(context, page) as tab:
+            page.publish("front", view())
+            shown(tab, CAR, 0.5 * grey() + 0.5 * color(1))
+            shown(tab, ROAD, 0.5 * grey() + 0.5 * color(0))
+            opacity = tab.get_by_role("slider", name="Opacity")
+            opacity.press("End")
+            shown(tab, SKY, color(2))
+            expect(tab.get_by_text("100 %", exact=True)).to_be_visible()
+            opacity.press("Home")
+            shown(tab, SKY, grey())
+            for _ in range(25):
+                opacity.press("ArrowRight")
+            shown(tab, SKY, 0.75 * grey() + 0.25 * color(2))
+
+    def test_classes_are_switched_off_by_keyboard(self, context: BrowserContext) -> None:
+        with served() as page, opened(context, page) as tab:
+            page.publish("front", view())
+            shown(tab, CAR, 0.5 * grey() + 0.5 * color(1))
+            car = tab.get_by_role("checkbox", name="car")
+            car.press("Space")
+            expect(car).not_to_be_checked()
+            shown(tab, CAR, grey())
+            shown(tab, ROAD, 0.5 * grey() + 0.5 * color(0))
+            tab.get_by_role("button", name="Hide all").click()
+            shown(tab, ROAD, grey())
+            tab.get_by_role("button", name="Show all").click()
+            shown(tab, CAR, 0.5 * grey() + 0.5 * color(1))
+
+    def test_below_the_threshold_it_is_unknown(self, context: BrowserContext) -> None:
+        with served() as page, opened(context, page) as tab:
+            page.publish("front", view())
+            rows = tab.get_by_role("list").get_by_role("listitem")
+            expect(rows).to_have_text(["road50 %", "car25 %", "sky25 %"])
+            threshold = tab.get_by_role("slider", name="Confidence threshold")
+            threshold.fill("60")  # the car's confidence is 153 / 255
+            expect(rows).to_have_text(["road50 %", "car25 %", "sky25 %", "unknown0 %"])
+            threshold.press("ArrowRight")
+            expect(rows).to_have_text(["road50 %", "car0 %", "sky25 %", "unknown25 %"])
+            found = {tuple(pixel(tab, (CAR[0], CAR[1] + shift))) for shift in range(0, 24, 2)}
+            assert len(found) > 1  # hatched
+            assert all(max(values) - min(values) <= 8 for values in found)  # and grey
+            tab.get_by_role("checkbox", name="unknown").press("Space")
+            shown(tab, CAR, grey())
+
+    def test_each_viewer_has_settings_of_its_own(self, context: BrowserContext) -> None:
+        with served() as page, opened(context, page) as one, opened(context, page) as other:
+            page.publish("front", view())
+            one.get_by_role("slider", name="Opacity").press("End")
+            shown(one, CAR, color(1))
+            shown(other, CAR, 0.5 * grey() + 0.5 * color(1))
+            with pages.Client(page) as client:
+                client.watch(0)
+                picture = client.next()
+                assert picture is not None
+                assert set(np.unique(picture.mask)) == {0, 1, 2}
+
+    def test_without_confidence_there_is_no_threshold(self, context: BrowserContext) -> None:
+        with served() as page, opened(context, page) as tab:
+            page.publish("front", view(confidence=None))
+            expect(tab.get_by_text("This bundle emits no confidence")).to_be_visible()
+            expect(tab.get_by_role("slider", name="Confidence threshold")).to_be_disabled()
+
+    def test_it_goes_on(self, context: BrowserContext) -> None:
+        with served() as page, opened(context, page) as tab:
+            for index in range(5):
+                page.publish("front", view(30 * index))
+                shown(tab, ROAD, 0.5 * grey(30 * index) + 0.5 * color(0))
+            expect(tab.get_by_text("frame 120")).to_be_visible()
+            pause = tab.get_by_role("button", name="Pause")
+            pause.press("Enter")
+            expect(pause).to_have_attribute("aria-pressed", "true")
+            page.publish("front", view(0))
+            tab.get_by_role("slider", name="Opacity").press("Home")
+            shown(tab, ROAD, grey(120))  # settings act on the picture that is held
+            pause.press("Enter")
+            shown(tab, ROAD, grey(0))
+
+    def test_a_snapshot_is_what_is_seen(self, context: BrowserContext) -> None:
+        with served() as page, opened(context, page) as tab:
+            page.publish("rtsp___cam/1 ü", view(7))
+            tab.get_by_role("slider", name="Opacity").press("End")
+            shown(tab, CAR, color(1))
+            with tab.expect_download() as download:
+                tab.get_by_role("button", name="Snapshot").click()
+            assert download.value.suggested_filename == "rtsp___cam_1_ü-7.png"
+            picture = cv2.imread(str(download.value.path()), cv2.IMREAD_COLOR_RGB)
+            assert picture.shape == (*pages.IMAGE_SIZE, 3)
+            np.testing.assert_allclose(picture[CAR], color(1), atol=4)
+
+    def test_another_size_in_the_middle(self, context: BrowserContext) -> None:
+        with served() as page, opened(context, page) as tab:
+            page.publish("front", view())
+            caption = tab.locator("#caption")
+            expect(caption).to_contain_text(re.compile("96.\u00d7.128 · network 48.\u00d7.64"))
+            small = np.zeros((24, 32), np.uint8)
+            page.publish("front", view(mask=small, confidence=None, image=np.full((48, 64, 3), 90, np.uint8)))
+            expect(caption).to_contain_text(re.compile("48.\u00d7.64 · network 24.\u00d7.32"))
+            shown(tab, (24, 32), 0.5 * np.full(3, 90) + 0.5 * color(0))
+
+
+class TestCameras:
+    def test_all_or_one(self, context: BrowserContext) -> None:
+        with served() as page, opened(context, page) as tab:
+            for index, name in enumerate(("front", "left", "rear")):
+                page.publish(name, view(10 * index))
+            for index in range(3):
+                shown(tab, ROAD, 0.5 * grey(10 * index) + 0.5 * color(0), index)
+            expect(tab.get_by_role("radio")).to_have_count(4)
+            tab.get_by_role("radio", name="All").focus()
+            tab.keyboard.press("ArrowRight")
+            tab.keyboard.press("ArrowRight")
+            expect(tab.get_by_role("radio", name="left")).to_be_checked()
+            expect(tab.locator("canvas:visible")).to_have_count(1)
+            page.publish("left", view(77))
+            expect(tab.get_by_text("frame 77")).to_be_visible()
+            with tab.expect_download() as download:
+                tab.get_by_role("button", name="Snapshot").click()
+            assert download.value.suggested_filename == "left-77.png"
+            tab.get_by_role("radio", name="All").check(force=True)
+            expect(tab.locator("canvas:visible")).to_have_count(3)
+            with tab.expect_download() as download:
+                tab.get_by_role("button", name="Snapshot").click()
+            picture = cv2.imread(str(download.value.path()))
+            assert picture.shape == (2 * pages.IMAGE_SIZE[0], 2 * pages.IMAGE_SIZE[1], 3)
+
+    def test_names_are_text(self, context: BrowserContext) -> None:
+        classes = tuple(ClassInfo(name=f"{EVIL}{number}", color=(1, 2, 3)) for number in range(3))
+        why = State(state="stalled", why=f"{EVIL} why")
+        sinks = (SinkNumbers(name=EVIL, written=0, dropped=0, failed=EVIL),)
+        told = numbers_of(why, EVIL, "other", sinks=sinks)
+        with served(lambda: told, title=EVIL) as page, opened(context, page) as tab:
+            page.publish(EVIL, view(classes=classes))
+            page.publish("other", view())
+            expect(tab.get_by_role("heading", level=1)).to_have_text(EVIL)
+            expect(tab.get_by_role("checkbox", name=f"{EVIL}2")).to_be_visible()
+            expect(tab.get_by_text(f"{EVIL} why").first).to_be_visible()
+            expect(tab.locator("img")).to_have_count(0)
+            assert tab.evaluate("window.evil") is None
+
+
+class TestNumbers:
+    def test_what_the_robot_tells(self, context: BrowserContext) -> None:
+        since = State(state="overloaded", since_s=time.monotonic() - 200, why="the network takes 61 ms")
+        with served(lambda: numbers_of(since, "front")) as page, opened(context, page) as tab:
+            for _ in range(10):
+                page.publish("front", view(age_ms=42.0))
+            health = tab.locator("#health")
+            expect(health).to_contain_text("Overloaded")
+            expect(health).to_contain_text("3 min")
+            expect(tab.locator("#health-why")).to_have_text("the network takes 61 ms")
+            frames = tab.get_by_role("region", name="Frames")
+            expect(frames.get_by_role("row", name="Captured")).to_contain_text("12\u202f345")
+            expect(frames.get_by_role("row", name="replaced by a newer frame")).to_contain_text("345")
+            expect(frames.get_by_role("row", name="replaced by a newer frame")).to_contain_text("3 %")
+            stages = tab.get_by_role("region", name="Stages")
+            expect(stages.get_by_role("row", name="network")).to_contain_text("32")
+            latency = tab.get_by_role("region", name="Latency")
+            expect(latency).to_contain_text("42 ms")
+            expect(latency.get_by_role("img")).to_have_attribute(
+                "aria-label", re.compile("p50 42 ms, p99 42 ms")
+            )
+            expect(latency.locator("path.first")).to_have_attribute("d", re.compile(r"^M[\d.]+ [\d.]+"))
+
+    def test_a_change_of_health_is_announced(self, context: BrowserContext) -> None:
+        states = [State()]
+        with served(lambda: numbers_of(states[0], "front")) as page, opened(context, page) as tab:
+            page.publish("front", view())
+            expect(tab.locator("#health")).to_contain_text("All well")
+            announcer = tab.get_by_role("status").filter(has_text="Reconnecting")
+            expect(announcer).to_have_count(0)
+            states[0] = State(state="reconnecting", since_s=time.monotonic(), why="connection refused")
+            expect(announcer).to_have_text("Reconnecting: connection refused")
+            states[0] = State(since_s=time.monotonic())
+            expect(tab.get_by_role("status").filter(has_text="All well")).to_have_count(1)
+
+    def test_a_recording_that_failed(self, context: BrowserContext) -> None:
+        sinks = (SinkNumbers(name="drive.mp4", written=1, dropped=9, failed="No space left on device"),)
+        with served(lambda: numbers_of(State(), "front", sinks=sinks)) as page, opened(context, page) as tab:
+            health = tab.get_by_role("region", name="Health")
+            expect(health).to_contain_text("drive.mp4")
+            expect(health).to_contain_text("No space left on device")
+
+    def test_without_numbers(self, context: BrowserContext) -> None:
+        with served() as page, opened(context, page) as tab:
+            page.publish("front", view())
+            expect(tab.locator("#health")).to_have_text(re.compile(r"^\s*Live\s*$"))
+            for name in ("Health", "Frames", "Stages"):
+                expect(tab.get_by_role("region", name=name)).to_have_count(0)
+
+
+class TestConnection:
+    def test_it_comes_back_by_itself(self, context: BrowserContext) -> None:
+        page = Page(pages.PageOptions(port=0))
+        page.start()
+        port = pages.port_of(page)
+        page.publish("front", view())
+        with opened(context, page) as tab:
+            shown(tab, CAR, 0.5 * grey() + 0.5 * color(1))
+            page.stop()
+            notice = tab.get_by_role("alert")
+            expect(notice).to_contain_text("The connection is lost. The picture is old.")
+            expect(tab.locator("#health")).to_contain_text("Not connected")
+            again = Page(pages.PageOptions(port=port))
+            assert pages.wait_for(lambda: _starts(again))
+            again.publish("front", view(50))
+            expect(notice).to_be_hidden(timeout=20_000)
+            shown(tab, CAR, 0.5 * grey(50) + 0.5 * color(1))
+            expect(tab.get_by_role("status").filter(has_text="Connected again.")).to_have_count(1)
+            again.stop()
+
+    def test_the_token_leaves_the_address(self, context: BrowserContext) -> None:
+        with served(token="a-token-of-many-letters") as page, opened(context, page) as tab:
+            page.publish("front", view())
+            shown(tab, CAR, 0.5 * grey() + 0.5 * color(1))
+            assert "token" not in tab.url
+            tab.reload()
+            shown(tab, CAR, 0.5 * grey() + 0.5 * color(1))
+            assert tab.evaluate("document.cookie") == ""
+
+    def test_too_many_viewers(self, context: BrowserContext) -> None:
+        with served(max_viewers=1) as page, pages.Client(page) as client:
+            client.text("hello")
+            with opened(context, page) as tab:
+                expect(tab.get_by_role("alert")).to_contain_text("1 viewers look already; try again later")
+
+
+def _starts(page: Page) -> bool:
+    try:
+        page.start()
+    except pages.SinkError:
+        return False
+    return True
