@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+from collections.abc import Iterator
 from http.client import HTTPConnection, HTTPResponse
 from typing import Any
 from urllib.parse import quote
@@ -26,20 +27,35 @@ TOKEN = "a-token-of-23-letters.."
 EVERY_PATH = ("/", "/assets/page.js", "/api/status", "/stream/front.mjpg", "/snapshot/front.png", "/nothing")
 
 
+@pytest.fixture(scope="module")
+def page() -> Iterator[Page]:
+    """A page with a camera."""
+    with served() as made:
+        made.publish("front", view())
+        yield made
+
+
+@pytest.fixture(scope="module")
+def guarded() -> Iterator[Page]:
+    """The same, behind a token."""
+    with served(token=TOKEN) as made:
+        made.publish("front", view())
+        yield made
+
+
 class TestPaths:
-    def test_the_page_and_all_that_it_asks_for(self) -> None:
-        with served() as page:
-            home = ask(page)
-            assert home.status == 200
-            assert home.headers["content-type"] == "text/html; charset=utf-8"
-            named = set(re.findall(r'(?:src|href)="(/[^"]+)"', home.text))
-            for path in Assets.load().files:
-                named |= set(re.findall(r'from "(/assets/[^"]+)"', ask(page, f"/assets/{path}").text))
-            assert {"/assets/page.css", "/assets/page.js", "/assets/scene.js"} <= named
-            for path in named:
-                asset = ask(page, path)
-                assert asset.status == 200
-                assert asset.headers["content-type"].startswith(("text/javascript", "text/css"))
+    def test_the_page_and_all_that_it_asks_for(self, page: Page) -> None:
+        home = ask(page)
+        assert home.status == 200
+        assert home.headers["content-type"] == "text/html; charset=utf-8"
+        named = set(re.findall(r'(?:src|href)="(/[^"]+)"', home.text))
+        for path in Assets.load().files:
+            named |= set(re.findall(r'from "(/assets/[^"]+)"', ask(page, f"/assets/{path}").text))
+        assert {"/assets/page.css", "/assets/page.js", "/assets/scene.js"} <= named
+        for path in named:
+            asset = ask(page, path)
+            assert asset.status == 200
+            assert asset.headers["content-type"].startswith(("text/javascript", "text/css"))
 
     def test_nothing_comes_from_elsewhere(self) -> None:
         for asset in Assets.load().files.values():
@@ -52,17 +68,14 @@ class TestPaths:
     @pytest.mark.parametrize(
         "path", ["/nothing", "/assets/none.js", "/assets/../guard.py", "/assets/%2e%2e/guard.py", "/stream/"]
     )
-    def test_wrong_paths(self, path: str) -> None:
-        with served() as page:
-            assert ask(page, path).status == 404
+    def test_wrong_paths(self, path: str, page: Page) -> None:
+        assert ask(page, path).status == 404
 
     @pytest.mark.parametrize("path", ["/", "/api/status", "/stream/front.mjpg", "/assets/page.css"])
-    def test_wrong_methods(self, path: str) -> None:
-        with served() as page:
-            page.publish("front", view())
-            answer = ask(page, path, method="POST")
-            assert answer.status == 405
-            assert "GET" in answer.headers["allow"]
+    def test_wrong_methods(self, path: str, page: Page) -> None:
+        answer = ask(page, path, method="POST")
+        assert answer.status == 405
+        assert "GET" in answer.headers["allow"]
 
     def test_a_camera_that_is_not_there(self) -> None:
         with served() as page:
@@ -80,13 +93,12 @@ class TestPaths:
             assert "'front' has shown nothing yet" in answer.text
 
     @pytest.mark.parametrize("name", ["front", "rtsp___cam/1 ü", "a.b/../c", "50 %", "<b>?#&", "日本", ".."])
-    def test_names_with_any_characters(self, name: str) -> None:
-        with served() as page:
-            page.publish(name, view())
-            answer = ask(page, f"/snapshot/{quote(name, safe='')}.png")
-            assert answer.status == 200
-            picture = cv2.imdecode(np.frombuffer(answer.body, np.uint8), cv2.IMREAD_COLOR_RGB)
-            np.testing.assert_array_equal(picture, view().overlay())
+    def test_names_with_any_characters(self, page: Page, name: str) -> None:
+        page.publish(name, view())
+        answer = ask(page, f"/snapshot/{quote(name, safe='')}.png")
+        assert answer.status == 200
+        picture = cv2.imdecode(np.frombuffer(answer.body, np.uint8), cv2.IMREAD_COLOR_RGB)
+        np.testing.assert_array_equal(picture, view().overlay())
 
     def test_a_stream_is_whole_pictures(self) -> None:
         green = view(overlay=lambda: np.full((8, 8, 3), (10, 200, 30), np.uint8))
@@ -101,12 +113,10 @@ class TestPaths:
                 page.publish("front", green)
             stream.close()
 
-    def test_head_of_a_stream_ends(self) -> None:
-        with served() as page:
-            page.publish("front", view())
-            answer = ask(page, "/stream/front.mjpg", method="HEAD")
-            assert answer.status == 200
-            assert answer.body == b""
+    def test_head_of_a_stream_ends(self, page: Page) -> None:
+        answer = ask(page, "/stream/front.mjpg", method="HEAD")
+        assert answer.status == 200
+        assert answer.body == b""
 
     def test_large_pictures_are_made_smaller_for_the_page_only(self) -> None:
         large = np.zeros((100, 400, 3), np.uint8)
@@ -178,15 +188,13 @@ class TestStatus:
 
 class TestToken:
     @pytest.mark.parametrize("path", EVERY_PATH)
-    def test_nothing_without_it(self, path: str) -> None:
-        with served(token=TOKEN) as page:
-            page.publish("front", view())
-            answer = ask(page, path)
-            assert answer.status == 401
-            assert answer.headers["www-authenticate"].startswith("Bearer")
-            assert "needs a token" in answer.text
-            assert ask(page, f"{path}?token=another-one-of-them").status == 401
-            assert ask(page, path, Cookie=f"pixelrt-{pages.port_of(page)}=wrong; x").status == 401
+    def test_nothing_without_it(self, path: str, guarded: Page) -> None:
+        answer = ask(guarded, path)
+        assert answer.status == 401
+        assert answer.headers["www-authenticate"].startswith("Bearer")
+        assert "needs a token" in answer.text
+        assert ask(guarded, f"{path}?token=another-one-of-them").status == 401
+        assert ask(guarded, path, Cookie=f"pixelrt-{pages.port_of(guarded)}=wrong; x").status == 401
 
     def test_no_websocket_without_it(self) -> None:
         with served(token=TOKEN) as page:
@@ -196,30 +204,26 @@ class TestToken:
             with pages.Client(page, additional_headers={"Authorization": f"Bearer {TOKEN}"}) as client:
                 assert client.text("hello")["cameras"] == []
 
-    def test_first_in_the_address_then_in_a_cookie(self) -> None:
-        with served(token=TOKEN) as page:
-            first = ask(page, f"/?token={TOKEN}")
-            assert first.status == 200
-            cookie = first.headers["set-cookie"]
-            assert cookie == f"pixelrt-{pages.port_of(page)}={TOKEN}; Path=/; HttpOnly; SameSite=Strict"
-            with_cookie = ask(page, "/api/status", Cookie=f"other=1; {cookie.partition(';')[0]}")
-            assert with_cookie.status == 200
-            assert "set-cookie" not in with_cookie.headers
+    def test_first_in_the_address_then_in_a_cookie(self, guarded: Page) -> None:
+        first = ask(guarded, f"/?token={TOKEN}")
+        assert first.status == 200
+        cookie = first.headers["set-cookie"]
+        assert cookie == f"pixelrt-{pages.port_of(guarded)}={TOKEN}; Path=/; HttpOnly; SameSite=Strict"
+        with_cookie = ask(guarded, "/api/status", Cookie=f"other=1; {cookie.partition(';')[0]}")
+        assert with_cookie.status == 200
+        assert "set-cookie" not in with_cookie.headers
 
-    def test_for_tools(self) -> None:
-        with served(token=TOKEN) as page:
-            page.publish("front", view())
-            assert ask(page, f"/snapshot/front.png?token={TOKEN}").status == 200
-            assert ask(page, "/snapshot/front.png", Authorization=f"bearer {TOKEN}").status == 200
-            assert ask(page, "/snapshot/front.png", Authorization=f"Basic {TOKEN}").status == 401
+    def test_for_tools(self, guarded: Page) -> None:
+        assert ask(guarded, f"/snapshot/front.png?token={TOKEN}").status == 200
+        assert ask(guarded, "/snapshot/front.png", Authorization=f"bearer {TOKEN}").status == 200
+        assert ask(guarded, "/snapshot/front.png", Authorization=f"Basic {TOKEN}").status == 401
 
-    def test_a_person_gets_a_page_with_a_place_for_it(self) -> None:
-        with served(token=TOKEN) as page:
-            answer = ask(page, "/", Accept="text/html,*/*")
-            assert answer.status == 401
-            assert answer.headers["content-type"].startswith("text/html")
-            assert "<form" in answer.text
-            assert "<form" not in ask(page, "/", Accept="text/html", Origin="http://evil").text
+    def test_a_person_gets_a_page_with_a_place_for_it(self, guarded: Page) -> None:
+        answer = ask(guarded, "/", Accept="text/html,*/*")
+        assert answer.status == 401
+        assert answer.headers["content-type"].startswith("text/html")
+        assert "<form" in answer.text
+        assert "<form" not in ask(guarded, "/", Accept="text/html", Origin="http://evil").text
 
     def test_other_machines_always_need_one(self) -> None:
         with served(host="0.0.0.0") as page:
@@ -243,47 +247,42 @@ class TestStrangers:
         "host", ["evil.example", "127.0.0.1.evil.example", "", "[::1", "192.168.1.5:8080"]
     )
     @pytest.mark.parametrize("path", ["/", "/api/status", "/stream/front.mjpg"])
-    def test_names_that_are_not_this_machine(self, host: str, path: str) -> None:
-        with served() as page:
-            page.publish("front", view())
-            answer = ask(page, path, Host=host)
-            assert answer.status == 403
-            assert f"under the name {host!r}" in answer.text
+    def test_names_that_are_not_this_machine(self, host: str, path: str, page: Page) -> None:
+        answer = ask(page, path, Host=host)
+        assert answer.status == 403
+        assert f"under the name {host!r}" in answer.text
 
     @pytest.mark.parametrize(
         "host", ["localhost", "LOCALHOST:9", "127.0.0.1:80", "[::1]:8080", "robot.localhost"]
     )
-    def test_names_of_this_machine(self, host: str) -> None:
-        with served() as page:
-            assert ask(page, Host=host).status == 200
+    def test_names_of_this_machine(self, host: str, page: Page) -> None:
+        assert ask(page, Host=host).status == 200
 
     @pytest.mark.parametrize("origin", ["http://evil.example", "null", "http://127.0.0.1:1", "https://[::1"])
-    def test_pages_of_others_get_no_websocket(self, origin: str, caplog: pytest.LogCaptureFixture) -> None:
-        with served() as page:
-            with pytest.raises(InvalidStatus) as refused, pages.Client(page, origin=origin):
-                pass
-            assert refused.value.response.status_code == 403
+    def test_pages_of_others_get_no_websocket(
+        self, page: Page, origin: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with pytest.raises(InvalidStatus) as refused, pages.Client(page, origin=origin):
+            pass
+        assert refused.value.response.status_code == 403
         assert not caplog.records
 
-    def test_nor_anything_else(self) -> None:
-        with served() as page:
-            page.publish("front", view())
-            assert ask(page, "/snapshot/front.png", Sec_Fetch_Site="cross-site").status == 403
-            assert ask(page, "/snapshot/front.png", Sec_Fetch_Site="same-site").status == 403
-            assert ask(page, "/snapshot/front.png", Sec_Fetch_Site="same-origin").status == 200
-            assert ask(page, "/", Sec_Fetch_Site="cross-site", Sec_Fetch_Mode="navigate").status == 200
+    def test_nor_anything_else(self, page: Page) -> None:
+        assert ask(page, "/snapshot/front.png", Sec_Fetch_Site="cross-site").status == 403
+        assert ask(page, "/snapshot/front.png", Sec_Fetch_Site="same-site").status == 403
+        assert ask(page, "/snapshot/front.png", Sec_Fetch_Site="same-origin").status == 200
+        assert ask(page, "/", Sec_Fetch_Site="cross-site", Sec_Fetch_Mode="navigate").status == 200
 
     @pytest.mark.parametrize("path", ["/", "/assets/page.js", "/api/status", "/nothing"])
-    def test_headers_on_everything(self, path: str) -> None:
-        with served() as page:
-            for answer in (ask(page, path), ask(page, path, Host="evil.example")):
-                policy = answer.headers["content-security-policy"]
-                assert "default-src 'none'" in policy
-                assert "unsafe" not in policy
-                assert "frame-ancestors 'none'" in policy
-                assert answer.headers["x-content-type-options"] == "nosniff"
-                assert answer.headers["referrer-policy"] == "no-referrer"
-                assert answer.headers["cross-origin-resource-policy"] == "same-origin"
+    def test_headers_on_everything(self, path: str, page: Page) -> None:
+        for answer in (ask(page, path), ask(page, path, Host="evil.example")):
+            policy = answer.headers["content-security-policy"]
+            assert "default-src 'none'" in policy
+            assert "unsafe" not in policy
+            assert "frame-ancestors 'none'" in policy
+            assert answer.headers["x-content-type-options"] == "nosniff"
+            assert answer.headers["referrer-policy"] == "no-referrer"
+            assert answer.headers["cross-origin-resource-policy"] == "same-origin"
 
 
 class TestListening:

@@ -28,6 +28,14 @@ from pixelrt.web.viewer import LONGEST
 MIB = 2**20
 
 
+@pytest.fixture(scope="module")
+def page() -> Iterator[Page]:
+    """A page with a camera."""
+    with served() as made:
+        made.publish("front", view())
+        yield made
+
+
 class TestPictures:
     def test_what_is_sent(self) -> None:
         with served(title="road-unet") as page, Client(page) as client:
@@ -160,10 +168,9 @@ class TestRudeViewers:
         ],
     )
     def test_messages_that_no_page_sends(
-        self, message: str | bytes, caplog: pytest.LogCaptureFixture
+        self, page: Page, message: str | bytes, caplog: pytest.LogCaptureFixture
     ) -> None:
-        with served() as page, Client(page) as good:
-            page.publish("front", view())
+        with Client(page) as good:
             good.watch(0)
             with Client(page) as rude:
                 rude.socket.send(message)
@@ -175,9 +182,8 @@ class TestRudeViewers:
             assert good.next() is not None
         assert not caplog.records
 
-    def test_messages_that_are_too_long(self, caplog: pytest.LogCaptureFixture) -> None:
-        with served() as page, Client(page) as good:
-            page.publish("front", view())
+    def test_messages_that_are_too_long(self, page: Page, caplog: pytest.LogCaptureFixture) -> None:
+        with Client(page) as good:
             with Client(page) as rude:
                 rude.socket.send("x" * (LONGEST + 1))
                 with pytest.raises(ConnectionClosed) as closed:
