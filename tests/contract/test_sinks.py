@@ -172,6 +172,14 @@ class TestMcap(SinkContract):
     target = "out.mcap"
 
 
+class TestJsonLines(SinkContract):
+    target = "out.jsonl"
+
+
+class TestArrays(SinkContract):
+    target = "results.npz/"
+
+
 class TestMasks(SinkContract):
     target = "masks/"
 
@@ -530,7 +538,10 @@ def noisy(index: int) -> Frame:
     return Frame(image=image, index=index, time_s=index / 25, name=f"noise-{index}")
 
 
-@pytest.mark.parametrize("target", ["out.mp4", "out.mkv", "out.mcap", "masks/", "out.png", "sheet.png"])
+@pytest.mark.parametrize(
+    "target",
+    ["out.mp4", "out.mkv", "out.mcap", "out.jsonl", "masks/", "a.npz/", "out.png", "sheet.png"],
+)
 def test_full_disk(tmp_path: Path, segmenter: Segmenter, target: str) -> None:
     with open_source("test://drive?frames=1&size=96x144") as source:
         is_sheet = target == "sheet.png"

@@ -12,35 +12,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import psutil
 import pytest
 from deliveries import delivery
+from drives import SIZE, START_S, blobs, feed, picture, results, see
 from mcap.reader import make_reader
-from numpy.typing import NDArray
 
 from pixelrt.errors import SinkError
 from pixelrt.segmentation import Segmenter
 from pixelrt.testing import fake_segmenter
-from pixelrt.video.delivery import Delivery
-from pixelrt.video.sinks import Sink, open_sink, open_sinks
+from pixelrt.video.sinks import open_sink, open_sinks
 from pixelrt.video.sources import Frame, IteratorSource, Source, open_source
-
-Bytes = NDArray[np.uint8]
-SIZE = (96, 144)
-START_S = 1_750_000_000.25
-
-
-def blobs(index: int) -> Bytes:
-    """Class ids 0 to 2 in soft shapes."""
-    rough = np.random.default_rng(index).random((6, 9), np.float32)
-    return (cv2.resize(rough, SIZE[::-1], interpolation=cv2.INTER_CUBIC) * 3).clip(0, 2).astype(np.uint8)
-
-
-def picture(index: int) -> Bytes:
-    """Colours that tell the classes, so that a network can find them again."""
-    return np.repeat(blobs(index)[..., None] * 80, 3, axis=2) + np.array([20, 40, 60], np.uint8)
 
 
 @pytest.fixture
@@ -49,33 +32,10 @@ def segmenter() -> Iterator[Segmenter]:
         yield made
 
 
-def see() -> Segmenter:
-    """A network that finds the classes of a `picture` again."""
-    return fake_segmenter(lambda frame: frame[..., 0] // 80, classes=("sky", "road", "left lane"), size=SIZE)
-
-
 @pytest.fixture
 def source() -> Iterator[Source]:
     with IteratorSource([picture(0)], name="front camera") as opened:
         yield opened
-
-
-def results(segmenter: Segmenter, count: int = 6, name: str = "front camera") -> Iterator[Delivery]:
-    for index in range(count):
-        frame = Frame(
-            image=picture(index),
-            index=index,
-            time_s=index / 10,
-            clock_s=START_S + index / 10,
-            name=f"{index}",
-            source=name,
-        )
-        yield delivery(frame, segmenter(frame.image))
-
-
-def feed(sink: Sink, deliveries: Iterator[Delivery]) -> None:
-    for each in deliveries:
-        sink.write(each)
 
 
 def messages(path: Path) -> dict[str, list[tuple[Any, Any, Any]]]:
@@ -246,8 +206,9 @@ def test_options_that_are_refused(tmp_path: Path, source: Source, options: str, 
 CRASH = """
     import os, sys
     sys.path.insert(0, {support!r})
-    sys.path.insert(0, {here!r})
-    from test_mcap_sink import *
+    from drives import *
+    from pixelrt.video.sinks import open_sink
+    from pixelrt.video.sources import IteratorSource
     with see() as segmenter:
         with IteratorSource([picture(0)], name="front camera") as source:
             sink = open_sink("out.mcap?camera=no", source)
@@ -259,8 +220,7 @@ CRASH = """
 
 def test_a_crash_leaves_what_can_be_read(tmp_path: Path) -> None:
     """Killed in the middle: nothing has the final name, and every chunk that was written is there."""
-    here = Path(__file__).parent
-    script = textwrap.dedent(CRASH).format(support=str(here.parent / "support"), here=str(here))
+    script = textwrap.dedent(CRASH).format(support=str(Path(__file__).parents[1] / "support"))
     with subprocess.Popen(
         [sys.executable, "-c", script], cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as process:

@@ -26,6 +26,9 @@ class Encoder:
     bits_per_pixel: float = 0.0
     """For encoders that know a bit rate and no quality."""
 
+    ticks_per_s: int = 90_000
+    """The finest times that it can hold, about."""
+
     def bit_rate(self, size: tuple[int, int], fps: Fraction) -> int | None:
         """Bits a second for a size (height, width); None where the quality is constant."""
         return round(self.bits_per_pixel * size[0] * size[1] * fps) or None
@@ -37,7 +40,7 @@ ENCODERS = {
         Encoder(name="h264_nvenc", options={"preset": "p4", "rc": "vbr", "cq": "23"}, is_hardware=True),
         Encoder(name="h264_v4l2m2m", is_hardware=True, bits_per_pixel=0.12),
         Encoder(name="libx264", options={"preset": "veryfast", "crf": "20"}),
-        Encoder(name="mpeg4", options={"qscale": "3"}),
+        Encoder(name="mpeg4", options={"qscale": "3"}, ticks_per_s=65_535),
     )
 }
 """In the order in which they are tried: NVIDIA's GPUs, the boards of Raspberry Pi and others, the CPU."""

@@ -14,7 +14,6 @@ from pixelrt.encoding.film import FORMATS, FilmEncoder
 from pixelrt.encoding.images import Bytes, as_rgb
 from pixelrt.errors import SinkError
 
-_TICKS_PER_S = 90_000
 _BT709 = 1
 _FRAGMENT_US = 2_000_000
 
@@ -61,7 +60,10 @@ class VideoEncoder(FilmEncoder):
         return self._encoder.name
 
     def _tick_for(self, fps: Fraction) -> Fraction:
-        return Fraction(1, fps.numerator * max(1, _TICKS_PER_S // fps.numerator))
+        most = self._encoder.ticks_per_s
+        if fps.numerator > most:
+            return Fraction(1, most)
+        return Fraction(1, fps.numerator * (most // fps.numerator))
 
     def _open(self, file: str) -> tuple[Any, Any]:
         suffix = self.path.suffix.lower()
@@ -82,11 +84,13 @@ class VideoEncoder(FilmEncoder):
         return self._container, stream
 
     def _layout(self, suffix: str) -> dict[str, str]:
-        if suffix == ".mkv":  # needs no index
-            return {"cluster_time_limit": str(_FRAGMENT_US // 1000)} if self._keep else {}
-        if self._keep:
-            return {"movflags": "+hybrid_fragmented", "frag_duration": str(_FRAGMENT_US)}
-        return {"movflags": "+faststart"}
+        is_matroska = suffix == ".mkv"  # which needs no index
+        if not self._keep:
+            return {} if is_matroska else {"movflags": "+faststart"}
+        pieces = {"cluster_time_limit": str(_FRAGMENT_US // 1000)}
+        if not is_matroska:
+            pieces = {"movflags": "+hybrid_fragmented", "frag_duration": str(_FRAGMENT_US)}
+        return {**pieces, "flush_packets": "1"}
 
     def _encode(self, image: Bytes) -> None:
         picture = self._av.VideoFrame.from_ndarray(self._even(as_rgb(image)), format="rgb24")

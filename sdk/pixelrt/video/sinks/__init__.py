@@ -3,6 +3,10 @@
 | URI | what |
 |---|---|
 | `out.mp4`, `.mov`, `.mkv` | a video of the overlays (H.264, or MPEG-4 where FFmpeg lacks it) |
+| `out.mp4?encoder=libx264&segment=600&keep=yes` | the same, in files of 10 minutes, never thrown away |
+| `out.mcap?camera=no&overlay=yes&quality=90` | pictures, masks, shares and ages for Foxglove; also a source |
+| `jsonl:`, `-`, `out.jsonl` | one JSON object per frame: times, ages, share of every class |
+| `results.npz/?compress=no` | a folder with every output of every frame, for NumPy |
 | `masks/` | a folder with a PNG of class ids per frame, at the frame's size, named after the frame |
 | `out.png`, `.jpg`, ... | the overlay of a single frame |
 | `web://:8080`, `web://0.0.0.0:8080?token=...` | the live page, for this machine or for who has the token |

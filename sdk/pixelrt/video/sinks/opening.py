@@ -9,7 +9,9 @@ from pathlib import Path
 
 from pixelrt.encoding import FORMATS, IMAGES
 from pixelrt.errors import SinkError
+from pixelrt.video.sinks.arrays import open_arrays
 from pixelrt.video.sinks.base import Sink
+from pixelrt.video.sinks.json_lines import STDOUT, open_lines, open_stdout
 from pixelrt.video.sinks.kinds import SinkKind, SinkOptions, no_path
 from pixelrt.video.sinks.mcap_file import open_mcap
 from pixelrt.video.sinks.null import open_null
@@ -31,6 +33,7 @@ from pixelrt.video.sources import Source
 _KNOWN = "a video (.mp4, .mov, .mkv), a folder of masks (masks/), an image (.png, .jpg, ...), web:// or null:"
 
 _SCHEMES: dict[str, SinkKind] = {
+    STDOUT: SinkKind(open=open_stdout, paths=no_path),
     "null:": SinkKind(open=open_null, paths=no_path),
     "systemd:": SinkKind(open=open_systemd, paths=no_path),
     "web://": SinkKind(open=open_web, paths=no_path),
@@ -41,11 +44,13 @@ _SUFFIXES: dict[str, SinkKind] = {
     **dict.fromkeys(FORMATS, SinkKind(open=open_video, one_source=True)),
     **dict.fromkeys(IMAGES, SinkKind(open=open_picture, one_source=True)),
     ".mcap": SinkKind(open=open_mcap),
+    ".jsonl": SinkKind(open=open_lines),
 }
 """By how the file's name ends: `.mp4`."""
 
 _FOLDERS: dict[str, SinkKind] = {
     "": SinkKind(open=open_masks, one_source=True),
+    ".npz": SinkKind(open=open_arrays, one_source=True),
 }
 """By how the folder's name ends, without the slash: `.npz` for `results.npz/`, empty for every other one."""
 
@@ -145,6 +150,8 @@ def _per_source(text: str, kind: SinkKind, sources: tuple[Source, ...]) -> list[
 
 
 def _kind(text: str) -> SinkKind:
+    if text == "-":
+        return _SCHEMES[STDOUT]
     for scheme, kind in _SCHEMES.items():
         if text.startswith(scheme):
             return kind
