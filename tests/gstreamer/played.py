@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +22,7 @@ from pixelrt.errors import SourceError
 from pixelrt.manifest import ColorOrder
 from pixelrt.video.events import Event
 from pixelrt.video.sources import Source, open_source
+from pixelrt.video.sources.gstreamer.player import describe_gstreamer
 from pixelrt.video.sources.gstreamer.source import PipelineSource, PlayOptions
 from pixelrt.video.sources.gstreamer.texts import CsiOptions, csi_pipeline
 
@@ -229,6 +231,10 @@ def test_a_camera_of_a_jetson_on_another_machine() -> None:
         SourceError, match="nvarguscamerasrc is part of JetPack, and this machine is no Jetson"
     ):
         open_source("csi://0")
+
+
+def test_doctor_says_which() -> None:
+    assert re.fullmatch(r"GStreamer 1\.\d+\.\d+, through PyGObject", describe_gstreamer())
 
 
 def test_passwords_are_not_shown() -> None:

@@ -173,6 +173,13 @@ def test_through_opencv(opencv: type[Capture], color: ColorOrder) -> None:
     assert {frame.color for frame in frames} == {color}
 
 
+@pytest.mark.usefixtures("opencv")
+def test_doctor_says_through_what() -> None:
+    assert player.describe_gstreamer() == (
+        "through OpenCV, which says less; PyGObject: it cannot be imported"
+    )
+
+
 def test_what_opencv_cannot_open(opencv: type[Capture]) -> None:
     opencv.works = False
     with pytest.raises(SourceError, match=r"OpenCV cannot open the pipeline 'a ! b'; .*GST_DEBUG=3"):
@@ -188,3 +195,4 @@ def test_without_gstreamer(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "OpenCV (it was built without" in said
     assert "sudo apt install python3-gi" in said
     assert "--system-site-packages" in said
+    assert player.describe_gstreamer().startswith("not usable for csi:// and gst://; PyGObject: it cannot")

@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from session_contract import on_gpu
 
 from pixelrt.errors import DeviceError, SourceError
+from pixelrt.testing import FakeCuda, fake_segmenter
 from pixelrt.video.events import Event
 from pixelrt.video.sources import Frame, IteratorSource, PushSource, as_source, open_source
 
@@ -142,6 +144,18 @@ def test_a_gpu_frame_stays_where_it_is() -> None:
     source = as_source([array, array])
     assert source.size == (6, 8)
     assert all(frame.image is array for frame in source)
+
+
+def test_gpu_frames_go_through_a_stream() -> None:
+    segmenter = fake_segmenter(lambda frame: frame[..., 0] // 200, size=(64, 96), cuda=FakeCuda())
+    light = np.full((64, 96, 3), 200, np.uint8)
+    with segmenter, on_gpu(segmenter, light) as lit, on_gpu(segmenter, light // 4) as dark:
+        source = PushSource(keep="all", capacity=3)
+        for frame in (lit, dark, lit):
+            source.push(frame)
+        source.end()
+        means = [int(result.mask.max()) for _, result in segmenter.stream(source, policy="all")]
+    assert means == [1, 0, 1]
 
 
 def test_a_host_array_of_another_library() -> None:

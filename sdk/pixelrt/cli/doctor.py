@@ -22,6 +22,7 @@ from pixelrt.terminal import complain, heading, say, say_pairs, say_table, size_
 from pixelrt.trt.cache import cache_folder
 from pixelrt.trt.engine import supports
 from pixelrt.trt.library import FLAVOURS, Flavour, load_library
+from pixelrt.video.sources.gstreamer.player import describe_gstreamer
 from pixelrt.video.sources.v4l2.device import survey
 
 _EPILOG = """\
@@ -110,9 +111,15 @@ def _show_machine(machine: Machine, now: Load) -> None:
             ("CUDA", cuda_text()),
             ("TensorRT", _tensorrt_text(machine)),
             ("Cache", _cache_text()),
-            *[("Camera", f"{camera}: {can}") for camera, can in survey()],
+            *_camera_pairs(),
+            ("GStreamer", describe_gstreamer()),
         ]
     )
+
+
+def _camera_pairs() -> list[tuple[str, str]]:
+    found = [("Camera", f"{camera}: {can}") for camera, can in survey()]
+    return found or [("Camera", "none: no /dev/video* gives pictures")]
 
 
 def _cache_text() -> str:

@@ -14,7 +14,7 @@ from pixelrt.video.frame import Bytes, Frame
 from pixelrt.video.sources.address import number, parse_address, switch
 from pixelrt.video.sources.base import BaseSource, SourceOptions, parse_size
 from pixelrt.video.sources.lazy import Lazy
-from pixelrt.video.sources.reconnecting import Persistence, Reconnecting, StallError
+from pixelrt.video.sources.reconnecting import Backoff, Persistence, Reconnecting, StallError
 from pixelrt.video.sources.v4l2.device import Device
 from pixelrt.video.sources.v4l2.modes import Wish, check_format
 from pixelrt.video.sources.v4l2.pixels import DamagedError, Taken, Unpacker
@@ -32,6 +32,8 @@ _READERS = {
     "wait": switch,
 }
 _STALL_S = 5.0
+_BACKOFF = Backoff(first_s=0.25, most_s=2.0)
+"""A look at a device file costs nothing, and nobody else is waiting at it."""
 _OLDEST_S = 10.0
 """A picture that waited longer than this has the time of another clock."""
 _LATE_S = 0.25
@@ -214,7 +216,9 @@ def open_camera(text: str, options: SourceOptions) -> Reconnecting:
         color=options.color,
         stall_s=values.get("stall", _STALL_S),
     )
-    persistence = Persistence(reconnect=values.get("reconnect", True), wait=values.get("wait", False))
+    persistence = Persistence(
+        reconnect=values.get("reconnect", True), wait=values.get("wait", False), backoff=_BACKOFF
+    )
     name = _name(path)
     source = Reconnecting(
         lambda: Lazy(lambda: Camera(path, camera), name), name=name, persistence=persistence, late_s=_LATE_S

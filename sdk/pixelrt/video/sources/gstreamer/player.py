@@ -84,6 +84,16 @@ def open_player(pipeline: str, color: ColorOrder) -> Player:
     )
 
 
+def describe_gstreamer() -> str:
+    """Which GStreamer `csi://` and `gst://` would play through, or why none."""
+    if not (without := _no_gobject()):
+        version = importlib.import_module("gi.repository.Gst").version_string()
+        return f"{version}, through PyGObject"
+    if not (no_opencv := _no_opencv()):
+        return f"through OpenCV, which says less; PyGObject: {without}"
+    return f"not usable for csi:// and gst://; PyGObject: {without}; OpenCV: {no_opencv}"
+
+
 def _no_gobject() -> str:
     """Why PyGObject cannot be used; empty if it can."""
     try:
