@@ -36,8 +36,8 @@ class PixelFormat:
 
 
 FORMATS = (
-    PixelFormat(name="bgr24", code="BGR3", row_bytes=Fraction(3)),
-    PixelFormat(name="rgb24", code="RGB3", row_bytes=Fraction(3)),
+    PixelFormat(name="bgr24", code="BGR3", row_bytes=Fraction(3), conversion="BGR2{color}"),
+    PixelFormat(name="rgb24", code="RGB3", row_bytes=Fraction(3), conversion="RGB2{color}"),
     PixelFormat(name="yuyv", code="YUYV", row_bytes=Fraction(2), conversion="YUV2{color}_YUYV"),
     PixelFormat(name="uyvy", code="UYVY", row_bytes=Fraction(2), conversion="YUV2{color}_UYVY"),
     PixelFormat(
@@ -117,7 +117,7 @@ class Unpacker:
             self._av = require("av", "video", "reading a camera's JPEG")
             self._decoder = _jpeg_decoder(self._av)
             return
-        if pixels.conversion:
+        if pixels.name != f"{color}24":
             self._cv2 = require("cv2", "video", "reading a camera")
             name = pixels.conversion.format(color=color.upper())
             self._conversion = getattr(self._cv2, f"COLOR_{name}")
@@ -138,17 +138,16 @@ class Unpacker:
 
     def _raw(self, buffer: Any) -> Bytes:
         (height, width), pixels, stride = self._layout.size, self._layout.pixels, self._layout.stride
-        if self._conversion is None:
-            view = np.ndarray((height, width, 3), np.uint8, buffer, strides=(stride, 3, 1))
-            same = (pixels.name == "rgb24") == (self._color == "rgb")
-            return np.array(view if same else view[..., ::-1], order="C")
-        if pixels.row_bytes == 2:
-            view = np.ndarray((height, width, 2), np.uint8, buffer, strides=(stride, 2, 1))
+        if pixels.row_bytes > 1:
+            channels = int(pixels.row_bytes)
+            view = np.ndarray((height, width, channels), np.uint8, buffer, strides=(stride, channels, 1))
         elif pixels.name == "i420" and stride != width:
             view = _dense(buffer, height, width, stride)
         else:
             rows = int(height * pixels.rows)
             view = np.ndarray((rows, width), np.uint8, buffer, strides=(stride, 1))
+        if self._conversion is None:
+            return np.array(view, order="C")
         return np.asarray(self._cv2.cvtColor(view, self._conversion), np.uint8)
 
     def _jpeg(self, content: bytes) -> Bytes:
