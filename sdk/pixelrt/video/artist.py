@@ -33,7 +33,7 @@ class Artist:
 
     def draw(self, frame: Frame, result: Segmentation) -> Bytes:
         """The overlay, uint8[H, W, 3] RGB."""
-        overlay = result.overlay(frame.image, self._alpha)
+        overlay = result.overlay(frame.on_host(), self._alpha)
         if frame.color == "bgr":
             overlay = swapped(overlay)
         if self._wants_legend:

@@ -10,10 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixelrt.cuda.interop import is_on_device
-from pixelrt.errors import SourceError
+from pixelrt.errors import InputError, SourceError
 from pixelrt.manifest import ColorOrder
 
 Bytes = NDArray[np.uint8]
+
+_TO_HOST = ("to_host", "cpu", "get", "copy_to_host")
+"""What copies an array from a GPU: of PixelRT; PyTorch; CuPy and pycuda; Numba."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -58,6 +61,22 @@ class Frame:
         """Height and width."""
         rows, cols = self.image.shape[:2]
         return rows, cols
+
+    def on_host(self) -> Bytes:
+        """The image in main memory, uint8[H, W, 3]; of one on a GPU a copy, made anew by each call.
+
+        Raises:
+            InputError: If the array's library has none of the usual ways to copy it.
+        """
+        if isinstance(self.image, np.ndarray):
+            return self.image
+        for name in _TO_HOST:
+            if (copy := getattr(self.image, name, None)) is not None:
+                return np.ascontiguousarray(np.asarray(copy()))
+        raise InputError(
+            f"frame {self.name} is a {type(self.image).__name__} on a GPU, which has none of the methods "
+            f"{', '.join(_TO_HOST)} to copy it to the host; copy it there before it is handed over"
+        )
 
     def _check_image(self) -> None:
         image = self.image

@@ -1,0 +1,201 @@
+"""How a stream and its sources are, since when and why; the watchdog."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from live import Camera, network
+
+from pixelrt.video.delivery import Delivery
+from pixelrt.video.events import Event
+from pixelrt.video.health import Health
+from pixelrt.video.live import Stream
+from pixelrt.video.live.watching import worst
+
+
+def until(what, seconds: float = 10.0) -> None:  # type: ignore[no-untyped-def]
+    """Wait until something is so."""
+    end_s = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end_s, "it never came to that"
+        time.sleep(0.005)
+
+
+def consumed(stream: Stream) -> threading.Thread:
+    """A thread that takes the results."""
+    taking = threading.Thread(target=lambda: list(stream))
+    taking.start()
+    return taking
+
+
+def test_a_stall_is_told_and_its_end() -> None:
+    events: list[Event] = []
+    go_on = threading.Event()
+    camera = Camera(3, before=lambda _, index: None if index != 2 else void(go_on.wait()))
+    stream = network().stream(camera, stall=0.2, on_event=events.append)
+    taking = consumed(stream)
+    until(lambda: stream.health.state == "stalled")
+    health = stream.sources[0].health
+    assert health.why.startswith("no frame for 0.")
+    assert time.monotonic() - health.since_s >= 0.2, "it has been so since the last frame"
+    assert stream.statistics().health.state == "stalled"
+    go_on.set()
+    taking.join(10)
+    assert [event.kind for event in events] == ["connected", "stalled", "recovered", "ended"]
+    assert stream.health
+
+
+def test_a_file_does_not_stall() -> None:
+    camera = Camera(2, live=False, before=lambda _, index: time.sleep(0.4))
+    events: list[Event] = []
+    list(network().stream(camera, stall=0.1, on_event=events.append))
+    assert [event.kind for event in events] == ["connected", "ended"]
+
+
+def test_a_camera_that_waits_for_a_slow_program_has_not_stalled() -> None:
+    events: list[Event] = []
+    stream = network().stream(Camera(12, 0.001), policy="all", stall=0.2, on_event=events.append)
+    next(stream)
+    time.sleep(0.6)
+    list(stream)
+    assert "stalled" not in [event.kind for event in events]
+
+
+def test_what_a_source_tells_is_its_health() -> None:
+    seen: list[tuple[str, Health]] = []
+
+    def tell(camera: Camera, index: int) -> None:
+        if index == 1:
+            for kind in ("lost", "reconnecting", "connected"):
+                camera.tell(kind)
+                seen.append((kind, stream.health))
+
+    events: list[Event] = []
+    stream = network().stream(Camera(3, before=tell, live=False), on_event=events.append)
+    list(stream)
+    assert [(kind, health.state, health.why) for kind, health in seen] == [
+        ("lost", "reconnecting", "as told"),
+        ("reconnecting", "reconnecting", "as told"),
+        ("connected", "ok", ""),
+    ]
+    assert seen[0][1].since_s == seen[1][1].since_s
+    assert [event.kind for event in events] == ["connected", "lost", "reconnecting", "connected", "ended"]
+    assert stream.statistics().sources[0].reconnects == 1
+
+
+def test_a_source_that_tells_its_first_connection_has_not_reconnected() -> None:
+    def tell(camera: Camera, index: int) -> None:
+        if index == 0:
+            camera.tell("connected")
+
+    events: list[Event] = []
+    stream = network().stream(Camera(3, before=tell, live=False), on_event=events.append)
+    list(stream)
+    assert stream.statistics().sources[0].reconnects == 0
+    assert [event.kind for event in events] == ["connected", "ended"]
+
+
+def test_a_stall_is_not_told_while_a_source_reconnects() -> None:
+    def tell(camera: Camera, index: int) -> None:
+        if index == 1:
+            camera.tell("reconnecting")
+            camera.wait(0.5)
+
+    events: list[Event] = []
+    list(network().stream(Camera(2, before=tell), stall=0.1, on_event=events.append))
+    assert [event.kind for event in events] == ["connected", "reconnecting", "ended"]
+
+
+def test_overload_is_told_with_its_rates_and_its_end() -> None:
+    events: list[Event] = []
+    slow = threading.Event()
+    slow.set()
+    stream = network(lambda: 0.06 if slow.is_set() else 0.001).stream(
+        Camera(None, 1 / 30), on_event=events.append
+    )
+    taking = consumed(stream)
+    until(lambda: stream.health.state == "overloaded")
+    why = stream.health.why
+    slow.clear()
+    until(lambda: stream.health.state == "ok")
+    stream.close()
+    taking.join(10)
+    assert [event.kind for event in events] == ["connected", "overloaded", "recovered"]
+    words = why.split()
+    came, computed, each_ms = float(words[0]), float(words[3]), float(words[6].lstrip("("))
+    assert why == f"{came:.1f} frames/s come, {computed:.1f} are computed ({each_ms:.0f} ms each)"
+    assert 0.5 * came > computed / 2 > 1
+    assert each_ms >= 60
+
+
+def test_a_network_that_keeps_up_is_not_overloaded() -> None:
+    events: list[Event] = []
+    list(network(0.002).stream(Camera(50, 0.05), on_event=events.append))
+    assert [event.kind for event in events] == ["connected", "ended"]
+
+
+def test_a_stream_is_as_its_worst_source_is() -> None:
+    calm, stuck = (
+        Camera(None, 0.02, name="calm"),
+        Camera(None, name="stuck", before=lambda camera, _: camera.wait(60)),
+    )
+    with network().stream([calm, stuck], stall=0.2) as stream:
+        for _ in range(3):
+            next(stream)
+        until(lambda: stream.health.state == "stalled")
+        assert [status.health.state for status in stream.sources] == ["ok", "stalled"]
+        assert repr(stream) == "Stream(calm, stuck: stalled)"
+
+
+def test_the_worst_of_equals_is_the_first() -> None:
+    bad = [Health(state="stalled", since_s=since_s) for since_s in (3.0, 1.0, 2.0)]
+    assert worst([Health(), *bad]).since_s == 1.0
+    assert worst([*bad, Health(state="failed")]).state == "failed"
+
+
+def test_the_watchdog_barks_once_per_silence_on_a_thread_of_its_own() -> None:
+    barks: list[tuple[float, str]] = []
+    go_on = threading.Event()
+
+    def stuck(_: Camera, index: int) -> None:
+        if index == 2:
+            go_on.wait(10)
+            go_on.clear()
+        if index == 4:
+            go_on.wait(10)
+
+    stream = network().stream(
+        Camera(5, before=stuck, live=False),
+        watchdog=0.15,
+        on_watchdog=lambda silent_s: barks.append((silent_s, threading.current_thread().name)),
+    )
+    taking = consumed(stream)
+    until(lambda: len(barks) == 1)
+    time.sleep(0.4)
+    assert len(barks) == 1, "a silence is told once"
+    go_on.set()
+    until(lambda: len(barks) == 2)
+    go_on.set()
+    taking.join(10)
+    assert all(0.15 <= silent_s < 5 for silent_s, _ in barks)
+    assert {name for _, name in barks} == {"pixelrt watchdog"}
+
+
+def test_the_watchdog_watches_from_the_start() -> None:
+    barked = threading.Event()
+    camera = Camera(1, before=lambda camera, _: void(barked.wait(10)))
+    stream = network().stream(camera, watchdog=0.1, on_watchdog=lambda _: barked.set())
+    assert len(list(stream)) == 1
+    assert barked.is_set()
+
+
+def test_the_watchdog_is_quiet_while_results_come() -> None:
+    barks: list[float] = []
+    taken: list[Delivery] = list(network().stream(Camera(40, 0.01), watchdog=2.0, on_watchdog=barks.append))
+    assert taken
+    assert not barks
+
+
+def void(_: object) -> None:
+    """Nothing."""
