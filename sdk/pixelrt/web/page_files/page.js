@@ -36,14 +36,12 @@ class Page {
     const { view } = this;
     byId("opacity").addEventListener("input", ({ target }) => {
       view.opacity = target.value / 100;
-      setText(byId("opacity-value"), `${target.value} %`);
-      filled(target);
+      showValue(target, `${target.value} %`);
       this.redraw();
     });
     byId("threshold").addEventListener("input", ({ target }) => {
       view.threshold = Number(target.value);
-      setText(byId("threshold-value"), view.threshold ? `${view.threshold} %` : "off");
-      filled(target);
+      showValue(target, view.threshold ? `${view.threshold} %` : "off");
       this.redraw();
     });
     for (const id of ["opacity", "threshold"]) byId(id).dispatchEvent(new Event("input")); // as the browser kept them
@@ -90,7 +88,7 @@ class Page {
     tile.addEventListener("click", () => {
       if (this.chosen === null && this.cameras.length > 1) this.choose(id);
     });
-    return { id, name, tile, canvas, label, scene: new Scene(canvas), spokenMs: 0 };
+    return { id, name, tile, canvas, label, scene: new Scene(canvas), spokenMs: -Infinity };
   }
 
   empty() {
@@ -356,7 +354,9 @@ function fileName(name) {
   return name.replace(/[^\p{L}\p{N}._-]+/gu, "_") || "picture";
 }
 
-function filled(slider) {
+function showValue(slider, text) {
+  setText(byId(`${slider.id}-value`), text);
+  setAttribute(slider, "aria-valuetext", text);
   slider.style.setProperty("--part", `${(100 * slider.value) / slider.max}%`);
 }
 
