@@ -11,6 +11,7 @@ import re
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import islice, pairwise
 from pathlib import Path
 
@@ -23,8 +24,10 @@ from pixelrt.manifest import ColorOrder
 from pixelrt.video.events import Event
 from pixelrt.video.sources import Source, open_source
 from pixelrt.video.sources.gstreamer.player import describe_gstreamer
-from pixelrt.video.sources.gstreamer.source import PipelineSource, PlayOptions
+from pixelrt.video.sources.gstreamer.source import PipelineSource, PlayOptions, keep_open
 from pixelrt.video.sources.gstreamer.texts import CsiOptions, csi_pipeline
+from pixelrt.video.sources.lazy import Lazy
+from pixelrt.video.sources.reconnecting import Backoff, Persistence
 
 SIZED = "video/x-raw,width=128,height=96,framerate=50/1"
 LIVE = f"gst://videotestsrc is-live=true pattern=ball ! {SIZED}"
@@ -72,7 +75,7 @@ class TestCsi(SourceContract):
             .replace("nvvidconv flip-method=2", "videoflip method=rotate-180 ! videoconvert")
         )
         assert "nvvidconv" not in here
-        return PipelineSource(here, PlayOptions(name="csi1", color=color, endless=True))
+        return keep_open(here, PlayOptions(name="csi1", color=color, endless=True), Persistence())
 
 
 def test_colours_and_which_way_is_up() -> None:
@@ -180,6 +183,33 @@ def test_a_camera_that_falls_silent() -> None:
             list(frames)
 
 
+def test_a_camera_that_fails_is_played_again() -> None:
+    failing = f"{LIVE[6:]} ! identity error-after=5"
+    events: list[Event] = []
+    soon = Persistence(backoff=Backoff(first_s=0.01, most_s=0.01))
+    with keep_open(failing, PlayOptions(name="csi0", endless=True), soon) as source:
+        source.on_event = events.append
+        frames = list(islice(source, 9))
+    assert [frame.index for frame in frames] == list(range(9))
+    assert all(one.captured_s < two.captured_s and one.time_s < two.time_s for one, two in pairwise(frames))
+    kinds = [event.kind for event in events]
+    assert kinds[:4] == ["connected", "lost", "reconnecting", "connected"]
+    assert "Failed after iterations as requested" in events[1].detail
+
+
+def test_an_interrupt_while_a_camera_starts() -> None:
+    """Its pictures never come."""
+    silent = f"{LIVE[6:]} ! identity drop-probability=1"
+    options = PlayOptions(name="csi0", stall_s=WAIT_S * 2)
+    with ThreadPoolExecutor(1) as other:
+        lazy = Lazy(lambda stopped: PipelineSource(silent, replace(options, stopped=stopped)), "csi0")
+        opened = other.submit(lambda: next(iter(lazy)))
+        time.sleep(0.3)
+        assert not opened.done()
+        lazy.interrupt()
+        assert isinstance(opened.exception(timeout=WAIT_S), SourceError)
+
+
 def test_a_camera_that_ends() -> None:
     options = PlayOptions(name="csi0", endless=True)
     with (
@@ -213,7 +243,7 @@ def test_a_failure_in_mid_stream() -> None:
         ("filesrc location=/no/such ! decodebin", r"failed at filesrc\d+: .*No such file \"/no/such\""),
         ("videotestsrc ! video/x-raw,format=NV12 ! appsink", "not-negotiated.*videoconvert changes pixels"),
         ("videotestsrc ! tee name=t ! appsink t. ! queue ! appsink", "has 2 appsinks, expected one"),
-        ("appsink", "is one element, expected a pipeline"),
+        ("appsink", "is one element, expected element ! element"),
         ("videotestsrc num-buffers=0", "gst ended without a single picture"),
         ("v4l2src device=/dev/video97", "Cannot identify device '/dev/video97'"),
     ],

@@ -81,7 +81,10 @@ def test_what_hands_pictures_over() -> None:
         ("csi://0?flip=rotate180", r"expected one of none, .* \(did you mean 'rotate-180'\?\)"),
         ("csi://0?mode=-1", "expected a whole number, 0 to 99"),
         ("csi://0?fps=x", "expected frames a second, 0.01 to 1000"),
-        ("csi://0?fliip=none", r"no option 'fliip' \(did you mean 'flip'\?\); known: size, fps, mode, flip"),
+        (
+            "csi://0?fliip=none",
+            r"no option 'fliip' \(did you mean 'flip'\?\); known: size, fps, mode, flip, stall",
+        ),
     ],
 )
 def test_addresses_that_make_no_sense(uri: str, message: str) -> None:
@@ -160,7 +163,7 @@ def opencv(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Capture]]:
 def test_through_opencv(opencv: type[Capture], color: ColorOrder) -> None:
     """Against a stand-in: no OpenCV with GStreamer was there to try."""
     opencv.pictures = 5
-    source = open_source("csi://0?size=48x64&fps=30", color=color)
+    source = open_source("csi://0?size=48x64&fps=30&reconnect=no", color=color)
     assert opencv.opened[0].endswith(
         "videoconvert ! video/x-raw,format=BGR ! appsink name=pixelrt sync=false max-buffers=1 drop=true"
     )

@@ -221,7 +221,7 @@ def open_camera(text: str, options: SourceOptions) -> Reconnecting:
     )
     name = _name(path)
     source = Reconnecting(
-        lambda: Lazy(lambda: Camera(path, camera), name), name=name, persistence=persistence, late_s=_LATE_S
+        lambda: Lazy(lambda _: Camera(path, camera), name), name=name, persistence=persistence, late_s=_LATE_S
     )
     source.paths = (path,)
     return source

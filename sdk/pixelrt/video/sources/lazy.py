@@ -12,14 +12,15 @@ class Lazy(BaseSource):
     """One try of `Reconnecting`: opens a live source, whose values hold from its first frame on.
 
     Args:
-        opener: Opens it, and raises SourceError where that fails.
+        opener: Opens it, and raises SourceError where that fails. It is asked with what tells whether the
+            iteration was ended meanwhile.
         name: Its name, known before.
     """
 
     live = True
     num_frames = None
 
-    def __init__(self, opener: Callable[[], Source], name: str) -> None:
+    def __init__(self, opener: Callable[[Callable[[], bool]], Source], name: str) -> None:
         self.name = name
         self.size, self.fps = (0, 0), DEFAULT_FPS
         self._opener = opener
@@ -36,7 +37,7 @@ class Lazy(BaseSource):
     def __iter__(self) -> Iterator[Frame]:
         if self.interrupted:
             return
-        source = self._opener()
+        source = self._opener(lambda: self.interrupted)
         source.on_event = lambda event: self.on_event(event)
         self.size, self.fps = source.size, source.fps
         self._source = source

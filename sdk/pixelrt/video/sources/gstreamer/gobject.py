@@ -14,6 +14,7 @@ from pixelrt.manifest import ColorOrder
 from pixelrt.video.frame import Bytes
 from pixelrt.video.sources.gstreamer.player import Picture
 from pixelrt.video.sources.gstreamer.texts import explained, shown, with_sink
+from pixelrt.video.sources.reconnecting import HopelessError
 
 _START_S = 10.0
 _WORDS_S = 2.0
@@ -88,9 +89,10 @@ class GObjectPlayer:
         try:
             parsed = gst.parse_launch_full(text, None, gst.ParseFlags.FATAL_ERRORS)
         except glib.Error as problem:
-            raise SourceError(f"{self._text!r} is no pipeline: {shown(explained(problem.message))}") from None
+            said = shown(explained(problem.message))
+            raise HopelessError(f"{self._text!r} is no pipeline: {said}") from None
         if not isinstance(parsed, gst.Pipeline):
-            raise SourceError(f"{self._text!r} is one element, expected a pipeline: element ! element ! ...")
+            raise HopelessError(f"{self._text!r} is one element, expected element ! element ! ...")
         # the kernel's monotonic clock, which is time.monotonic's
         parsed.use_clock(gst.SystemClock.obtain())
         return parsed

@@ -4,28 +4,33 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 
 from pixelrt.errors import SourceError
 from pixelrt.manifest import ColorOrder
 from pixelrt.video.events import Event
 from pixelrt.video.frame import Frame
-from pixelrt.video.sources.address import number, one_of, parse_address, whole
+from pixelrt.video.sources.address import number, one_of, parse_address, switch, whole
 from pixelrt.video.sources.base import BaseSource, SourceOptions, parse_size
 from pixelrt.video.sources.gstreamer.player import Picture, Player, open_player
 from pixelrt.video.sources.gstreamer.texts import FLIPS, CsiOptions, csi_pipeline
-from pixelrt.video.sources.reconnecting import StallError
+from pixelrt.video.sources.lazy import Lazy
+from pixelrt.video.sources.reconnecting import Backoff, Persistence, Reconnecting, StallError
 
 _LOOK_S = 0.05
 """An interrupt is seen after this."""
 _OLDEST_S = 10.0
+_BACKOFF = Backoff(first_s=0.5, most_s=5.0)
+"""The camera service of a Jetson needs seconds to come back."""
 _CSI_READERS = {
     "size": parse_size,
     "fps": number(0.01, 1000, "frames a second"),
     "mode": whole(0, 99),
     "flip": one_of(*FLIPS),
     "stall": number(0.1, 600, "seconds"),
+    "reconnect": switch,
+    "wait": switch,
 }
 
 
@@ -41,6 +46,8 @@ class PlayOptions:
     """Without a picture for so long, a live pipeline has failed; so has any that does not begin."""
     endless: bool = False
     """Whether its end is a failure, as of a camera."""
+    stopped: Callable[[], bool] = lambda: False
+    """Looked at while the first picture is waited for, when nobody can interrupt the source yet."""
 
 
 class PipelineSource(BaseSource):
@@ -115,7 +122,7 @@ class PipelineSource(BaseSource):
     def _next(self, index: int) -> Picture | None:
         """The next picture; None at the end."""
         until_s = time.monotonic() + self._options.stall_s
-        while not self.interrupted:
+        while not (self.interrupted or self._options.stopped()):
             picture = self._player.pull(_LOOK_S)
             if picture is not None:
                 return picture
@@ -164,8 +171,18 @@ class PipelineSource(BaseSource):
         self.on_event(Event(kind="resized", source=self.name, detail=detail))
 
 
-def open_csi(text: str, options: SourceOptions) -> PipelineSource:
-    """Open `csi://0?size=1080x1920&fps=30&flip=rotate-180&mode=2&stall=10`.
+def open_csi(text: str, options: SourceOptions) -> Reconnecting:
+    """Open `csi://0?size=1080x1920&fps=30`, up to its first picture.
+
+    | option | default | meaning |
+    |---|---|---|
+    | `size=1080x1920` | the sensor's first mode | height and width before it is turned |
+    | `fps=30` | the mode's | frames a second |
+    | `mode=2` | what fits size and rate | the sensor's mode by its number |
+    | `flip=rotate-180` | none | how the picture is turned, see `FLIPS` |
+    | `stall=10` | 10 | seconds without a picture after which the camera is opened again |
+    | `reconnect=no` | yes | whether a camera that failed is opened again |
+    | `wait=yes` | no | whether a camera that does not start is waited for |
 
     Raises:
         SourceError: If an option cannot be used, or the camera does not start.
@@ -177,18 +194,33 @@ def open_csi(text: str, options: SourceOptions) -> PipelineSource:
             f"{text} names no camera, expected its number, such as csi://0?size=1080x1920&fps=30"
         )
     values = address.options(_CSI_READERS)
+    persistence = Persistence(
+        reconnect=values.pop("reconnect", True), wait=values.pop("wait", False), backoff=_BACKOFF
+    )
     stall_s = values.pop("stall", 10.0)
     camera = CsiOptions(number=int(address.rest), **values)
-    return PipelineSource(
-        csi_pipeline(camera),
-        PlayOptions(
-            name=f"csi{camera.number}",
-            color=options.color,
-            fps=camera.fps or options.fps,
-            stall_s=stall_s,
-            endless=True,
-        ),
+    play = PlayOptions(
+        name=f"csi{camera.number}",
+        color=options.color,
+        fps=camera.fps or options.fps,
+        stall_s=stall_s,
+        endless=True,
     )
+    return keep_open(csi_pipeline(camera), play, persistence)
+
+
+def keep_open(pipeline: str, options: PlayOptions, persistence: Persistence) -> Reconnecting:
+    """Play the pipeline of a camera, and play it again when it has failed.
+
+    Raises:
+        SourceError: If it does not start.
+        MissingDependency: If there is no GStreamer that Python can reach.
+    """
+
+    def play(stopped: Callable[[], bool]) -> PipelineSource:
+        return PipelineSource(pipeline, replace(options, stopped=stopped))
+
+    return Reconnecting(lambda: Lazy(play, options.name), name=options.name, persistence=persistence)
 
 
 def open_pipeline(text: str, options: SourceOptions) -> PipelineSource:
