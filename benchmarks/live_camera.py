@@ -12,6 +12,7 @@ python benchmarks/live_camera.py FILM TIMES once|endless     prints its port, se
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import queue
 import socket
@@ -154,13 +155,17 @@ def camera(film: Film, times: Path, *, endless: bool = False) -> Iterator[str]:
 
 
 def _scene(size: tuple[int, int]) -> Iterator[Bytes]:
-    from pixelrt.video.drive import Drive, DriveOptions
-
-    drive = Drive(DriveOptions(frames=_SCENE, size=size, seed=7))
-    images = [drive.frame(index)[0] for index in range(_SCENE)]
+    images = _drawn(size)
     while True:
         yield from images
         yield from reversed(images)
+
+
+@functools.cache
+def _drawn(size: tuple[int, int]) -> list[Bytes]:
+    from pixelrt.video.drive import Drive, DriveOptions
+
+    return [image for image, _ in Drive(DriveOptions(frames=_SCENE, size=size, fps=FPS, seed=7))]
 
 
 def _numbered(image: Bytes, number: int) -> Bytes:

@@ -91,10 +91,12 @@ def pixelrt_stream(setting: Setting) -> Contender:
 
     def pictures(address: str) -> Drawn:
         with segmenter.stream(address, alpha=ALPHA, legend=False) as stream:
-            for delivery in stream:
-                yield delivery.frame.image, delivery.overlay()
-        for name, stage in stream.statistics().stages.items():
-            found[name] = stage.p50_ms
+            try:
+                for delivery in stream:
+                    yield delivery.frame.image, delivery.overlay()
+            finally:
+                stages = stream.statistics().stages
+                found.update({name: stage.p50_ms for name, stage in stages.items()})
 
     return Contender(open=pictures, profile=lambda: found)
 
@@ -227,15 +229,15 @@ def overlays(setting: Setting, size: tuple[int, int]) -> dict[str, Callable[[], 
         setting: Which bundle gives the classes and the size of the mask.
         size: Height and width of the frame.
     """
+    from pixelrt.frames import nearest
     from pixelrt.segmentation import Latency, Segmentation
     from pixelrt.video.artist import Artist
     from pixelrt.video.drive import Drive, DriveOptions
     from pixelrt.video.frame import Frame
 
     classes = setting.manifest.heads[0].classes
-    image, _ = Drive(DriveOptions(frames=1, size=size, seed=7)).frame(0)
-    _, labels = Drive(DriveOptions(frames=1, size=setting.manifest.preprocess.size, seed=7)).frame(0)
-    mask = labels % len(classes)
+    image, labels = Drive(DriveOptions(frames=1, size=size, seed=7)).frame(0)
+    mask = nearest(labels, *setting.manifest.preprocess.size) % len(classes)
     latency = Latency(prepare_ms=0, network_ms=0, total_ms=0)
     result = Segmentation("scene", classes, size, latency, mask=mask)
     artist, frame = Artist(classes, alpha=ALPHA), Frame(image=image, index=0, time_s=0.0, name="0")

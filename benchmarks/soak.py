@@ -60,8 +60,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--json", dest="out", type=Path, help="result file (benchmarks/results/soak.json)")
     parser.add_argument("--watch", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.minutes < 0.25:
-        parser.error(f"--minutes {arguments.minutes}: expected at least 0.25")
+    if arguments.minutes < 0.1:
+        parser.error(f"--minutes {arguments.minutes}: expected at least 0.1")
     return arguments
 
 

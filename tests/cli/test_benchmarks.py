@@ -54,9 +54,9 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "recipe.toml"
 
 
-def benchmark(script: str, recipe: Path, *words: str) -> tuple[dict[str, Any], str]:
-    out = recipe.with_name(f"{script}.json")
-    options = ["--bundle", str(recipe.with_name("bundle")), "--out", str(out), *words]
+def benchmark(script: str, recipe: Path, *words: str, out: str = "--out") -> tuple[dict[str, Any], str]:
+    file = recipe.with_name(f"{script}.json")
+    options = ["--bundle", str(recipe.with_name("bundle")), out, str(file), *words]
     done = subprocess.run(
         [sys.executable, str(BENCHMARKS / script), *options],
         capture_output=True,
@@ -65,7 +65,8 @@ def benchmark(script: str, recipe: Path, *words: str) -> tuple[dict[str, Any], s
         check=False,
     )
     assert done.returncode in (0, 1), done.stderr
-    found = json.loads(out.read_text())
+    assert file.exists(), done.stderr
+    found = json.loads(file.read_text())
     missed = [bar for bar in found["bars"] if bar["verdict"] == "MISSED"]
     assert done.returncode == bool(missed)
     assert found["command"][0] == script
@@ -108,3 +109,42 @@ def test_cpu_overhead(recipe: Path) -> None:
         "model_api / pixelrt default",
     ]
     assert "same mask" in shown
+
+
+def test_live_latency(recipe: Path) -> None:
+    options = ("--recipe", str(recipe), "--rounds", "1", "--seconds", "2", "--frames", "8")
+    found, shown = live("live_latency.py", recipe, *options)
+    rounds = found["rounds"]
+    loops = ("pixelrt", "opencv", "model_api")
+    overlays = ("pixelrt", "pixelrt with legend", "supervision", "supervision in all")
+    everybody = [("network", "pixelrt"), *((task, who) for task in ("live", "file") for who in loops)]
+    everybody += [("overlay", who) for who in overlays]
+    assert set(rounds) == {f"{task}: {who}" for task, who in everybody}
+    for who in loops:
+        (watched,) = rounds[f"live: {who}"]
+        assert 10 < watched["frames"] <= watched["sent"]
+        assert 0 < watched["all"]["p50_ms"] <= watched["all"]["p99_ms"] <= watched["all"]["max_ms"]
+        assert rounds[f"file: {who}"][0]["fps"] > 1
+    assert rounds["live: pixelrt"][0]["profile"]["network"] > 0
+    assert [bar["limit"] for bar in found["bars"][1:]] == [0.95, 4.0, 1.0]
+    assert found["bars"][0]["limit"] == round(2 * found["network_alone_ms"] + 1000 / 30, 1)
+    assert "overlay at 1080x1920, one core" in shown
+
+
+def test_soak(recipe: Path) -> None:
+    found, shown = live("soak.py", recipe, "--minutes", "0.1")
+    first, *_, last = found["by_minute"]
+    assert [row["minute"] for row in found["by_minute"]] == [0, 1, 2, 3]
+    assert first["frames"] > 5 and last["pss_mb"] > 50
+    assert len(found["samples"]["pss_bytes"]) == len(found["samples"]["threads"]) >= 6
+    (source,) = found["stream"]["sources"]
+    assert source["captured"] == source["delivered"] + sum(source["dropped"].values())
+    (sink,) = found["stream"]["sinks"]
+    assert sink["written"] > 20 and sink["failed"] == ""
+    assert found["bars"][-1]["verdict"] == "met"
+    assert "PSS MB" in shown
+
+
+def live(script: str, recipe: Path, *words: str) -> tuple[dict[str, Any], str]:
+    """The benchmarks of live video name their result file `--json`."""
+    return benchmark(script, recipe, *words, out="--json")
