@@ -30,6 +30,7 @@ OUT (may be repeated; with several sources {source} in it stands for the name of
   masks/               a PNG of class ids per frame, at the frame's size; mind the slash
   out.png              the overlay of a single frame
   web://:8080          the live page, for this machine; web://0.0.0.0:8080 for others, with a token
+  systemd:             nothing, but tells systemd that results come (Type=notify, WatchdogSec=)
   null:                nothing, for measuring
 """
 
