@@ -7,6 +7,7 @@ import statistics
 import time
 from collections.abc import Iterator
 from itertools import islice, pairwise
+from pathlib import Path
 
 import needs
 import numpy as np
@@ -137,6 +138,15 @@ def test_a_wrong_password_is_said(guarded: RtspServer, user: str) -> None:
     ):
         open_source(f"{url}#wait=yes")
     assert "wrong" not in str(told.value)
+
+
+def test_an_encrypted_camera(certificate: Path) -> None:
+    needs.gst_rtsp_server()
+    with RtspServer(fps=25, certificate=str(certificate)) as server, nothing_left():
+        with pytest.raises(SourceError, match=r"no encrypted connection came about.*#verify=no"):
+            open_source(server.url)
+        with open_source(f"{server.url}#verify=no") as source:
+            assert all(stamped.read(frame.image) for frame in islice(source, 5))
 
 
 def test_a_wrong_path_is_said(camera: RtspServer) -> None:

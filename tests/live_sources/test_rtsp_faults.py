@@ -7,22 +7,20 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from itertools import islice, pairwise
+from itertools import islice
 
 import needs
 import pytest
-import stamped
 from fault_proxy import FaultProxy, fault_proxy
-from leaks import memory_mib, nothing_left
+from film import Seen, check, seen
+from leaks import nothing_left
 from rtsp_server import RtspServer, free_port
 
 from pixelrt.errors import SourceError
 from pixelrt.video.events import Event
-from pixelrt.video.frame import Frame
 from pixelrt.video.sources import open_source
 
 log = logging.getLogger(__name__)
-LIVES = 20
 QUICK = "backoff=0.05&backoff_most=0.2&connect=2"
 
 
@@ -39,96 +37,17 @@ def proxy(camera: RtspServer) -> Iterator[FaultProxy]:
         yield proxy
 
 
-def check(frames: list[tuple[Frame, stamped.Stamp | None]], *, damage: bool = False) -> None:
-    """Numbers without gaps, growing times, no picture twice, none out of order, none invented or damaged."""
-    assert [frame.index for frame, _ in frames] == list(range(len(frames)))
-    assert all(before.time_s < after.time_s for (before, _), (after, _) in pairwise(frames))
-    assert all(before.captured_s <= after.captured_s for (before, _), (after, _) in pairwise(frames))
-    stamps = [stamp.index for _, stamp in frames if stamp is not None]
-    assert all(before < after for before, after in pairwise(stamps))
-    if not damage:
-        assert len(stamps) == len(frames), "a picture that the camera never took"
-
-
-def without_pixels(frame: Frame) -> tuple[Frame, stamped.Stamp | None]:
-    stamp = stamped.read(frame.image)
-    tiny = Frame(
-        image=frame.image[:1, :1].copy(),
-        index=frame.index,
-        time_s=frame.time_s,
-        name=frame.name,
-        captured_s=frame.captured_s,
-    )
-    return tiny, stamp
-
-
-class Killer(threading.Thread):
-    """Kills a server and starts it again, each time after it gave some frames."""
-
-    def __init__(self, server: RtspServer) -> None:
-        super().__init__(name="killer")
-        self.server, self.ready_s = server, [time.monotonic()]
-        self.fed = threading.Semaphore(0)
-        """Released when frames came from the present life."""
-        self.start()
-
-    def run(self) -> None:
-        for _ in range(LIVES):
-            if not self.fed.acquire(timeout=30):
-                return
-            self.server.kill()
-            self.server.start()
-            self.ready_s.append(time.monotonic())
-
-
-def test_a_server_that_is_killed_and_started_twenty_times() -> None:
-    needs.gst_rtsp_server()
-    with RtspServer(fps=30, gop=10) as server, nothing_left():
-        frames: list[tuple[Frame, stamped.Stamp | None]] = []
-        events: list[Event] = []
-        memory: list[float] = []
-        first_s: list[float] = []
-        with open_source(f"{server.url}#{QUICK}") as source:
-            source.on_event = events.append
-            killer = Killer(server)
-            iterator = iter(source)
-            for _ in range(LIVES + 1):
-                connected = sum(event.kind == "connected" for event in events)
-                while sum(event.kind == "connected" for event in events) == connected:
-                    frames.append(without_pixels(next(iterator)))
-                first_s.append(time.monotonic())
-                frames.extend(without_pixels(frame) for frame in islice(iterator, 6))
-                memory.append(memory_mib())
-                killer.fed.release()
-            killer.join()
-            losses = dict(source.losses)
-    check(frames)
-    kinds = Counter(event.kind for event in events)
-    back_s = sorted(first - ready for first, ready in zip(first_s[1:], killer.ready_s[1:], strict=True))
-    log.info(
-        "%d kills: %d frames; server ready to first frame p50 %.2f s, max %.2f s; memory %.1f -> %.1f MiB",
-        *(LIVES, len(frames), back_s[LIVES // 2], back_s[-1], memory[2], memory[-1]),
-    )
-    log.info("events %s, losses %s", dict(kinds), losses)
-    for event in events:
-        if event.kind == "reconnecting" and "refused" not in event.detail:
-            log.info("try %d after: %s", event.attempt, event.detail)
-    assert kinds["connected"] == LIVES + 1
-    assert kinds["lost"] + kinds["stalled"] == LIVES
-    assert kinds["reconnecting"] >= LIVES
-    assert memory[-1] - memory[2] < 15
-
-
 def test_a_cut_connection_is_made_again(proxy: FaultProxy) -> None:
     with nothing_left():
-        frames, events = [], []
+        frames: list[Seen] = []
+        events: list[Event] = []
         with open_source(f"rtsp://127.0.0.1:{proxy.port}/live#{QUICK}") as source:
             source.on_event = events.append
             iterator = iter(source)
             for _ in range(3):
-                frames.extend(without_pixels(frame) for frame in islice(iterator, 8))
+                frames.extend(seen(frame) for frame in islice(iterator, 8))
                 proxy.cut()
-            frames.extend(without_pixels(frame) for frame in islice(iterator, 8))
+            frames.extend(seen(frame) for frame in islice(iterator, 8))
     check(frames)
     assert [event.kind for event in events if event.kind in ("connected", "lost")] == [
         "connected",
@@ -142,12 +61,12 @@ def test_a_stall_is_told_and_the_connection_made_again(proxy: FaultProxy) -> Non
         with open_source(f"rtsp://127.0.0.1:{proxy.port}/live#{QUICK}&stall=0.7") as source:
             source.on_event = events.append
             iterator = iter(source)
-            frames = [without_pixels(frame) for frame in islice(iterator, 8)]
+            frames = [seen(frame) for frame in islice(iterator, 8)]
             proxy.stall = True
             release = threading.Timer(1.5, setattr, (proxy, "stall", False))
             release.start()
             began_s = time.monotonic()
-            frames.extend(without_pixels(frame) for frame in islice(iterator, 8))
+            frames.extend(seen(frame) for frame in islice(iterator, 8))
             log.info("stall of 1.5 s: frames again after %.2f s", time.monotonic() - began_s)
             release.join()
     check(frames)
@@ -173,12 +92,12 @@ def test_a_server_that_becomes_half_open_is_survived(proxy: FaultProxy) -> None:
         ) as source:
             source.on_event = events.append
             iterator = iter(source)
-            frames = [without_pixels(frame) for frame in islice(iterator, 5)]
+            frames = [seen(frame) for frame in islice(iterator, 5)]
             proxy.swallow = True
             proxy.cut()
             release = threading.Timer(1.5, setattr, (proxy, "swallow", False))
             release.start()
-            frames.extend(without_pixels(frame) for frame in islice(iterator, 5))
+            frames.extend(seen(frame) for frame in islice(iterator, 5))
             release.join()
             proxy.cut()
     check(frames)
@@ -192,21 +111,21 @@ def test_damaged_packets_lose_pictures_and_nothing_else(proxy: FaultProxy) -> No
         with open_source(f"rtsp://127.0.0.1:{proxy.port}/live#{QUICK}&stall=1") as source:
             source.on_event = events.append
             iterator = iter(source)
-            frames = [without_pixels(frame) for frame in islice(iterator, 10)]
+            frames = [seen(frame) for frame in islice(iterator, 10)]
             proxy.flips_per_mb = 100.0
             until_s = time.monotonic() + 3
             while time.monotonic() < until_s:
-                frames.append(without_pixels(next(iterator)))
+                frames.append(seen(next(iterator)))
             proxy.flips_per_mb = 0.0
-            frames.extend(without_pixels(frame) for frame in islice(iterator, 40))
+            frames.extend(seen(frame) for frame in islice(iterator, 40))
             losses = dict(source.losses)
     check(frames, damage=True)
-    unread = sum(stamp is None for _, stamp in frames)
+    unread = sum(frame.stamp is None for frame in frames)
     log.info("bits turned over for 3 s: %d frames, %d of them wrong unnoticed, losses %s, events %s",
              len(frames), unread, losses, dict(Counter(event.kind for event in events)))  # fmt: skip
     assert losses["damaged"] > 0
     assert any(event.kind == "damaged" for event in events)
-    assert all(stamp is not None for _, stamp in frames[-10:]), "whole again"
+    assert all(frame.stamp is not None for frame in frames[-10:]), "whole again"
 
 
 def test_a_camera_that_is_not_there_yet_is_waited_for() -> None:
@@ -219,7 +138,7 @@ def test_a_camera_that_is_not_there_yet_is_waited_for() -> None:
         with open_source(f"rtsp://127.0.0.1:{port}/live#{QUICK}&wait=yes") as source:
             events: list[Event] = []
             source.on_event = events.append
-            frames = [without_pixels(frame) for frame in islice(source, 5)]
+            frames = [seen(frame) for frame in islice(source, 5)]
     finally:
         starter.join()
         for server in servers:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from itertools import islice, pairwise
+from pathlib import Path
 
 import pytest
 import stamped
@@ -116,6 +117,16 @@ def test_a_password(http: LiveServer) -> None:
 def test_why_http_gives_nothing(http: LiveServer, path: str, message: str) -> None:
     with nothing_left(), pytest.raises(SourceError, match=message):
         open_source(http.url + path)
+
+
+def test_a_certificate_that_nobody_knows_is_refused_unless_told(certificate: Path) -> None:
+    with LiveServer("http", certificate=str(certificate)) as server:
+        with (
+            nothing_left(),
+            pytest.raises(SourceError, match=r"no encrypted connection came about.*#verify=no"),
+        ):
+            open_source(f"{server.url}/mjpeg")
+        take(f"{server.url}/mjpeg#verify=no", 5, "https")
 
 
 @pytest.mark.parametrize(

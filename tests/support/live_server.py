@@ -13,6 +13,7 @@ import base64
 import io
 import json
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -35,13 +36,15 @@ class LiveServer:
     Args:
         kind: http, tcp or udp.
         port: A free one if None; for udp the port that it sends to.
-        settings: fps, gop, size, boundary_only (MJPEG without Content-Length).
+        settings: fps, gop, size, boundary_only (MJPEG without Content-Length), certificate (HTTPS: a PEM file
+            with its key).
     """
 
     def __init__(self, kind: str, port: int | None = None, **settings: Any) -> None:
         self.port = port or free_port(socket.SOCK_DGRAM if kind == "udp" else socket.SOCK_STREAM)
         self.settings = {"kind": kind, "port": self.port, "epoch_s": time.monotonic(), **settings}
-        self.url = f"{kind}://{HOST}:{self.port}"
+        scheme = "https" if "certificate" in settings else kind
+        self.url = f"{scheme}://{HOST}:{self.port}"
         self._process: subprocess.Popen[str] | None = None
         self.start()
 
@@ -214,6 +217,10 @@ def _serve_http(settings: dict[str, Any]) -> None:
 
     Handler.settings = settings
     server = Server((HOST, settings["port"]), Handler)
+    if "certificate" in settings:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(settings["certificate"])
+        server.socket = context.wrap_socket(server.socket, server_side=True)
     _say_ready()
     server.serve_forever()
 

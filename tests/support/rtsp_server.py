@@ -31,14 +31,16 @@ class RtspServer:
 
     Args:
         port: TCP port; None picks a free one.
-        settings: fps, gop (frames between keyframes), codec (h264, mjpeg), size, user, password, path.
+        settings: fps, gop (frames between keyframes), codec (h264, mjpeg), size, user, password, path,
+            certificate (RTSPS: a PEM file with its key).
     """
 
     def __init__(self, port: int | None = None, **settings: Any) -> None:
         self.port = port or free_port()
         settings = {"port": self.port, "epoch_s": time.monotonic(), **settings}
         self.settings = settings
-        self.url = f"rtsp://{HOST}:{self.port}/{settings.get('path', 'live')}"
+        scheme = "rtsps" if "certificate" in settings else "rtsp"
+        self.url = f"{scheme}://{HOST}:{self.port}/{settings.get('path', 'live')}"
         self._process: subprocess.Popen[str] | None = None
         self.start()
 
@@ -157,16 +159,15 @@ def _factory(server_module: Any, feeder: _Feeder, settings: dict[str, Any]) -> A
     return factory
 
 
-def _protect(server_module: Any, server: Any, factory: Any, user: str, password: str) -> None:
-    auth = server_module.RTSPAuth()
+def _permit(server_module: Any, factory: Any, role: str) -> Any:
+    """Let a role watch; gives the token of those who have it."""
     token = server_module.RTSPToken()
-    token.set_string("media.factory.role", "user")
-    auth.add_basic(server_module.RTSPAuth.make_basic(user, password), token)
-    server.set_auth(auth)
+    token.set_string("media.factory.role", role)
     permissions = server_module.RTSPPermissions()
-    permissions.add_permission_for_role("user", "media.factory.access", True)
-    permissions.add_permission_for_role("user", "media.factory.construct", True)
+    permissions.add_permission_for_role(role, "media.factory.access", True)
+    permissions.add_permission_for_role(role, "media.factory.construct", True)
     factory.set_permissions(permissions)
+    return token
 
 
 def main(settings: dict[str, Any]) -> None:
@@ -176,7 +177,7 @@ def main(settings: dict[str, Any]) -> None:
 
     gi.require_version("Gst", "1.0")
     gi.require_version("GstRtspServer", "1.0")
-    from gi.repository import GLib, Gst, GstRtspServer
+    from gi.repository import Gio, GLib, Gst, GstRtspServer
 
     Gst.init(None)
     feeder = _Feeder(Gst, settings)
@@ -184,8 +185,16 @@ def main(settings: dict[str, Any]) -> None:
     server.set_address(HOST)
     server.set_service(str(settings["port"]))
     factory = _factory(GstRtspServer, feeder, settings)
+    if "certificate" in settings:
+        auth = GstRtspServer.RTSPAuth()
+        auth.set_tls_certificate(Gio.TlsCertificate.new_from_file(settings["certificate"]))
+        auth.set_default_token(_permit(GstRtspServer, factory, "anybody"))
+        server.set_auth(auth)
     if "user" in settings:
-        _protect(GstRtspServer, server, factory, settings["user"], settings["password"])
+        auth = GstRtspServer.RTSPAuth()
+        basic = GstRtspServer.RTSPAuth.make_basic(settings["user"], settings["password"])
+        auth.add_basic(basic, _permit(GstRtspServer, factory, "user"))
+        server.set_auth(auth)
     server.get_mount_points().add_factory(f"/{settings.get('path', 'live')}", factory)
     loop = GLib.MainLoop()
     if not server.attach(None):

@@ -7,9 +7,12 @@ import time
 from collections.abc import Generator, Iterator, Mapping
 from typing import Any
 
+import numpy as np
+
 from pixelrt.dependency import require
+from pixelrt.errors import SourceError
 from pixelrt.video.events import Event
-from pixelrt.video.frame import Frame
+from pixelrt.video.frame import Bytes, Frame
 from pixelrt.video.sources.base import BaseSource
 from pixelrt.video.sources.network.connection import Connection, connected
 from pixelrt.video.sources.network.decoder import Decoder
@@ -116,7 +119,7 @@ class NetworkStream(BaseSource):
                 self._disordered += 1
                 continue
             yield Frame(
-                image=picture.to_ndarray(format=f"{self._settings.color}24"),
+                image=self._upright(picture),
                 index=index,
                 time_s=time_s,
                 name=f"{self.name}-{index:06d}",
@@ -140,6 +143,15 @@ class NetworkStream(BaseSource):
             parcel = self._queue.get()
         if not self.interrupted:
             yield from decoder.flush()
+
+    def _upright(self, picture: Any) -> Bytes:
+        """The pixels as the camera saw them: uint8[H, W, 3]. Phones turn theirs by a note in the file."""
+        image: Bytes = picture.to_ndarray(format=f"{self._settings.color}24")
+        turn = int(picture.rotation)
+        if turn % 90:
+            shown = self._settings.shown
+            raise SourceError(f"{shown} says that it is turned by {turn} degrees; expected a multiple of 90")
+        return np.ascontiguousarray(np.rot90(image, turn // 90)) if turn else image
 
     def _is_late(self, arrival: Arrival) -> bool:
         return self.live and self._queue.waiting > 0 and time.monotonic() - arrival.captured_s > LATE_S

@@ -1,0 +1,145 @@
+"""Network cameras in the live loop."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import Counter, defaultdict
+from itertools import islice
+
+import needs
+import numpy as np
+import stamped
+from film import Seen, check, seen
+from leaks import memory_mib, nothing_left
+from rtsp_server import RtspServer
+
+from pixelrt.segmentation import Segmenter
+from pixelrt.testing import fake_segmenter
+from pixelrt.video.events import Event
+
+log = logging.getLogger(__name__)
+LIVES, CAMERAS = 20, 16
+QUICK = "backoff=0.05&backoff_most=0.2&connect=2"
+
+
+def network() -> Segmenter:
+    return fake_segmenter(lambda frame: np.zeros(frame.shape[:2], np.uint8), size=stamped.SIZE)
+
+
+class Killer(threading.Thread):
+    """Kills a server and starts it again, each time after frames of its present life came."""
+
+    def __init__(self, server: RtspServer) -> None:
+        super().__init__(name="killer")
+        self.server, self.ready_s = server, [time.monotonic()]
+        self.fed = threading.Semaphore(0)
+        self.start()
+
+    def run(self) -> None:
+        for _ in range(LIVES):
+            if not self.fed.acquire(timeout=60):
+                return
+            self.server.kill()
+            self.server.start()
+            self.ready_s.append(time.monotonic())
+
+
+def test_a_server_that_is_killed_and_started_twenty_times() -> None:
+    needs.gst_rtsp_server()
+    with RtspServer(fps=30, gop=10) as server, nothing_left():
+        frames: list[Seen] = []
+        events: list[Event] = []
+        memory: list[float] = []
+        first_s: list[float] = []
+        with (
+            network() as segmenter,
+            segmenter.stream(f"{server.url}#{QUICK}", on_event=events.append, stall=60) as stream,
+        ):
+            killer = Killer(server)
+            results = iter(stream)
+            for life in range(LIVES + 1):
+                for frame, _ in results:
+                    frames.append(seen(frame))
+                    if stream.statistics().sources[0].reconnects == life:
+                        break
+                first_s.append(time.monotonic())
+                frames.extend(seen(frame) for frame, _ in islice(results, 6))
+                memory.append(memory_mib())
+                killer.fed.release()
+            killer.join()
+            stream.close()
+            statistics = stream.statistics().sources[0]
+    check(frames, gaps=True)
+    kinds = Counter(event.kind for event in events)
+    back_s = sorted(first - ready for first, ready in zip(first_s[1:], killer.ready_s[1:], strict=True))
+    log.info(
+        "%d kills: %d results; server ready to first result p50 %.2f s, max %.2f s; memory %.1f -> %.1f MiB",
+        *(LIVES, len(frames), back_s[LIVES // 2], back_s[-1], memory[2], memory[-1]),
+    )
+    log.info("events %s, %s", dict(kinds), statistics)
+    for event in events:
+        if event.kind == "reconnecting" and event.attempt > 1 and "refused" not in event.detail:
+            log.info("try %d after: %s", event.attempt, event.detail)
+    assert statistics.reconnects == LIVES
+    assert (
+        statistics.captured == statistics.delivered + sum(statistics.dropped.values()) + statistics.in_flight
+    )
+    assert statistics.in_flight == 0
+    assert kinds["connected"] == LIVES + 1
+    assert kinds["lost"] + kinds["stalled"] == LIVES
+    assert kinds["reconnecting"] >= LIVES
+    assert memory[-1] - memory[2] < 15
+
+
+def test_sixteen_cameras_at_once_of_which_all_die_and_come_back() -> None:
+    needs.gst_rtsp_server()
+    with RtspServer(fps=8, gop=4) as server, nothing_left():
+        frames: dict[str, list[Seen]] = defaultdict(list)
+        events: list[Event] = []
+        urls = [f"{server.url}?channel={number}#{QUICK}" for number in range(CAMERAS)]
+        with network() as segmenter, segmenter.stream(urls, on_event=events.append, stall=60) as stream:
+            restarted = False
+            results = iter(stream)  # its end would be that of the stream
+            for frame, _ in results:
+                frames[frame.source].append(seen(frame))
+                if not restarted and len(frames) == CAMERAS and min(map(len, frames.values())) >= 3:
+                    restarted = True
+                    server.kill()
+                    server.start()
+                sources = stream.statistics().sources
+                if restarted and all(source.reconnects for source in sources):
+                    break
+            began_s = time.monotonic()
+            stream.close()
+            closed_s = time.monotonic() - began_s
+            sources = stream.statistics().sources
+    assert len(frames) == CAMERAS
+    for of_one in frames.values():
+        check(of_one, gaps=True)
+    for source in sources:
+        assert source.captured == source.delivered + sum(source.dropped.values()) + source.in_flight
+        assert source.in_flight == 0
+    log.info(
+        "%d cameras: %d results, events %s, closed in %.2f s",
+        *(CAMERAS, sum(map(len, frames.values())), dict(Counter(event.kind for event in events)), closed_s),
+    )
+
+
+def test_a_stream_that_stalls_is_closed_at_once() -> None:
+    needs.gst_rtsp_server()
+    with RtspServer(fps=20) as server, nothing_left(), network() as segmenter:
+        with segmenter.stream(f"{server.url}#stall=30", stall=0.5) as stream:
+            results = iter(stream)  # its end would be that of the stream
+            next(results)
+            server.tell("stall")
+            until_s = time.monotonic() + 10
+            while stream.health.state != "stalled" and time.monotonic() < until_s:
+                time.sleep(0.02)
+            assert stream.health.state == "stalled"
+            began_s = time.monotonic()
+        closed_s = time.monotonic() - began_s
+        del results
+        log.info("a stalled stream: closed in %.2f s", closed_s)
+        assert closed_s < 10
