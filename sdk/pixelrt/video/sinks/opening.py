@@ -24,6 +24,7 @@ from pixelrt.video.sinks.places import (
     refuse_scheme,
     unknown_place,
 )
+from pixelrt.video.sinks.rerun_log import open_rrd, open_viewer
 from pixelrt.video.sinks.routing import each_its_own
 from pixelrt.video.sinks.systemd import open_systemd
 from pixelrt.video.sinks.video_file import open_video
@@ -35,6 +36,7 @@ _KNOWN = "a video (.mp4, .mov, .mkv), a folder of masks (masks/), an image (.png
 _SCHEMES: dict[str, SinkKind] = {
     STDOUT: SinkKind(open=open_stdout, paths=no_path),
     "null:": SinkKind(open=open_null, paths=no_path),
+    "rerun://": SinkKind(open=open_viewer, paths=no_path),
     "systemd:": SinkKind(open=open_systemd, paths=no_path),
     "web://": SinkKind(open=open_web, paths=no_path),
 }
@@ -45,6 +47,7 @@ _SUFFIXES: dict[str, SinkKind] = {
     **dict.fromkeys(IMAGES, SinkKind(open=open_picture, one_source=True)),
     ".mcap": SinkKind(open=open_mcap),
     ".jsonl": SinkKind(open=open_lines),
+    ".rrd": SinkKind(open=open_rrd),
 }
 """By how the file's name ends: `.mp4`."""
 
