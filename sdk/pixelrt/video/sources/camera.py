@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from pixelrt.errors import SourceError
@@ -75,16 +75,24 @@ class Camera(BaseSource):
     def __init__(self, path: str, options: CameraOptions | None = None) -> None:
         self._options = options or CameraOptions()
         self.name, self.paths = _name(path), (path,)
-        self._device = Device(path, self._options.wish)
         self._wake = Wake()
+        try:
+            self._device = Device(path, self._options.wish)
+        except BaseException:
+            self._wake.close()
+            raise
         self.size, self.fps = self._device.layout.size, self._device.fps or self._options.fps
         self._losses: dict[str, int] = {}
-        self.losses = self._losses
         self._sequence: int | None = None
         self._start_s = self._last_s = -float("inf")
 
     def __enter__(self) -> Camera:
         return self
+
+    @property
+    def losses(self) -> Mapping[str, int]:  # type: ignore[override]
+        """By reason, so far."""
+        return dict(self._losses)
 
     def __iter__(self) -> Iterator[Frame]:
         unpacker = Unpacker(self._device.layout, self._options.color)
