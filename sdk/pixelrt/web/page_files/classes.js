@@ -3,6 +3,8 @@
 import { Rows, byId, element, setAttribute, setText } from "/assets/dom.js";
 import { share } from "/assets/text.js";
 
+const LEAST = 0.0005; // what is shown as more than 0 %
+
 export class Classes {
   // `changed` is called when another set of classes is to be drawn
   constructor(changed) {
@@ -28,7 +30,6 @@ export class Classes {
     const swatch = element("span", { class: name === null ? "swatch unknown" : "swatch", "aria-hidden": "true" });
     if (color) swatch.style.backgroundColor = `rgb(${color.join(" ")})`;
     const bar = element("span", { class: "bar", "aria-hidden": "true" }, element("span"));
-    if (color) bar.firstChild.style.backgroundColor = `rgb(${color.join(" ")})`;
     const label = element("label", {}, box, swatch, element("span", { class: "label" }, name ?? "unknown"), bar);
     return element("li", {}, label, element("span", { class: "share" }));
   }
@@ -38,7 +39,7 @@ export class Classes {
     box.checked = !this.hidden.has(item.name);
     row.querySelector(".bar > span").style.inlineSize = `${(100 * (item.share ?? 0)).toFixed(1)}%`;
     setText(row.querySelector(".share"), item.share === null ? "\u2013" : share(item.share));
-    setAttribute(row, "class", item.share ? "" : "absent");
+    setAttribute(row, "class", (item.share ?? 0) >= LEAST ? "" : "absent");
   }
 
   toggle(name, shown) {

@@ -1,0 +1,182 @@
+"""`web://`: a stream on the live page."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+from typing import Any
+
+import cv2
+import live
+import numpy as np
+import pages
+import pytest
+from deliveries import delivery
+
+from pixelrt.errors import InputError, SinkError
+from pixelrt.frames import Latency
+from pixelrt.manifest import ClassInfo
+from pixelrt.segmentation import Segmentation
+from pixelrt.video.frame import Frame
+from pixelrt.video.sinks import open_sink
+from pixelrt.video.sinks.web import WebSink, page_options
+from pixelrt.web import PageOptions
+
+CLASSES = (ClassInfo(name="road", color=(128, 64, 128)), ClassInfo(name="car", color=(0, 0, 255)))
+LATENCY = Latency(prepare_ms=0.1, network_ms=0.8, total_ms=1.0)
+TOKEN = "a-token-of-many-letters"
+
+
+def result_of(index: int = 0, **changes: Any) -> Any:
+    """A picture of a road."""
+    image = np.full((8, 12, 3), (10, 20, 30), np.uint8)
+    values: dict[str, Any] = {"image": image, "index": index, "time_s": 0.0, "name": "f", "source": "front"}
+    frame = Frame(**{**values, **changes})
+    mask = np.zeros((4, 6), np.uint8)
+    return delivery(
+        frame, Segmentation("scene", CLASSES, (8, 12), LATENCY, mask, mask + 200, color=frame.color)
+    )
+
+
+class TestAddresses:
+    @pytest.mark.parametrize(
+        ("uri", "host", "port"),
+        [
+            ("web://", "127.0.0.1", 8080),
+            ("web://:9000", "127.0.0.1", 9000),
+            ("web://:0/", "127.0.0.1", 0),
+            ("web://localhost", "localhost", 8080),
+            ("web://0.0.0.0:80", "0.0.0.0", 80),
+            ("web://[::1]:81", "::1", 81),
+            ("WEB://robot.local:82", "robot.local", 82),
+        ],
+    )
+    def test_places(self, uri: str, host: str, port: int) -> None:
+        options = page_options(uri)
+        assert (options.host, options.port, options.token) == (host, port, None)
+
+    def test_options(self) -> None:
+        uri = f"web://:1?token={TOKEN}&quality=60&side=640&viewers=3"
+        expected = PageOptions(port=1, token=TOKEN, quality=60, longest_side=640, max_viewers=3)
+        assert page_options(uri) == expected
+
+    @pytest.mark.parametrize(
+        ("uri", "text"),
+        [
+            ("web://8080", r"'8080' is no address \(did you mean web://:8080\?\)"),
+            ("web://:port", "':port' is no address; expected web://HOST:PORT, such as web://:8080"),
+            ("web://a:1/page", "'a:1/page' is no address"),
+            ("web://:99999", "port is 99999, expected 1 to 65535"),
+            ("web://:1?tokn=x", r"web:// has no option 'tokn' \(did you mean 'token'\?\)"),
+            ("web://:1?token=short", "the token has 5 characters, expected at least 12"),
+            ("web://:1?quality=0", "quality=0: expected a whole number, 1 to 100"),
+            ("web://:1?quality", "is not a list of key=value"),
+        ],
+    )
+    def test_mistakes(self, uri: str, text: str) -> None:
+        with pytest.raises(SinkError, match=text):
+            page_options(uri)
+
+
+class TestSink:
+    def test_says_where_the_page_is(self, capsys: pytest.CaptureFixture[str]) -> None:
+        with pages.nothing_left(), open_sink("web://127.0.0.1:0?token=" + TOKEN, live.Camera(1)) as sink:
+            assert isinstance(sink, WebSink)
+            assert capsys.readouterr().err == f"live page: {sink.url}\n"
+            assert sink.url.endswith(f"/?token={TOKEN}")
+            assert TOKEN not in sink.name
+
+    def test_a_port_that_is_taken(self) -> None:
+        with pages.served() as page, pages.nothing_left(), pytest.raises(SinkError, match="already in use"):
+            open_sink(f"web://:{pages.port_of(page)}", live.Camera(1))
+
+    @pytest.mark.parametrize("color", ["rgb", "bgr"])
+    def test_colours_are_right(self, color: str) -> None:
+        with pages.nothing_left(), WebSink(PageOptions(port=0)) as sink:
+            sink.write(result_of(color=color))
+            port = int(sink.url.rstrip("/").rpartition(":")[2])
+            png = np.frombuffer(pages.ask(port, "/snapshot/front.png").body, np.uint8)
+            overlay = cv2.imdecode(png, cv2.IMREAD_COLOR_RGB)
+            seen = (10, 20, 30) if color == "rgb" else (30, 20, 10)
+            np.testing.assert_allclose(overlay[4, 6], (np.array(seen) + CLASSES[0].color) / 2, atol=1)
+            with pages.Client(SimpleNamespace(url=sink.url)) as client:  # type: ignore[arg-type]
+                client.watch(0)
+                picture = client.next()
+                assert picture is not None
+                jpeg = cv2.imdecode(np.frombuffer(picture.jpeg, np.uint8), cv2.IMREAD_COLOR_RGB)
+                np.testing.assert_allclose(jpeg[4, 6], seen, atol=6)
+                assert picture.header["age_ms"] == pytest.approx(4.0)
+
+    def test_what_it_cannot_show(self) -> None:
+        with WebSink(PageOptions(port=0)) as sink:
+            on_gpu = SimpleNamespace(shape=(8, 12, 3), __cuda_array_interface__={"shape": (8, 12, 3)})
+            with pytest.raises(SinkError, match="is on a GPU"):
+                sink.write(result_of(image=on_gpu))
+            bare = Segmentation("scene", CLASSES, (8, 12), LATENCY)
+            with pytest.raises(InputError, match="emits no mask"):
+                sink.write(delivery(result_of().frame, bare))
+
+    def test_after_its_end(self) -> None:
+        sink = WebSink(PageOptions(port=0))
+        sink.close()
+        sink.close()
+        sink.abort()
+        with pytest.raises(SinkError, match="not served"):
+            sink.write(result_of())
+
+
+class TestStream:
+    def test_everything_of_two_sources(self) -> None:
+        with pages.nothing_left():
+            sink = WebSink(PageOptions(port=0))
+            port = int(sink.url.rstrip("/").rpartition(":")[2])
+            cameras = [live.Camera(None, 0.01, name=name) for name in ("front", "rear/1 ü")]
+            with live.network(0.002) as segmenter, segmenter.stream(cameras, sinks=[sink]) as stream:
+                shown: set[str] = set()
+                told: dict[str, Any] = {}
+                for result in stream:
+                    shown.add(result.frame.source)
+                    told = json.loads(pages.ask(port, "/api/status").body)
+                    if len(shown) == 2 and all(camera["pace"] for camera in told["cameras"]):
+                        break
+                assert told["health"]["state"] == "ok"
+                assert [camera["name"] for camera in told["cameras"]] == ["front", "rear/1 ü"]
+                for camera in told["cameras"]:
+                    numbers = camera["numbers"]
+                    dropped = sum(numbers["dropped"].values())
+                    assert numbers["captured"] >= numbers["delivered"] + dropped > 0
+                assert {"network", "capture to delivery"} <= set(told["stages"])
+                assert [sink["failed"] for sink in told["sinks"]] == [""]
+
+    def test_a_frozen_browser_does_not_slow_the_loop(self) -> None:
+        """Every frame of 300 is delivered while a viewer asks for pictures and reads none."""
+        with pages.nothing_left():
+            sink = WebSink(PageOptions(port=0))
+            port = int(sink.url.rstrip("/").rpartition(":")[2])
+            with (
+                pages.Client(SimpleNamespace(url=sink.url)) as frozen,  # type: ignore[arg-type]
+                live.network() as segmenter,
+                segmenter.stream(live.Camera(300, live=False), policy="all", sinks=[sink]) as stream,
+            ):
+                frozen.watch(0)
+                indices = [result.frame.index for result in stream]
+                assert indices == list(range(300))
+            with pytest.raises(ConnectionRefusedError):
+                pages.ask(port)
+
+    def test_a_stream_that_is_left_in_the_middle(self) -> None:
+        with pages.nothing_left():
+            sink = WebSink(PageOptions(port=0))
+            with live.network() as segmenter:
+                for result in segmenter.stream(live.Camera(None, 0.005), sinks=[sink]):
+                    if result.frame.index > 3:
+                        break
+                assert pages.wait_for(lambda: not _is_served(sink))
+
+
+def _is_served(sink: WebSink) -> bool:
+    try:
+        pages.ask(int(sink.url.rstrip("/").rpartition(":")[2]))
+    except ConnectionError:
+        return False
+    return True
