@@ -157,7 +157,8 @@ class Loop:
             self._discard()
             return
         self.stop()
-        if threading.current_thread() not in self._threads:
+        # by its number: the thread may be over already, but for what it frees
+        if threading.get_ident() not in [thread.ident for thread in self._threads]:
             self._join()
 
     @property
