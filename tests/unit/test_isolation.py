@@ -309,11 +309,10 @@ def test_what_a_segmenter_offers_and_this_does_not() -> None:
 
     assert public(Segmenter) - public(IsolatedSegmenter) == {
         "clone",
-        "color",
         "slots",  # an attribute here
         "swaps_color",
     }
-    for name in ("__call__", "batch", "submit", "warm_up", "frame_buffer", "close"):
+    for name in ("__call__", "batch", "submit", "warm_up", "frame_buffer", "at_sizes", "close"):
         here, there = (
             inspect.signature(getattr(kind, name)).parameters for kind in (Segmenter, IsolatedSegmenter)
         )
