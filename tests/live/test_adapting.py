@@ -495,3 +495,9 @@ def test_one_size_cannot_adapt(make_bundle: Any) -> None:
         pytest.raises(InputError, match=r"adaptive=True, and .* has one input size only \(32x48\)"),
     ):
         segmenter.stream(Street(1), adaptive=True)
+
+
+def test_a_source_that_waits_is_no_load() -> None:
+    segmenter = fake_segmenter(lambda image: image[..., 0] * 0, ["a"], LARGE, smaller=[SMALL])
+    with segmenter, pytest.raises(InputError, match="adaptive=True, and the policy is 'all'"):
+        segmenter.stream(Street(1, live=False), adaptive=True)

@@ -54,6 +54,7 @@ class Stream(Closing):
                 segmenter,
                 inputs[0].source.size,
                 adaptive=options.adaptive,
+                policy=options.policy,
                 deadline_s=options.deadline,
             )
             self._loop = Loop(inputs, sizing, head, segmenter.color, options)
