@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import threading
 import time
 from collections.abc import Callable, Iterator
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ import pytest
 from pixelrt.errors import SourceError
 from pixelrt.video.events import Event
 from pixelrt.video.frame import Frame
+from pixelrt.video.sources import network, reconnecting
 from pixelrt.video.sources.base import BaseSource
 from pixelrt.video.sources.reconnecting import Backoff, HopelessError, Persistence, Reconnecting, StallError
 
@@ -186,6 +189,16 @@ def test_interrupt_ends_the_iteration_from_another_thread(where: str) -> None:
         assert len(rest) <= (1 if where == "before" else 0)
         timer.join()
         source.interrupt()
+
+
+def test_no_wall_clock_is_read() -> None:
+    """It jumps; `captured_s` and every wait are by the monotonic clock."""
+    modules = [Path(reconnecting.__file__), *Path(network.__file__).parent.glob("*.py")]
+    assert len(modules) > 8
+    for module in modules:
+        nodes = ast.walk(ast.parse(module.read_text()))
+        names = {ast.unparse(node) for node in nodes if isinstance(node, ast.Attribute)}
+        assert not {"time.time", "time.time_ns", "datetime.now", "time.localtime"} & names, module.name
 
 
 def test_waits_double_up_to_the_limit_and_are_drawn_evenly_below_it() -> None:

@@ -27,7 +27,7 @@ QUICK = "backoff=0.05&backoff_most=0.2&connect=2"
 @pytest.fixture(scope="module")
 def camera() -> Iterator[RtspServer]:
     needs.gst_rtsp_server()
-    with RtspServer(fps=25, gop=10) as server:
+    with RtspServer(fps=50, gop=10) as server:
         yield server
 
 
@@ -113,7 +113,7 @@ def test_damaged_packets_lose_pictures_and_nothing_else(proxy: FaultProxy) -> No
             iterator = iter(source)
             frames = [seen(frame) for frame in islice(iterator, 10)]
             proxy.flips_per_mb = 100.0
-            until_s = time.monotonic() + 3
+            until_s = time.monotonic() + 2
             while time.monotonic() < until_s:
                 frames.append(seen(next(iterator)))
             proxy.flips_per_mb = 0.0
@@ -121,7 +121,7 @@ def test_damaged_packets_lose_pictures_and_nothing_else(proxy: FaultProxy) -> No
             losses = dict(source.losses)
     check(frames, damage=True)
     unread = sum(frame.stamp is None for frame in frames)
-    log.info("bits turned over for 3 s: %d frames, %d of them wrong unnoticed, losses %s, events %s",
+    log.info("bits turned over for 2 s: %d frames, %d of them wrong unnoticed, losses %s, events %s",
              len(frames), unread, losses, dict(Counter(event.kind for event in events)))  # fmt: skip
     assert losses["damaged"] > 0
     assert any(event.kind == "damaged" for event in events)
@@ -132,7 +132,7 @@ def test_a_camera_that_is_not_there_yet_is_waited_for() -> None:
     needs.gst_rtsp_server()
     port = free_port()
     servers: list[RtspServer] = []
-    starter = threading.Timer(0.7, lambda: servers.append(RtspServer(port, fps=25)))
+    starter = threading.Timer(0.7, lambda: servers.append(RtspServer(port, fps=50)))
     starter.start()
     try:
         with open_source(f"rtsp://127.0.0.1:{port}/live#{QUICK}&wait=yes") as source:
@@ -152,7 +152,7 @@ def test_a_camera_that_is_not_there_yet_is_waited_for() -> None:
 
 def test_without_reconnect_a_server_that_dies_is_an_error() -> None:
     needs.gst_rtsp_server()
-    with RtspServer(fps=25) as server, nothing_left(), open_source(f"{server.url}#reconnect=no") as source:
+    with RtspServer(fps=50) as server, nothing_left(), open_source(f"{server.url}#reconnect=no") as source:
         iterator = iter(source)
         next(iterator)
         server.kill()

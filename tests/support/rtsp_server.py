@@ -31,8 +31,8 @@ class RtspServer:
 
     Args:
         port: TCP port; None picks a free one.
-        settings: fps, gop (frames between keyframes), codec (h264, mjpeg), size, user, password, path,
-            certificate (RTSPS: a PEM file with its key).
+        settings: fps, gop (frames between keyframes), codec (h264, mjpeg), size, user, password, digest,
+            path, certificate (RTSPS: a PEM file with its key).
     """
 
     def __init__(self, port: int | None = None, **settings: Any) -> None:
@@ -177,7 +177,7 @@ def main(settings: dict[str, Any]) -> None:
 
     gi.require_version("Gst", "1.0")
     gi.require_version("GstRtspServer", "1.0")
-    from gi.repository import Gio, GLib, Gst, GstRtspServer
+    from gi.repository import Gio, GLib, Gst, GstRtsp, GstRtspServer
 
     Gst.init(None)
     feeder = _Feeder(Gst, settings)
@@ -192,8 +192,13 @@ def main(settings: dict[str, Any]) -> None:
         server.set_auth(auth)
     if "user" in settings:
         auth = GstRtspServer.RTSPAuth()
-        basic = GstRtspServer.RTSPAuth.make_basic(settings["user"], settings["password"])
-        auth.add_basic(basic, _permit(GstRtspServer, factory, "user"))
+        user, password = settings["user"], settings["password"]
+        token = _permit(GstRtspServer, factory, "user")
+        if settings.get("digest"):
+            auth.set_supported_methods(GstRtsp.RTSPAuthMethod.DIGEST)
+            auth.add_digest(user, password, token)
+        else:
+            auth.add_basic(GstRtspServer.RTSPAuth.make_basic(user, password), token)
         server.set_auth(auth)
     server.get_mount_points().add_factory(f"/{settings.get('path', 'live')}", factory)
     loop = GLib.MainLoop()
