@@ -10,6 +10,8 @@
 | `0`, `/dev/video0?size=720x1280&fps=30&format=mjpeg&stall=5`, `v4l2:///dev/v4l/by-id/...` | a camera |
 | `csi://0?size=1080x1920&fps=30&flip=rotate-180&mode=2&stall=10` | a camera of a Jetson |
 | `gst://v4l2src ! jpegdec` | a pipeline of GStreamer; an appsink is added |
+| `rtsp://user:password@camera/live`, `rtsps://`, `http://camera/mjpeg`, `https://`, `rtmp://` | IP cameras |
+| `udp://:5000`, `tcp://host:5000`, `srt://host:5000` | MPEG-TS on the network |
 | `test://drive?frames=300&size=720x1280&seed=7` | a drawn drive with ground truth (size: height x width) |
 
 | object | what |
@@ -17,7 +19,8 @@
 | a list, a generator, a function, a batch uint8[N, H, W, 3] | frames of the program (`IteratorSource`) |
 | `PushSource()` | frames that a camera's callback hands over with `push` |
 
-`as_source` takes all of these.
+`as_source` takes all of these. Options of network addresses stand behind `#` (`#transport=udp&wait=yes`; see
+`pixelrt.video.sources.network`).
 """
 
 from __future__ import annotations
