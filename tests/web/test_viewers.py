@@ -22,7 +22,7 @@ import pytest
 from pages import Client, served, view
 from websockets.exceptions import ConnectionClosed
 
-from pixelrt.web import Page
+from pixelrt.web import Page, server
 from pixelrt.web.viewer import LONGEST
 
 MIB = 2**20
@@ -207,6 +207,20 @@ class TestRudeViewers:
             with contextlib.suppress(ConnectionError):
                 rude.sendall(start)
             assert pages.ask(page).status == 200
+
+    def test_connections_that_never_ask_are_cut(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(server, "PATIENCE_S", 0.2)
+        with served() as page, Client(page) as good, contextlib.ExitStack() as rude:
+            address = ("127.0.0.1", pages.port_of(page))
+            silent = [rude.enter_context(socket.create_connection(address)) for _ in range(5)]
+            silent[0].sendall(b"GET / HT")
+            for one in silent:
+                one.settimeout(20)
+                with contextlib.suppress(ConnectionResetError):
+                    assert one.recv(1) == b""
+            good.watch(0)
+            page.publish("front", view())
+            assert good.next() is not None
 
     def test_more_than_are_welcome(self) -> None:
         with served(max_viewers=2) as page, Client(page), Client(page) as second:

@@ -19,6 +19,8 @@ from pixelrt.web.numbers import Numbers
 from pixelrt.web.options import PageOptions
 from pixelrt.web.viewer import LONGEST
 
+PATIENCE_S = 8.0
+"""For a request to come over a new connection."""
 _GRACE_S = 0.5
 """For connections to end by themselves; then they are cut."""
 
@@ -71,6 +73,7 @@ class Server:
         work = [
             asyncio.create_task(self._uvicorn.serve(sockets=[self._listening])),
             asyncio.create_task(self.hub.tick()),
+            asyncio.create_task(self._cut_silent()),
             asyncio.create_task(self._stop.wait()),
         ]
         serving = work[0]
@@ -84,6 +87,23 @@ class Server:
         for task in work[1:]:
             task.cancel()
         await asyncio.gather(*work, return_exceptions=True)
+
+    async def _cut_silent(self) -> None:
+        """Cut connections that ask for nothing, for ever: each holds one of the process's descriptors."""
+        since_s: dict[Any, float] = {}
+        while True:
+            await asyncio.sleep(PATIENCE_S / 4)
+            now_s = self._loop.time()
+            silent = [one for one in self._uvicorn.server_state.connections if _is_silent(one)]
+            since_s = {one: since_s.get(one, now_s) for one in silent}
+            for one, began_s in since_s.items():
+                if now_s - began_s > PATIENCE_S:
+                    one.transport.abort()
+
+
+def _is_silent(connection: Any) -> bool:
+    """Whether it never sent a whole request; WebSockets did."""
+    return getattr(connection, "cycle", connection) is None
 
 
 def _uvicorn(guarded: Guard) -> Any:

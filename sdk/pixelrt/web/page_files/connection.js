@@ -1,5 +1,7 @@
 // The WebSocket to the robot: connects again by itself, and tells what it knows about why it is gone.
 
+import { clock } from "/assets/text.js";
+
 const FIRST_WAIT_MS = 500;
 const LONGEST_WAIT_MS = 8000;
 const SILENCE_MS = 6000; // numbers come twice a second
@@ -50,6 +52,7 @@ export class Connection {
     const told = JSON.parse(data);
     if (told.type === "hello") {
       this.waitMs = FIRST_WAIT_MS;
+      this.lost = null;
       this.on.state(null);
       this.on.hello(told);
       this.send({ watch: this.watched });
@@ -64,7 +67,8 @@ export class Connection {
     const waitMs = this.waitMs * (0.75 + 0.5 * Math.random());
     this.waitMs = Math.min(2 * this.waitMs, LONGEST_WAIT_MS);
     this.timer = setTimeout(() => this.connect(), waitMs);
-    this.on.state(event.code === BUSY ? `${event.reason}. Trying again.` : await reason());
+    this.lost ??= clock(0);
+    this.on.state(event.code === BUSY ? `${event.reason}. Trying again.` : await reason(this.lost));
   }
 
   checkSilence() {
@@ -85,7 +89,7 @@ export class Connection {
 }
 
 // A browser does not say why a WebSocket was refused, but it does for an ordinary request.
-async function reason() {
+async function reason(lost) {
   try {
     const answer = await fetch("/api/status", { signal: AbortSignal.timeout(3000) });
     if (answer.status === 401) {
@@ -94,7 +98,7 @@ async function reason() {
   } catch {
     // not reachable: what is shown then
   }
-  return "The connection is lost. The picture is old. Trying again.";
+  return `Not connected since ${lost}: pictures and figures are from before. Trying again.`;
 }
 
 // See `packed` in view.py.

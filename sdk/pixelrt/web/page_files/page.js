@@ -124,7 +124,10 @@ class Page {
     document.body.classList.toggle("offline", Boolean(problem));
     if (!problem && this.wasOffline) this.say("Connected again.");
     this.wasOffline = Boolean(problem);
-    if (problem) this.health(null);
+    if (problem) {
+      this.health(null);
+      for (const { id } of this.cameras) this.mark(id, { state: "unknown" });
+    }
   }
 
   // --- what is shown
@@ -285,9 +288,9 @@ class Page {
     const camera = this.cameras[id];
     if (!camera) return;
     setAttribute(camera.tile, "data-state", state);
-    const name = state in STATES ? state : "failed";
+    const name = state in STATES ? state : "waiting";
     setIcon(camera.label.querySelector("svg"), name);
-    setText(camera.label.lastChild, state === "ok" ? camera.name : `${camera.name}: ${stateWord(state).toLowerCase()}`);
+    setText(camera.label.lastChild, state === "ok" || state === "unknown" ? camera.name : `${camera.name}: ${stateWord(state).toLowerCase()}`);
     const choice = byId("cameras").querySelector(`input[value="${id}"] + span`);
     if (choice) {
       setIcon(choice.querySelector("svg"), name);

@@ -1,0 +1,19 @@
+"""One browser for all tests of the live page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import needs
+import pytest
+from playwright.sync_api import Browser, sync_playwright
+
+
+@pytest.fixture(scope="package")
+def browser() -> Iterator[Browser]:
+    """A browser without a window."""
+    path = needs.chromium()
+    with sync_playwright() as playwright:
+        made = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield made
+        made.close()
