@@ -121,7 +121,7 @@ def descending(low: float, high: float) -> st.SearchStrategy[list[float]]:
 # --- a constant load ------------------------------------------------------------------------------
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(times=descending(0.005, 0.4), fps=st.floats(2, 60))
 def test_settles_on_a_constant_load(times: list[float], fps: float) -> None:
     simulation = simulated(times, fps, costs=times).run(until_s=300)
@@ -138,7 +138,7 @@ def test_settles_on_a_constant_load(times: list[float], fps: float) -> None:
         assert level == 2
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     times=descending(0.01, 0.2),
     believed=descending(0.01, 0.2),
@@ -176,7 +176,7 @@ def test_a_try_waits_no_longer_than_the_longest_wait() -> None:
 # --- a load that changes --------------------------------------------------------------------------
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(factor=st.floats(1.5, 20), at_s=st.floats(3, 60), share=st.floats(0.3, 0.9))
 def test_steps_down_soon_after_other_work_begins(factor: float, at_s: float, share: float) -> None:
     base = [share / 30, share / 60, share / 120]
