@@ -172,6 +172,10 @@ class TestMcap(SinkContract):
     target = "out.mcap"
 
 
+class TestRerun(SinkContract):
+    target = "out.rrd"
+
+
 class TestJsonLines(SinkContract):
     target = "out.jsonl"
 

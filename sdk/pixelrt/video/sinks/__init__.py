@@ -5,6 +5,7 @@
 | `out.mp4`, `.mov`, `.mkv` | a video of the overlays (H.264, or MPEG-4 where FFmpeg lacks it) |
 | `out.mp4?encoder=libx264&segment=600&keep=yes` | the same, in files of 10 minutes, never thrown away |
 | `out.mcap?camera=no&overlay=yes&quality=90` | pictures, masks, shares and ages for Foxglove; also a source |
+| `rerun://`, `rerun://192.168.1.7:9876`, `out.rrd` | the same in the Rerun viewer that runs, or for it |
 | `jsonl:`, `-`, `out.jsonl` | one JSON object per frame: times, ages, share of every class |
 | `results.npz/?compress=no` | a folder with every output of every frame, for NumPy |
 | `masks/` | a folder with a PNG of class ids per frame, at the frame's size, named after the frame |

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,11 +14,12 @@ from pixelrt.encoding import give_name, keep_unfinished, temporary_for
 from pixelrt.errors import SinkError
 from pixelrt.manifest import ClassInfo
 from pixelrt.video.delivery import Delivery
+from pixelrt.video.sinks.content import CONTENT_READERS, Content, describe, topic_of
 from pixelrt.video.sinks.kinds import SinkOptions
-from pixelrt.video.sinks.mcap_topics import PURPOSE, SourceTopics, TopicOptions, describe
+from pixelrt.video.sinks.mcap_topics import PURPOSE, SourceTopics
 from pixelrt.video.sinks.parts import PartedSink, read_seconds
 from pixelrt.video.sinks.places import Read
-from pixelrt.video.sources.address import parse_path, switch, whole
+from pixelrt.video.sources.address import parse_path, switch
 
 _CHUNK_BYTES = 4 << 20
 
@@ -28,7 +28,7 @@ _CHUNK_BYTES = 4 << 20
 class McapOptions:
     """How results are recorded; the options of the URI."""
 
-    topics: TopicOptions = field(default_factory=TopicOptions)
+    content: Content = field(default_factory=Content)
     segment: float | None = None
     """Begin a new file after so many seconds."""
     keep: bool = False
@@ -58,7 +58,7 @@ class McapSink(PartedSink):
     ) -> None:
         self._options = options or McapOptions()
         super().__init__(path, segment_s=self._options.segment, sources=sources)
-        self.wants_overlay = self._options.topics.overlay
+        self.wants_overlay = self._options.content.overlay
         require("foxglove", "foxglove", PURPOSE)
         temporary_for(path)
 
@@ -115,13 +115,9 @@ class _McapPart:
             self._leave()
 
     def _begin(self, source: str, classes: tuple[ClassInfo, ...]) -> SourceTopics:
-        root, count = _topic(source), 1
-        taken = {_topic(other) for other in self._topics}
-        while root in taken:
-            count += 1
-            root = f"{_topic(source)}_{count}"
-        self._writer.write_metadata(f"pixelrt.classes {root}", {"classes": describe(classes)})
-        return SourceTopics(root, classes, self._context, self._options.topics)
+        root = topic_of(source, [topics.root for topics in self._topics.values()])
+        self._writer.write_metadata(f"pixelrt.classes /{root}", {"classes": describe(classes)})
+        return SourceTopics(root, classes, self._context, self._options.content)
 
     def _finish(self) -> None:
         """Write what is held back and the index; the disk tells whether it worked."""
@@ -192,13 +188,6 @@ class _Disk:
         self._stream.close()
 
 
-def _topic(source: str) -> str:
-    return "/" + (re.sub(r"\W+", "_", source).strip("_") or "source")
-
-
-_TOPICS = {"camera": switch, "quality": whole(1, 100), "mask": switch, "overlay": switch}
-
-
 def open_mcap(uri: str, options: SinkOptions) -> McapSink:
     """Open an MCAP file: `out.mcap?camera=no&quality=90&overlay=yes&segment=600`.
 
@@ -206,8 +195,9 @@ def open_mcap(uri: str, options: SinkOptions) -> McapSink:
         SinkError: If an option is unknown, or the file cannot be made.
     """
     address = parse_path(uri, error=SinkError)
-    given = address.options({**_TOPICS, "segment": read_seconds, "keep": switch}, SinkError)
-    topics = TopicOptions(**{key: value for key, value in given.items() if key in _TOPICS})
-    keep = given.get("keep", any(source.live for source in options.sources))
-    chosen = McapOptions(topics=topics, segment=given.get("segment"), keep=keep)
+    readers = {**CONTENT_READERS, "segment": read_seconds, "keep": switch}
+    given = address.options(readers, SinkError)
+    content = Content(**{key: given.pop(key) for key in CONTENT_READERS if key in given})
+    keep = any(source.live for source in options.sources)
+    chosen = McapOptions(content=content, **{"keep": keep, **given})
     return McapSink(Path(address.rest), options=chosen, sources=options.sources)

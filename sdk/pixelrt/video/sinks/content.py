@@ -1,0 +1,93 @@
+"""What recordings and viewers hold of a result: pictures, times, names."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import numpy as np
+
+from pixelrt.cuda.interop import is_on_device
+from pixelrt.dependency import require
+from pixelrt.errors import SinkError
+from pixelrt.manifest import ClassInfo
+from pixelrt.video.delivery import Delivery
+from pixelrt.video.frame import Bytes, Frame
+from pixelrt.video.sources.address import switch, whole
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Content:
+    """What is recorded."""
+
+    camera: bool = True
+    """The frames, as JPEG."""
+    quality: int = 90
+    """Of JPEG, 1 to 100."""
+    mask: bool = True
+    """Class ids at the size of the frame, without loss."""
+    overlay: bool = False
+    """The frames with the classes drawn over them, as JPEG."""
+
+
+CONTENT_READERS = {"camera": switch, "quality": whole(1, 100), "mask": switch, "overlay": switch}
+"""Of the options of a URI, by the fields of `Content`."""
+
+
+def camera_jpeg(frame: Frame, quality: int) -> bytes:
+    """A frame as JPEG.
+
+    Raises:
+        SinkError: If it is on a GPU, or OpenCV cannot.
+    """
+    if is_on_device(frame.image):
+        raise SinkError(f"frame {frame.name} is on the GPU, and JPEG is made on the host; record camera=no")
+    return _jpeg(frame.image if frame.color == "bgr" else frame.image[..., ::-1], quality)
+
+
+def overlay_jpeg(delivery: Delivery, quality: int) -> bytes:
+    """An overlay as JPEG.
+
+    Raises:
+        SinkError: If OpenCV cannot.
+        InputError: If the bundle emits no mask.
+    """
+    return _jpeg(delivery.overlay()[..., ::-1], quality)
+
+
+def taken_ns(frame: Frame) -> int:
+    """When a frame was taken, in nanoseconds since 1970: by its source's clock, else by this machine's."""
+    if frame.clock_s is not None:
+        return round(frame.clock_s * 1e9)
+    return time.time_ns() - round((time.monotonic() - frame.captured_s) * 1e9)
+
+
+def describe(classes: tuple[ClassInfo, ...]) -> str:
+    """Classes as JSON: `[{"id": 0, "name": "sky", "color": "#808080"}, ...]`."""
+    return json.dumps(
+        [
+            {"id": id_, "name": info.name, "color": "#{:02x}{:02x}{:02x}".format(*info.color)}
+            for id_, info in enumerate(classes)
+        ]
+    )
+
+
+def topic_of(source: str, taken: Collection[str]) -> str:
+    """What the topics of a source begin with: its name in letters, digits and `_`, unlike those taken."""
+    plain = re.sub(r"\W+", "_", source).strip("_") or "source"
+    topic, count = plain, 1
+    while topic in taken:
+        count += 1
+        topic = f"{plain}_{count}"
+    return topic
+
+
+def _jpeg(image: Bytes, quality: int) -> bytes:
+    cv2 = require("cv2", "video", "writing pictures")
+    encoded, content = cv2.imencode(".jpg", np.ascontiguousarray(image), [cv2.IMWRITE_JPEG_QUALITY, quality])
+    if not encoded:
+        raise SinkError(f"OpenCV cannot encode {image.shape} as JPEG; leave pictures out: camera=no")
+    return bytes(content)

@@ -1,0 +1,257 @@
+"""Results for the Rerun viewer: live, or as an `.rrd` file."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pixelrt.dependency import require
+from pixelrt.encoding import give_name, keep_unfinished, temporary_for
+from pixelrt.errors import SinkError
+from pixelrt.manifest import ClassInfo
+from pixelrt.video.delivery import Delivery
+from pixelrt.video.sinks.base import BaseSink
+from pixelrt.video.sinks.content import (
+    CONTENT_READERS,
+    Content,
+    camera_jpeg,
+    overlay_jpeg,
+    taken_ns,
+    topic_of,
+)
+from pixelrt.video.sinks.kinds import SinkOptions
+from pixelrt.video.sinks.parts import PartedSink, read_seconds
+from pixelrt.video.sinks.places import Read
+from pixelrt.video.sources.address import parse_address, parse_path, switch
+
+PORT = 9876
+"""Where Rerun's viewer listens."""
+_PURPOSE = "writing for Rerun"
+_PATIENCE_S = 5.0
+
+
+class _Log:
+    """Writes results into a recording of Rerun, and waits until each is on its way.
+
+    Rerun keeps what it cannot get rid of, without a limit, and prints errors instead of raising them.
+    """
+
+    def __init__(self, content: Content) -> None:
+        self._rerun: Any = require("rerun", "rerun", _PURPOSE)
+        self._content = content
+        self.recording: Any = self._rerun.RecordingStream("pixelrt")
+        self._roots: dict[str, str] = {}
+
+    def write(self, delivery: Delivery, what: str) -> None:
+        frame, result, content = delivery.frame, delivery.result, self._content
+        root = self._root(frame.source, result.classes)
+        self.recording.set_time("time", timestamp=np.datetime64(taken_ns(frame), "ns"))
+        self.recording.set_time("frame", sequence=frame.index)
+        if content.camera:
+            self._picture(f"{root}/camera", camera_jpeg(frame, content.quality))
+        if content.mask:
+            mask = result.mask_at(frame.size)
+            self.recording.log(f"{root}/mask", self._rerun.SegmentationImage(mask), strict=True)
+        if content.overlay:
+            self._picture(f"{root}/overlay", overlay_jpeg(delivery, content.quality))
+        for name, share in result.coverage().items():
+            self._number(f"{root}/coverage", name, share)
+        for stage, age_ms in delivery.times.ages_ms.items():
+            self._number(f"{root}/latency_ms", stage, age_ms)
+        self.flush(what)
+
+    def flush(self, what: str) -> None:
+        """Wait until everything is written; Rerun does not say what it was that failed.
+
+        Raises:
+            SinkError: If that does not happen.
+        """
+        try:
+            self.recording.flush(timeout_sec=_PATIENCE_S)
+        except RuntimeError as problem:
+            raise SinkError(f"{what} ({str(problem).rstrip('.')})") from problem
+
+    def _root(self, source: str, classes: tuple[ClassInfo, ...]) -> str:
+        if source not in self._roots:
+            root = topic_of(source, list(self._roots.values()))
+            labels = [(id_, info.name, info.color) for id_, info in enumerate(classes)]
+            self.recording.log(root, self._rerun.AnnotationContext(labels), static=True, strict=True)
+            self._roots[source] = root
+        return self._roots[source]
+
+    def _picture(self, place: str, jpeg: bytes) -> None:
+        picture = self._rerun.EncodedImage(contents=jpeg, media_type="image/jpeg")
+        self.recording.log(place, picture, strict=True)
+
+    def _number(self, group: str, name: str, value: float) -> None:
+        place = [*group.split("/"), name]  # a list is escaped: names of classes may hold anything
+        self.recording.log(place, self._rerun.Scalars(value), strict=True)
+
+
+class RerunViewer(BaseSink):
+    """Shows results in a viewer that runs: `rerun` on this machine or another.
+
+    Per source: `SOURCE/camera`, `SOURCE/mask` with the names and colours of the classes, `SOURCE/overlay`,
+    `SOURCE/coverage/CLASS` and `SOURCE/latency_ms/STAGE`.
+
+    Args:
+        host: Where the viewer runs.
+        port: Where it listens.
+        content: What is shown.
+
+    Raises:
+        SinkError: If no viewer listens there.
+        MissingDependency: If the extra `rerun` is not installed.
+    """
+
+    def __init__(self, host: str, port: int = PORT, *, content: Content | None = None) -> None:
+        content = content or Content()
+        self.wants_overlay = content.overlay
+        self._place = f"rerun://{host}:{port}"
+        self._log: _Log | None = _Log(content)
+        try:
+            socket.create_connection((host, port), timeout=_PATIENCE_S).close()
+        except OSError as problem:
+            raise SinkError(
+                f"{self._place}: no viewer listens there ({problem.strerror or problem}); "
+                "start it with: rerun"
+            ) from problem
+        self._log.recording.connect_grpc(f"rerun+http://{host}:{port}/proxy")
+
+    def __enter__(self) -> RerunViewer:
+        return self
+
+    def write(self, delivery: Delivery) -> None:
+        """Show a result.
+
+        Raises:
+            SinkError: If the viewer has gone, or takes nothing for 5 s.
+        """
+        if self._log is not None:
+            self._log.write(delivery, f"{self._place}: the viewer has gone, or takes nothing")
+
+    def close(self) -> tuple[Path, ...]:
+        """Leave the viewer, which keeps what it has."""
+        self.abort()
+        return ()
+
+    def abort(self) -> None:
+        """Leave the viewer."""
+        log, self._log = self._log, None
+        if log is not None:
+            log.recording.disconnect()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RrdOptions:
+    """How results are recorded; the options of the URI."""
+
+    content: Content = field(default_factory=Content)
+    segment: float | None = None
+    """Begin a new file after so many seconds."""
+    keep: bool = False
+    """Whether what was written outlives an error, as `out-unfinished.rrd`."""
+
+
+class RerunFile(PartedSink):
+    """The same as `RerunViewer` in a file, which appears under its name when it is closed.
+
+    Args:
+        path: Of the file, or of its first part.
+        options: What is recorded, and how.
+        sources: What is read, so that no part overwrites it.
+
+    Raises:
+        SinkError: If the file cannot be made.
+        MissingDependency: If the extra `rerun` is not installed.
+    """
+
+    def __init__(
+        self, path: Path, *, options: RrdOptions | None = None, sources: Sequence[Read] = ()
+    ) -> None:
+        self._options = options or RrdOptions()
+        super().__init__(path, segment_s=self._options.segment, sources=sources)
+        self.wants_overlay = self._options.content.overlay
+        require("rerun", "rerun", _PURPOSE)
+        temporary_for(path)
+
+    def __enter__(self) -> RerunFile:
+        return self
+
+    def _begin(self, path: Path, delivery: Delivery) -> _RrdPart:
+        return _RrdPart(path, self._options)
+
+    def _clock_s(self, delivery: Delivery) -> float:
+        return delivery.times.captured_s if delivery.frame.clock_s is None else delivery.frame.clock_s
+
+
+class _RrdPart:
+    """One file."""
+
+    kept: Path | None = None
+
+    def __init__(self, path: Path, options: RrdOptions) -> None:
+        self._path, self._keep = path, options.keep
+        self._temporary = temporary_for(path)
+        self._log: _Log | None = _Log(options.content)
+        self._log.recording.save(self._temporary)
+
+    def write(self, delivery: Delivery) -> None:
+        if self._log is not None:
+            self._log.write(delivery, f"{self._path} cannot be written, the disk may be full")
+
+    def close(self) -> bool:
+        if self._log is not None:
+            self._log.flush(f"{self._path} cannot be written, the disk may be full")
+            self._log.recording.disconnect()
+            self._log = None
+            try:
+                give_name(self._temporary, self._path)
+            except OSError as problem:
+                raise SinkError(f"{self._path} cannot be written ({problem.strerror})") from problem
+        return True
+
+    def abort(self) -> None:
+        log, self._log = self._log, None
+        if log is None:
+            return
+        log.recording.disconnect()
+        with contextlib.suppress(OSError):
+            if self._keep and self._temporary.stat().st_size:
+                self.kept = keep_unfinished(self._temporary, self._path)
+        with contextlib.suppress(OSError):  # a disk that is read only holds nothing to remove
+            self._temporary.unlink(missing_ok=True)
+
+
+def open_viewer(uri: str, options: SinkOptions) -> RerunViewer:
+    """Open a viewer: `rerun://`, `rerun://192.168.1.7:9876?overlay=yes`.
+
+    Raises:
+        SinkError: If the address or an option cannot be used, or no viewer listens there.
+    """
+    address = parse_address(uri, error=SinkError)
+    host, _, port = address.rest.rstrip("/").partition(":")
+    if port and not (port.isdecimal() and 0 < int(port) < 65_536):
+        raise SinkError(f"{uri}: {port!r} is no port, expected 1 to 65535, such as rerun://{host}:{PORT}")
+    content = Content(**address.options(CONTENT_READERS, SinkError))
+    return RerunViewer(host or "127.0.0.1", int(port or PORT), content=content)
+
+
+def open_rrd(uri: str, options: SinkOptions) -> RerunFile:
+    """Open a file: `out.rrd?camera=no&overlay=yes&segment=600`.
+
+    Raises:
+        SinkError: If an option is unknown, or the file cannot be made.
+    """
+    address = parse_path(uri, error=SinkError)
+    given = address.options({**CONTENT_READERS, "segment": read_seconds, "keep": switch}, SinkError)
+    content = Content(**{key: given.pop(key) for key in CONTENT_READERS if key in given})
+    keep = any(source.live for source in options.sources)
+    chosen = RrdOptions(content=content, **{"keep": keep, **given})
+    return RerunFile(Path(address.rest), options=chosen, sources=options.sources)
