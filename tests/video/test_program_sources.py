@@ -8,6 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -224,6 +225,7 @@ def test_an_interrupted_iterable_takes_no_more_items() -> None:
     [
         (None, "got a NoneType; expected an iterable of uint8"),
         (3.5, "got a float; expected an iterable"),
+        (cv2.VideoCapture(), "got a VideoCapture; .*; give the stream itself what OpenCV was given"),
         (True, "got a bool; expected an iterable"),
         (-1, "got a int; expected an iterable"),
         (b"drive.mp4", "got a bytes; expected an iterable"),

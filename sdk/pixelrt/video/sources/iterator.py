@@ -135,7 +135,10 @@ def _iterator(items: Any, name: str) -> Iterator[Any]:
         return iter(items)
     if callable(items):
         return _called(items)
-    raise SourceError(f"{name}: got {_described(items)}; {_EXPECTED}")
+    opencv = "; give the stream itself what OpenCV was given: a number, a path or an address"
+    raise SourceError(
+        f"{name}: got {_described(items)}; {_EXPECTED}{opencv if hasattr(items, 'isOpened') else ''}"
+    )
 
 
 def _called(function: Callable[[], Any]) -> Iterator[Any]:

@@ -37,7 +37,7 @@ class GObjectPlayer:
     """
 
     def __init__(self, pipeline: str, color: ColorOrder) -> None:
-        self._gst = _loaded()
+        self._gst = load_gstreamer()
         self.fps: float | None = None
         self.lost = 0
         self._failure: SourceError | None = None
@@ -150,7 +150,7 @@ class GObjectPlayer:
 
     def _pixels(self, buffer: Any, caps: Any) -> tuple[Bytes, ColorOrder]:
         form = caps.get_structure(0)
-        height, width = form.get_int("height").value, form.get_int("width").value
+        height, width = form.get_int("height")[1], form.get_int("width")[1]
         found, over, under = form.get_fraction("framerate")
         self.fps = over / under if found and over and under else None
         color: ColorOrder = "rgb" if form.get_string("format") == "RGB" else "bgr"
@@ -193,11 +193,11 @@ class _Arrivals:
         return self._ok
 
 
-def _loaded() -> Any:
+def load_gstreamer() -> Any:
+    """Load GStreamer, and begin it where nobody has."""
     importlib.import_module("gi").require_version("Gst", "1.0")
     gst = importlib.import_module("gi.repository.Gst")
-    if not gst.is_initialized():
-        gst.init(None)
+    gst.init(None)
     return gst
 
 

@@ -87,8 +87,9 @@ def open_player(pipeline: str, color: ColorOrder) -> Player:
 def describe_gstreamer() -> str:
     """Which GStreamer `csi://` and `gst://` would play through, or why none."""
     if not (without := _no_gobject()):
-        version = importlib.import_module("gi.repository.Gst").version_string()
-        return f"{version}, through PyGObject"
+        from pixelrt.video.sources.gstreamer.gobject import load_gstreamer
+
+        return f"{load_gstreamer().version_string()}, through PyGObject"
     if not (no_opencv := _no_opencv()):
         return f"through OpenCV, which says less; PyGObject: {without}"
     return f"not usable for csi:// and gst://; PyGObject: {without}; OpenCV: {no_opencv}"
