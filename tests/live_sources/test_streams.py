@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 import stamped
-from fault_proxy import fault_proxy
+from fault_proxy import fault_proxy, lossy_relay
+from film import check, seen
 from leaks import nothing_left
 from live_server import PASSWORD, SHORT_FRAMES, USER, LiveServer, free_port
 
@@ -197,6 +198,21 @@ def test_a_file_that_breaks_is_an_error(http: LiveServer) -> None:
                 for _ in iterator:
                     frames += 1
         assert 0 < frames < SHORT_FRAMES
+
+
+def test_lost_datagrams_lose_pictures_and_damage_none() -> None:
+    port = free_port(socket.SOCK_DGRAM)
+    with (
+        nothing_left(),
+        lossy_relay(port, 0.02) as entry,
+        LiveServer("udp", entry, fps=50, gop=10),
+        open_source(f"udp://127.0.0.1:{port}") as source,
+    ):
+        frames = [seen(frame) for frame in islice(source, 120)]
+        losses = dict(source.losses)
+    log.info("2 %% of the datagrams lost: 120 frames, losses %s", losses)
+    check(frames)
+    assert losses["damaged"] > 0
 
 
 def end_a_stall(url: str, stop: Callable[[], None]) -> float:

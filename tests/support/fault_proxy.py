@@ -1,4 +1,4 @@
-"""A network that fails: a TCP relay on loopback that can stall, cut, damage, or swallow everything."""
+"""A network that fails: relays on loopback that stall, cut, damage, swallow everything, or lose datagrams."""
 
 from __future__ import annotations
 
@@ -108,6 +108,30 @@ class FaultProxy:
             if self._random.random() < self.flips_per_mb / 1e6:
                 content[place] ^= 1 << self._random.randrange(8)
         return bytes(content)
+
+
+@contextmanager
+def lossy_relay(target: int, share: float) -> Iterator[int]:
+    """A UDP relay that loses a share of the datagrams; gives its port."""
+    chance, end = random.Random(7), threading.Event()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind((HOST, 0))
+        sock.settimeout(_STEP_S)
+
+        def relay() -> None:
+            while not end.is_set():
+                with suppress(TimeoutError, ConnectionRefusedError):
+                    data = sock.recv(65536)
+                    if chance.random() >= share:
+                        sock.sendto(data, (HOST, target))
+
+        thread = threading.Thread(target=relay, name="lossy relay")
+        thread.start()
+        try:
+            yield int(sock.getsockname()[1])
+        finally:
+            end.set()
+            thread.join()
 
 
 @contextmanager

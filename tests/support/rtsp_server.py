@@ -175,8 +175,8 @@ def main(settings: dict[str, Any]) -> None:
     sys.path.insert(0, str(Path(__file__).parent))
     import gi
 
-    gi.require_version("Gst", "1.0")
-    gi.require_version("GstRtspServer", "1.0")
+    for namespace in ("Gst", "GstRtsp", "GstRtspServer"):
+        gi.require_version(namespace, "1.0")
     from gi.repository import Gio, GLib, Gst, GstRtsp, GstRtspServer
 
     Gst.init(None)
