@@ -265,6 +265,18 @@ class TestNumbers:
             )
             expect(latency.locator("path.first")).to_have_attribute("d", re.compile(r"^M[\d.]+ [\d.]+"))
 
+    def test_a_plot_tells_its_values_under_the_pointer(self, context: BrowserContext) -> None:
+        with served() as page, opened(context, page) as tab:
+            page.publish("front", view(age_ms=42.0))
+            latency = tab.locator("#latency")
+            expect(latency.locator("path.first")).to_have_attribute("d", re.compile("L"))
+            box = latency.bounding_box()
+            assert box is not None
+            tab.mouse.move(box["x"] + box["width"] - 12, box["y"] + 40)
+            expect(latency.locator(".read")).to_have_text("42.0 ms · 42.0 ms")
+            tab.mouse.move(box["x"] - 20, box["y"])
+            expect(latency.locator(".read")).to_have_count(0)
+
     def test_a_change_of_health_is_announced(self, context: BrowserContext) -> None:
         states = [State()]
         with served(lambda: numbers_of(states[0], "front")) as page, opened(context, page) as tab:

@@ -9,8 +9,8 @@ const TELL_EVERY = 4; // of the numbers: a screen reader that stands on a plot i
 
 export class Charts {
   constructor() {
-    this.latency = new Plot(byId("latency"), { least: 20 });
-    this.rate = new Plot(byId("rate"), { least: 5 });
+    this.latency = new Plot(byId("latency"), { unit: "ms", least: 20 });
+    this.rate = new Plot(byId("rate"), { unit: "fps", least: 5 });
     this.pasts = new Map();
     this.turn = 0;
   }

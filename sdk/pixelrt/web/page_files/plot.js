@@ -15,7 +15,10 @@ export class Plot {
     this.least = least;
     this.top = least;
     this.lines = [];
+    this.pointed = null; // seconds ago
     new ResizeObserver(() => this.draw()).observe(svg);
+    svg.addEventListener("pointermove", (event) => this.point(event));
+    svg.addEventListener("pointerleave", () => this.point(null));
   }
 
   // `lines`: [{ points: [[seconds ago, value or null], ...], kind }]
@@ -30,7 +33,38 @@ export class Plot {
     this.size = { width, height };
     this.rescale();
     setAttribute(this.svg, "viewBox", `0 0 ${width} ${height}`);
-    this.svg.replaceChildren(...this.grid(), ...this.lines.map((line) => this.line(line)));
+    this.svg.replaceChildren(...this.grid(), ...this.lines.map((line) => this.line(line)), ...this.cursor());
+  }
+
+  point(event) {
+    if (!this.size) return;
+    const x = event ? event.clientX - this.svg.getBoundingClientRect().left : -1;
+    const ago = SPAN_S * (1 - (x - LEFT) / (this.size.width - LEFT - RIGHT));
+    this.pointed = ago >= 0 && ago <= SPAN_S ? ago : null;
+    this.draw();
+  }
+
+  // The values where the pointer is; those of cameras that are not emphasised are left out.
+  cursor() {
+    if (this.pointed === null) return [];
+    const found = this.lines
+      .filter(({ kind }) => kind !== "other")
+      .map(({ points, kind }) => ({ kind, point: nearest(points, this.pointed) }))
+      .filter(({ point }) => point !== null && point[1] !== null);
+    if (!found.length) return [];
+    const x = this.x(found[0].point[0]);
+    const left = x < this.size.width / 2;
+    const values = found.map(({ point: [, value] }) => `${value.toFixed(1)} ${this.unit}`);
+    const text = values.reverse().join(" \u00b7 "); // the first line is drawn last
+    return [
+      shape("line", { class: "cursor", x1: x, x2: x, y1: TOP, y2: this.size.height - BOTTOM }),
+      ...found.map(({ kind, point }) => shape("circle", { class: `dot ${kind}`, cx: x, cy: this.y(point[1]), r: 3 })),
+      shape(
+        "text",
+        { class: "read", x: left ? x + 8 : x - 8, y: this.size.height - BOTTOM - 8, "text-anchor": left ? "start" : "end" },
+        text,
+      ),
+    ];
   }
 
   // Grows at once, and shrinks only where it has become much too large: a scale that moves tells nothing.
@@ -78,6 +112,12 @@ export class Plot {
     }
     return shape("path", { class: `line ${kind}`, d: path });
   }
+}
+
+function nearest(points, ago) {
+  const distance = (point) => Math.abs(point[0] - ago);
+  const found = points.reduce((best, point) => (best && distance(best) <= distance(point) ? best : point), null);
+  return found && distance(found) < 2 ? found : null;
 }
 
 function nice(value) {
