@@ -267,6 +267,21 @@ def test_damaged_pictures_are_left_out(pixels: str, fault: str, reason: str) -> 
     assert not any(abs(grey - missing) < 3 for grey in greys)
 
 
+def test_a_jpeg_with_a_hole_is_no_picture() -> None:
+    """A packet that the USB lost: decoders make half a picture of it, grey or shifted, and say nothing."""
+    emulator.emulator_reset(PATH.encode())
+    noise = np.random.default_rng(0).integers(0, 256, (12, 16, 3), np.uint8)
+    whole, size = jpeg(cv2.resize(noise, (128, 96)))
+    holed = whole[: size // 2] + whole[size // 2 + 300 :]
+    assert cv2.imdecode(np.frombuffer(holed, np.uint8), cv2.IMREAD_COLOR) is not None
+    for content in (whole, holed):
+        emulator.emulator_picture(content, len(content))
+    with open_source(uri(format="mjpeg")) as source:
+        frames = first(source, 4)
+        assert source.losses["damaged"] >= 3
+    assert all((frame.image == frames[0].image).all() for frame in frames)
+
+
 def test_a_jpeg_with_zeros_behind_it() -> None:
     configure(zeros=700)
     with open_source(uri(format="mjpeg")) as source:
