@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from live import Camera, Notes, check_accounts, check_pairs, network
 
-from pixelrt.errors import SourceError
+from pixelrt.errors import SinkError, SourceError
 from pixelrt.segmentation import Segmenter
 from pixelrt.video.delivery import Delivery
 from pixelrt.video.live import Stream
@@ -62,6 +62,18 @@ def test_leaving_a_with_block_ends_it() -> None:
         first, second = next(stream), next(stream)
     assert gone()
     assert first.frame.index < second.frame.index
+
+
+def test_an_error_in_a_with_block_is_not_replaced_by_another(caplog: pytest.LogCaptureFixture) -> None:
+    class Unfinished(Notes):
+        def close(self) -> tuple[Path, ...]:
+            raise SinkError("cannot write the index")
+
+    stream = network().stream(Camera(None, 0.001), sinks=[Unfinished()], on_sink_error="stop")
+    with pytest.raises(ZeroDivisionError), stream:
+        next(stream)
+        1 / 0  # noqa: B018
+    assert "cannot write the index" in caplog.text
 
 
 def test_one_that_was_never_started_leaves_nothing_open() -> None:
@@ -120,6 +132,7 @@ def test_it_can_be_closed_from_its_own_threads() -> None:
     list(streams[0])
     streams[0].close()
     assert gone()
+    assert not streams[0].statistics().sinks[0].failed
 
 
 def test_sources_that_it_opened_are_closed_and_others_are_not() -> None:
@@ -259,8 +272,7 @@ def test_errors_reach_async_for() -> None:
 def test_a_segmenter_can_be_used_again_after_its_stream() -> None:
     segmenter = network()
     for _ in range(3):
-        for delivery in segmenter.stream(Camera(None, 0.001)):
-            assert delivery.frame.index == 0
+        for _ in segmenter.stream(Camera(None, 0.001)):
             break
         assert isinstance(segmenter, Segmenter)
         segmenter(Camera(1).frame(0).image)

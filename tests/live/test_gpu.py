@@ -62,6 +62,15 @@ def test_no_third_frame_waits_where_the_newest_counts(monkeypatch: pytest.Monkey
     assert max(counts) <= 2
 
 
+def test_one_slow_frame_does_not_hold_up_the_results_after_it() -> None:
+    count = iter(range(1000))
+    compute_s = lambda: 0.8 if next(count) == 20 else 0.001  # noqa: E731
+    with network(compute_s, cuda=FakeCuda(), gpu=GpuOptions(slots=2)) as segmenter:
+        taken = list(segmenter.stream(Camera(300, 0.005)))
+    ages_ms = sorted(delivery.age_ms for delivery in taken)
+    assert sum(age_ms > 300 for age_ms in ages_ms) <= 4, ages_ms[-8:]
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_results_belong_to_their_frames_whatever_the_gpu_does_first(seed: int) -> None:
     notes = Notes()

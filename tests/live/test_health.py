@@ -96,6 +96,18 @@ def test_a_source_that_tells_its_first_connection_has_not_reconnected() -> None:
     assert [event.kind for event in events] == ["connected", "ended"]
 
 
+def test_a_stall_that_both_see_is_told_once() -> None:
+    def tell(camera: Camera, index: int) -> None:
+        if index == 1:
+            camera.wait(0.5)
+            camera.tell("stalled")
+            camera.tell("recovered")
+
+    events: list[Event] = []
+    list(network().stream(Camera(2, before=tell), stall=0.1, on_event=events.append))
+    assert [event.kind for event in events] == ["connected", "stalled", "recovered", "ended"]
+
+
 def test_a_stall_is_not_told_while_a_source_reconnects() -> None:
     def tell(camera: Camera, index: int) -> None:
         if index == 1:

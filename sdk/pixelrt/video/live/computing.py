@@ -31,6 +31,8 @@ _MOST_FRESH = 2
 _LEAD = 0.5
 """The share of a frame's computing time after which the next one is handed over, to be copied meanwhile.
 Handing it over earlier would only make it older."""
+_FRAMES_TO_KNOW = 8
+"""How many frames tell how long computing takes."""
 _MOST_FAILURES = 10
 """So many frames in a row may have no result before the stream ends."""
 
@@ -84,6 +86,7 @@ class Computing:
         self._flights: deque[_Flight] = deque()
         self._failures = 0
         self._free_s = 0.0
+        self._busy_s: deque[float] = deque(maxlen=_FRAMES_TO_KNOW)
         self._stopped = threading.Event()
         self.network_s = 0.0
         """How long the network took for the latest frame."""
@@ -122,10 +125,13 @@ class Computing:
         return [arrival for arrival in arrivals if self._is_in_time(arrival)]
 
     def _linger(self) -> None:
-        """Wait while the next frame can still become newer without loss of time."""
-        if self._newest:
+        """Wait while the next frame can still become newer without loss of time.
+
+        The fastest of the last frames says how long: one slow frame must not hold up the result of the next.
+        """
+        if self._newest and len(self._busy_s) == _FRAMES_TO_KNOW:
             began_s = max(self._flights[-1].submitted_s, self._free_s)
-            self._stopped.wait(max(began_s + _LEAD * self.network_s - time.monotonic(), 0.0))
+            self._stopped.wait(max(began_s + _LEAD * min(self._busy_s) - time.monotonic(), 0.0))
 
     def _is_in_time(self, arrival: Arrival) -> bool:
         late = self._deadline_s is not None and _age_s(arrival) > self._deadline_s
@@ -148,6 +154,8 @@ class Computing:
             raise
         else:
             self._flights.append(_Flight(arrivals, results, level, submitted_s))
+            while len(arrivals) > 1 and self._flights:  # a batch is done already
+                self._collect()
 
     def _collect(self) -> None:
         """Wait for the oldest frames on their way, and hand their results on."""
@@ -166,6 +174,7 @@ class Computing:
         computed_s = time.monotonic()
         busy_s = computed_s - max(flight.submitted_s, self._free_s)
         self._free_s, self._failures = computed_s, 0
+        self._busy_s.append(busy_s)
         self.network_s = busy_s / len(results)
         self._note(flight, computed_s)
         for arrival, result in zip(flight.arrivals, results, strict=True):

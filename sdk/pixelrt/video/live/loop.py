@@ -127,11 +127,14 @@ class Loop:
     def wait(self) -> None:
         """Wait until everything has ended, the sinks included, and raise what failed.
 
+        In a thread of the stream itself this does nothing: it cannot wait for its own end.
+
         Raises:
             PixelRTError: What a source, the network or a sink raised.
             BaseException: What a callback raised.
         """
-        self._join()
+        if not self._join():
+            return
         with self._lock:
             failure, self._failure = self._failure, None
         if failure is not None:
@@ -157,9 +160,7 @@ class Loop:
             self._discard()
             return
         self.stop()
-        # by its number: the thread may be over already, but for what it frees
-        if threading.get_ident() not in [thread.ident for thread in self._threads]:
-            self._join()
+        self._join()
 
     @property
     def policy(self) -> Policy:
@@ -318,8 +319,17 @@ class Loop:
                 why = str(problem) or type(problem).__name__
                 self._failed, self._failure = Health(state="failed", why=why), problem
 
-    def _join(self) -> None:
-        """Wait for all threads; for long only while they may still have work to do."""
+    def _join(self) -> bool:
+        """Wait for all threads; for long only while they may still have work to do.
+
+        Returns:
+            Whether that was possible, here.
+        """
+        here = (
+            threading.get_ident()
+        )  # not `current_thread`: what is freed last may find its thread deregistered
+        if any(thread.ident == here and thread.is_alive() for thread in self._threads):
+            return False
         for thread in self._threads:
             while thread.is_alive() and not self._is_patience_over():
                 thread.join(_POLL_S)
@@ -328,6 +338,7 @@ class Loop:
             _LOG.warning("left behind, since it did not end in %g s: %s", _PATIENCE_S, ", ".join(left))
         else:
             self._books.ledger.settle(STOPPED)
+        return True
 
     def _is_patience_over(self) -> bool:
         """Whether threads had their time to end: a driver or a disk may never answer."""

@@ -8,6 +8,7 @@ import logging
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from pixelrt.closing import Closing
@@ -135,6 +136,17 @@ class Stream(Closing):
     def statistics(self) -> StreamStatistics:
         """All figures, of one moment; from any thread, also after the end."""
         return self._loop.statistics()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        problem: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is None:
+            self.close()
+        else:  # the error of the block is what counts
+            self._close_quietly()
 
     def close(self) -> None:
         """Stop, from any thread, and finish the sinks with what they have. Safe to call twice.

@@ -78,7 +78,10 @@ class SourceWatch:
     def on_event(self, event: Event) -> None:
         """The source tells an event."""
         with self._lock:
+            if event.kind == "stalled" and self._found_stalled:
+                return  # that is known already
             if event.kind in _LINKS:
+                self._found_stalled = False
                 self._told = event.kind
                 self._set_link(_LINKS[event.kind], event.detail)
             if event.kind == "connected":
