@@ -80,7 +80,7 @@ class TestScreenReaders:
                     - heading "Cameras" [level=2]
                     - figure:
                       - img /front. road 50 %, car 25 %, sky 25 %/
-                    - button "Pause"
+                    - button "Freeze"
                     - button "Snapshot"
                   - complementary "Settings of the view":
                     - region "Overlay":
@@ -154,7 +154,7 @@ class TestKeyboards:
         assert order[:8] == [
             "A",
             "radio",
-            "pause",
+            "freeze",
             "snapshot",
             "whole",
             "opacity",
@@ -188,7 +188,8 @@ class TestScreens:
             const { width, height } = target.getBoundingClientRect();
             return [target.textContent || target.id, width, height];
         }"""
-        with tab(browser, "front", "left", told=numbers, **phone) as opened:
+        with tab(browser, *STATES, told=numbers, **phone) as opened:
+            expect(opened.get_by_role("region", name="Health")).to_be_visible()
             for control in opened.locator("button:visible, input:visible").all():
                 name, width, height = control.evaluate(script)
                 assert height >= 44, name

@@ -170,9 +170,10 @@ class TestPicture:
                 page.publish("front", view(30 * index))
                 shown(tab, ROAD, 0.5 * grey(30 * index) + 0.5 * color(0))
             expect(tab.get_by_text("frame 120")).to_be_visible()
-            pause = tab.get_by_role("button", name="Pause")
+            pause = tab.get_by_role("button", name="Freeze")
             pause.press("Enter")
             expect(pause).to_have_attribute("aria-pressed", "true")
+            expect(tab.get_by_text("frozen · frame 120")).to_be_visible()
             page.publish("front", view(0))
             tab.get_by_role("slider", name="Opacity").press("Home")
             shown(tab, ROAD, grey(120))  # settings act on the picture that is held
@@ -272,9 +273,9 @@ class TestNumbers:
             expect(latency.locator("path.first")).to_have_attribute("d", re.compile("L"))
             box = latency.bounding_box()
             assert box is not None
-            tab.mouse.move(box["x"] + box["width"] - 12, box["y"] + 40)
+            latency.hover(position={"x": box["width"] - 12, "y": 40})
             expect(latency.locator(".read")).to_have_text("42.0 ms · 42.0 ms")
-            tab.mouse.move(box["x"] - 20, box["y"])
+            tab.get_by_role("heading", name="Latency").hover()
             expect(latency.locator(".read")).to_have_count(0)
 
     def test_a_change_of_health_is_announced(self, context: BrowserContext) -> None:

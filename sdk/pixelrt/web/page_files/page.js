@@ -16,7 +16,7 @@ class Page {
     this.cameras = []; // { id, name, classes, confidence, scene, tile, ... }
     this.chosen = null; // the number of a camera; null: all
     this.view = { opacity: 0.5, threshold: 0 };
-    this.isPaused = false;
+    this.isFrozen = false;
     this.told = null;
     this.dirty = new Set();
     this.lastLegendMs = -LEGEND_MS;
@@ -45,7 +45,7 @@ class Page {
       this.redraw();
     });
     for (const id of ["opacity", "threshold"]) byId(id).dispatchEvent(new Event("input")); // as the browser kept them
-    byId("pause").addEventListener("click", () => this.pause(!this.isPaused));
+    byId("freeze").addEventListener("click", () => this.freeze(!this.isFrozen));
     byId("snapshot").addEventListener("click", () => this.snapshot());
     byId("whole").addEventListener("click", () => this.fullScreen());
     byId("whole").hidden = !document.fullscreenEnabled;
@@ -102,9 +102,9 @@ class Page {
     try {
       picture = await camera.scene.decode(header, parts);
     } finally {
-      if (!picture || this.isPaused) this.connection.seen(camera.id); // or no other would ever come
+      if (!picture || this.isFrozen) this.connection.seen(camera.id); // or no other would ever come
     }
-    if (this.isPaused) return;
+    if (this.isFrozen) return;
     camera.scene.show(picture);
     camera.unseen = true;
     this.dirty.add(camera);
@@ -159,7 +159,7 @@ class Page {
   }
 
   watch() {
-    const asleep = document.hidden || this.isPaused;
+    const asleep = document.hidden || this.isFrozen;
     this.connection.watch(asleep ? [] : this.shown().map(({ id }) => id));
   }
 
@@ -242,11 +242,13 @@ class Page {
   caption() {
     const shown = this.shown();
     if (shown.length !== 1 || !shown[0].scene.picture) {
-      setText(byId("caption"), shown.length > 1 ? `${shown.length} cameras` : "\u00a0");
+      const what = shown.length > 1 ? `${shown.length} cameras` : "\u00a0";
+      setText(byId("caption"), this.isFrozen ? `frozen \u00b7 ${what}` : what);
       return;
     }
     const { index, age_ms, frame, mask } = shown[0].scene.picture.header;
     const text = [
+      ...(this.isFrozen ? ["frozen"] : []),
       `frame ${count(index)}`,
       `${frame.join("\u2009\u00d7\u2009")}`,
       `network ${mask.join("\u2009\u00d7\u2009")}`,
@@ -290,7 +292,8 @@ class Page {
     setAttribute(camera.tile, "data-state", state);
     const name = state in STATES ? state : "waiting";
     setIcon(camera.label.querySelector("svg"), name);
-    setText(camera.label.lastChild, state === "ok" || state === "unknown" ? camera.name : `${camera.name}: ${stateWord(state).toLowerCase()}`);
+    const isWell = state === "ok" || state === "unknown";
+    setText(camera.label.lastChild, isWell ? camera.name : `${camera.name}: ${stateWord(state).toLowerCase()}`);
     const choice = byId("cameras").querySelector(`input[value="${id}"] + span`);
     if (choice) {
       setIcon(choice.querySelector("svg"), name);
@@ -304,13 +307,13 @@ class Page {
 
   // --- buttons
 
-  pause(isPaused) {
-    this.isPaused = isPaused;
-    const button = byId("pause");
-    setAttribute(button, "aria-pressed", String(isPaused));
-    setIcon(button.querySelector("svg"), isPaused ? "play" : "pause");
-    document.body.classList.toggle("paused", isPaused);
+  freeze(isFrozen) {
+    this.isFrozen = isFrozen;
+    const button = byId("freeze");
+    setAttribute(button, "aria-pressed", String(isFrozen));
+    setIcon(button.querySelector("svg"), isFrozen ? "play" : "pause");
     this.watch();
+    this.caption();
   }
 
   snapshot() {
