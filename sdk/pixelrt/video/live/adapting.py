@@ -120,17 +120,6 @@ class Change:
         )
 
 
-@dataclass(slots=True)
-class _Window:
-    """A span of time, and what was computed in it."""
-
-    began_s: float
-    captured_before: int
-    busy_s: float = 0.0
-    computed: int = 0
-    ages_s: list[float] = field(default_factory=list)
-
-
 @dataclass(frozen=True, slots=True)
 class _Measured:
     """What a window says."""
@@ -143,6 +132,38 @@ class _Measured:
     """Of the network for a frame, at the current size."""
     age_s: float
     """Nearly all results were younger."""
+
+
+@dataclass(slots=True)
+class _Window:
+    """A span of time, and what was computed in it."""
+
+    began_s: float
+    captured_before: int
+    busy_s: float = 0.0
+    computed: int = 0
+    ages_s: list[float] = field(default_factory=list)
+
+    def add(self, result: Computed, busy_s: float) -> None:
+        """Take a result that the network had `busy_s` of its own time for."""
+        self.busy_s += busy_s
+        self.computed += result.frames
+        if result.captured_s is not None:
+            self.ages_s.append(result.done_s - result.captured_s)
+
+    def measured(self, last: Computed, options: AdaptingOptions) -> _Measured | None:
+        """What it says if it ends with its last result; None if it is too short for that."""
+        length_s, captured = last.done_s - self.began_s, last.captured - self.captured_before
+        if length_s < options.window_s or captured < options.window_frames:
+            return None
+        ages = sorted(self.ages_s) or [0.0]
+        return _Measured(
+            at_s=last.done_s,
+            length_s=min(length_s, _LONGEST_WINDOWS * options.window_s),
+            rate=captured / length_s,
+            service_s=self.busy_s / self.computed,
+            age_s=ages[int(_NEARLY_ALL * (len(ages) - 1))],
+        )
 
 
 @dataclass(slots=True)
@@ -227,26 +248,14 @@ class SizeChooser:
         self._last_done_s = result.done_s
         if result.level != self.level:  # on its way when the size changed
             return None
-        window = self._window
-        if window is None:
+        if self._window is None:
             self._window = _Window(result.done_s, result.captured)
             return None
-        window.busy_s += busy_s
-        window.computed += result.frames
-        if result.captured_s is not None:
-            window.ages_s.append(result.done_s - result.captured_s)
-        length_s, captured = result.done_s - window.began_s, result.captured - window.captured_before
-        if length_s < self.options.window_s or captured < self.options.window_frames:
+        self._window.add(result, busy_s)
+        measured = self._window.measured(result, self.options)
+        if measured is None:
             return None
         self._window = _Window(result.done_s, result.captured)
-        ages = sorted(window.ages_s) or [0.0]
-        measured = _Measured(
-            at_s=result.done_s,
-            length_s=min(length_s, _LONGEST_WINDOWS * self.options.window_s),
-            rate=captured / length_s,
-            service_s=window.busy_s / window.computed,
-            age_s=ages[int(_NEARLY_ALL * (len(ages) - 1))],
-        )
         return self._judged(measured)
 
     def _judged(self, measured: _Measured) -> Change | None:
