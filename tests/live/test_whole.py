@@ -1,0 +1,73 @@
+"""A real network, a real file, and real sinks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+from live import check_accounts
+
+import pixelrt
+from pixelrt.bundle import Bundle
+from pixelrt.video.sinks import open_sinks
+from pixelrt.video.sources import open_source
+
+FRAMES = 24
+SIZE = (96, 144)
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Red, green, blue, red, ... as a video."""
+    path = tmp_path_factory.mktemp("film") / "film.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"crf": "10"})
+        stream.height, stream.width = SIZE
+        stream.pix_fmt = "yuv420p"
+        for index in range(FRAMES):
+            image = np.zeros((*SIZE, 3), np.uint8)
+            image[..., index % 3] = 220
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode(None))
+    return path
+
+
+@pytest.fixture(scope="module")
+def segmenter(make_bundle: Callable[..., Bundle]) -> Iterator[pixelrt.Segmenter]:
+    with pixelrt.load(make_bundle(heads=("scene", "lane")), device="cpu") as opened:
+        yield opened
+
+
+def test_a_film_through_a_network_into_a_film_and_masks(
+    film: Path, tmp_path: Path, segmenter: pixelrt.Segmenter
+) -> None:
+    source = open_source(film)
+    sinks = open_sinks([f"{tmp_path}/out.mp4", f"{tmp_path}/masks/"], source)
+    with source:
+        stream = segmenter.stream(source, sinks=sinks)
+        seen = [int(result.mask[16, 24]) for _, result in stream if result.mask is not None]
+    assert seen == [index % 3 for index in range(FRAMES)]
+    assert stream.outputs == (tmp_path / "out.mp4", tmp_path / "masks")
+    masks = sorted((tmp_path / "masks").glob("*.png"))
+    ids = [int(cv2.imread(str(path), cv2.IMREAD_UNCHANGED)[48, 72]) for path in masks]
+    assert ids == seen
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        assert sum(1 for _ in container.decode(video=0)) == FRAMES
+    statistics = stream.statistics()
+    check_accounts(statistics, ended=True)
+    assert statistics.stages["draw"].count == FRAMES, "once, however many look at it"
+
+
+def test_a_film_played_as_a_camera(film: Path, segmenter: pixelrt.Segmenter) -> None:
+    stream = segmenter.stream([film, film], policy="latest", head="lane")
+    for frame, result in stream:
+        assert result.name == "lane"
+        assert result.mask is not None
+        assert int(result.mask[16, 24]) == (frame.index % 3 == 0)
+    check_accounts(stream.statistics(), ended=True)
+    assert [source.captured for source in stream.statistics().sources] == [FRAMES, FRAMES]
+    assert [source.name for source in stream.sources] == ["film.mp4", "film.mp4-2"]
