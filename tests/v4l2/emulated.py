@@ -233,6 +233,7 @@ def test_what_a_slow_reader_loses_is_counted() -> None:
     with open_source(uri(fps=100)) as source:
         frames = iter(source)
         next(frames)
+        next(frames)
         time.sleep(0.3)
         for _ in range(8):
             next(frames)
@@ -422,7 +423,8 @@ def test_what_waited_while_the_reader_was_away_is_old() -> None:
         time.sleep(0.5)
         began_s = time.monotonic()
         frames = first(source, 3)
-        assert source.losses["replaced"] >= 2
+        assert source.losses["early"] >= 20
+        assert source.losses.get("driver", 0) <= 3
     assert all(frame.captured_s >= began_s - 0.02 for frame in frames)
     assert [frame.index for frame in frames] == [0, 1, 2]
 

@@ -13,7 +13,7 @@ from pixelrt.video.events import Event
 from pixelrt.video.frame import Bytes, Frame
 from pixelrt.video.sources.address import number, parse_address, switch
 from pixelrt.video.sources.base import BaseSource, SourceOptions, parse_size
-from pixelrt.video.sources.lazy import Lazy
+from pixelrt.video.sources.lazy import LATE_S, Lazy
 from pixelrt.video.sources.reconnecting import Backoff, Persistence, Reconnecting, StallError
 from pixelrt.video.sources.v4l2.device import Device
 from pixelrt.video.sources.v4l2.modes import Wish, check_format
@@ -36,8 +36,6 @@ _BACKOFF = Backoff(first_s=0.25, most_s=2.0)
 """A look at a device file costs nothing, and nobody else is waiting at it."""
 _OLDEST_S = 10.0
 """A picture that waited longer than this has the time of another clock."""
-_LATE_S = 0.25
-"""A reader that took longer than this for the first picture gets none of those that waited meanwhile."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,8 +56,8 @@ class Camera(BaseSource):
     """Pictures of a camera as they come, without end, timed by the kernel.
 
     Pictures come from the beginning of the iteration on. `losses` has `driver` (the reader was too slow, or
-    the USB), `damaged` (data that are no whole picture) and `replaced` (old before the reader, who was busy
-    with the first picture, came back).
+    the USB), `damaged` (data that are no whole picture) and `early` (came while the reader was busy with the
+    first picture for long: what it does with it may be to get ready).
 
     Args:
         path: Its device file, or a link to it.
@@ -84,6 +82,7 @@ class Camera(BaseSource):
         self.size, self.fps = self._device.layout.size, self._device.fps or self._options.fps
         self._losses: dict[str, int] = {}
         self._sequence: int | None = None
+        self._reason = "driver"
         self._start_s = self._last_s = -float("inf")
 
     def __enter__(self) -> Camera:
@@ -108,7 +107,7 @@ class Camera(BaseSource):
             if self.interrupted:
                 return
             self._device.give_back(taken)
-            if index == 1 and time.monotonic() - given_s > _LATE_S:
+            if index == 1 and time.monotonic() - given_s > LATE_S:
                 self._leave_out_old()
 
     def interrupt(self) -> None:
@@ -137,14 +136,16 @@ class Camera(BaseSource):
             raise SourceError(f"{problem} (after {index} pictures)") from problem
         if taken is not None:
             self._count_gap(taken.sequence)
+            self._reason = "driver"
         return taken
 
     def _leave_out_old(self) -> None:
         """Give those that wait back unread; the driver goes on with new ones."""
         now_s = time.monotonic()
+        self._reason = "early"  # also of what the driver lost when no buffer was left
         while (waiting := self._device.take_waiting()) is not None:
             self._count_gap(waiting.sequence)
-            self._lose("replaced", 1)
+            self._lose("early", 1)
             self._device.give_back(waiting)
             if waiting.taken_s is None or waiting.taken_s >= now_s:
                 return
@@ -152,7 +153,7 @@ class Camera(BaseSource):
     def _count_gap(self, sequence: int) -> None:
         """Count what the driver lost before a picture."""
         if self._sequence is not None and sequence > self._sequence + 1:
-            self._lose("driver", sequence - self._sequence - 1)
+            self._lose(self._reason, sequence - self._sequence - 1)
         self._sequence = sequence
 
     def _unpacked(self, unpacker: Unpacker, taken: Taken) -> Bytes | None:
@@ -229,7 +230,7 @@ def open_camera(text: str, options: SourceOptions) -> Reconnecting:
     )
     name = _name(path)
     source = Reconnecting(
-        lambda: Lazy(lambda _: Camera(path, camera), name), name=name, persistence=persistence, late_s=_LATE_S
+        lambda: Lazy(lambda _: Camera(path, camera), name), name=name, persistence=persistence, late_s=LATE_S
     )
     source.paths = (path,)
     return source

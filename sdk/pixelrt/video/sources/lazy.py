@@ -7,6 +7,9 @@ from collections.abc import Callable, Iterator, Mapping
 from pixelrt.video.frame import Frame
 from pixelrt.video.sources.base import DEFAULT_FPS, BaseSource, Source
 
+LATE_S = 0.25
+"""A reader that takes longer than this for the first frame gets none of those that waited meanwhile."""
+
 
 class Lazy(BaseSource):
     """One try of `Reconnecting`: opens a live source, whose values hold from its first frame on.

@@ -15,7 +15,7 @@ from pixelrt.video.sources.address import number, one_of, parse_address, switch,
 from pixelrt.video.sources.base import BaseSource, SourceOptions, parse_size
 from pixelrt.video.sources.gstreamer.player import Picture, Player, open_player
 from pixelrt.video.sources.gstreamer.texts import FLIPS, CsiOptions, csi_pipeline
-from pixelrt.video.sources.lazy import Lazy
+from pixelrt.video.sources.lazy import LATE_S, Lazy
 from pixelrt.video.sources.reconnecting import Backoff, Persistence, Reconnecting, StallError
 
 _LOOK_S = 0.05
@@ -71,7 +71,7 @@ class PipelineSource(BaseSource):
         self.name, self._options = options.name, options
         self._player: Player = open_player(pipeline, options.color)
         self.live = self._player.live
-        self._lost_before = 0
+        self._lost_before = self._early = 0
         try:
             first = self._begin()
         except BaseException:
@@ -87,9 +87,12 @@ class PipelineSource(BaseSource):
 
     @property
     def losses(self) -> Mapping[str, int]:  # type: ignore[override]
-        """`replaced`: pictures that nobody took in time, since the iteration began."""
-        lost = self._player.lost - self._lost_before
-        return {"replaced": lost} if lost else {}
+        """Pictures that nobody took in time, since the iteration began.
+
+        `early`: the reader was busy with the first picture for long; `replaced`: later.
+        """
+        lost = self._player.lost - self._lost_before - self._early
+        return {reason: count for reason, count in (("replaced", lost), ("early", self._early)) if count}
 
     def __iter__(self) -> Iterator[Frame]:
         picture, self._first = self._first, None
@@ -99,6 +102,7 @@ class PipelineSource(BaseSource):
             self._lost_before = self._player.lost
         index, size = 0, self.size
         while picture is not None and not self.interrupted:
+            given_s = time.monotonic()
             found = picture.image.shape[:2]
             if found != size:
                 self._tell_resized(size, found, index)
@@ -106,6 +110,8 @@ class PipelineSource(BaseSource):
             yield self._frame(picture, index)
             index += 1
             picture = self._next(index)
+            if index == 1 and time.monotonic() - given_s > LATE_S:
+                self._early = self._player.lost - self._lost_before
 
     def close(self) -> None:
         """Stop the pipeline."""
