@@ -22,7 +22,7 @@ import pytest
 from pages import Client, served, view
 from websockets.exceptions import ConnectionClosed
 
-from pixelrt.web import Page, server
+from pixelrt.web import Page, listening, server
 from pixelrt.web.viewer import LONGEST
 
 MIB = 2**20
@@ -308,6 +308,17 @@ class TestFrozenViewers:
             began_s = time.monotonic()
             page.stop()
             assert time.monotonic() - began_s < 10
+
+    def test_the_kernel_cuts_what_takes_nothing(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(listening, "FROZEN_MS", 500)
+        large = np.random.default_rng(1).integers(0, 256, (720, 1280, 3), np.uint8)
+        with served() as page, _raw(page, "/live") as frozen:
+            frozen.sendall(_frame('{"watch": [0]}'))
+            with pytest.raises(ConnectionError):
+                for index in range(1000):
+                    page.publish("front", view(index, image=large))
+                    frozen.sendall(_frame('{"seen": 0}'))
+                    time.sleep(0.02)
 
     def test_one_that_is_killed(self) -> None:
         """A process that dies without a word; a hundred frames later nothing of it is left."""

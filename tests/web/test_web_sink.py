@@ -56,8 +56,10 @@ class TestAddresses:
         assert (options.host, options.port, options.token) == (host, port, None)
 
     def test_options(self) -> None:
-        uri = f"web://:1?token={TOKEN}&quality=60&side=640&viewers=3"
-        expected = PageOptions(port=1, token=TOKEN, quality=60, longest_side=640, max_viewers=3)
+        uri = f"web://:1?token={TOKEN}&quality=60&side=640&viewers=3&title=the%20robot"
+        expected = PageOptions(
+            port=1, token=TOKEN, quality=60, longest_side=640, max_viewers=3, title="the robot"
+        )
         assert page_options(uri) == expected
 
     @pytest.mark.parametrize(

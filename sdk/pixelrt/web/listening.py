@@ -11,7 +11,7 @@ import socket
 from pixelrt.errors import SinkError
 
 _BACKLOG = 128
-_FROZEN_MS = 30_000
+FROZEN_MS = 30_000
 """A peer that takes nothing of what was sent to it for so long is gone, as far as the kernel is concerned."""
 _SILENT_S = 20
 """So long after the last word the kernel asks whether the peer's machine is still there."""
@@ -81,7 +81,7 @@ def _resolved(host: str, port: int) -> list[tuple[int, int, int, str, tuple[str 
 def _give_up_dead_peers(listening: socket.socket) -> None:
     """Connections inherit it. One that was cut off would hold its memory for a quarter of an hour."""
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    limits = {"TCP_USER_TIMEOUT": _FROZEN_MS, "TCP_KEEPIDLE": _SILENT_S, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
+    limits = {"TCP_USER_TIMEOUT": FROZEN_MS, "TCP_KEEPIDLE": _SILENT_S, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
     for name, value in limits.items():
         if hasattr(socket, name):  # Linux has all of them
             listening.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)

@@ -42,6 +42,7 @@ _READERS: dict[str, Callable[[str], Any]] = {
     "quality": whole(1, 100),
     "side": whole(16, 16384),
     "viewers": whole(1, 1000),
+    "title": str,
 }
 _NAMES = {"side": "longest_side", "viewers": "max_viewers"}
 
@@ -115,7 +116,7 @@ class WebSink(BaseSink):
 
 
 def open_web(uri: str, options: SinkOptions) -> WebSink:
-    """Open `web://HOST:PORT?token=...&quality=80&side=1280&viewers=50`, and say where the page is.
+    """Open `web://HOST:PORT?token=...&title=...&quality=80&side=1280&viewers=50`, and say where the page is.
 
     Args:
         uri: Every part may be left out: `web://` is `web://127.0.0.1:8080`.
