@@ -255,3 +255,29 @@ def test_a_terminal_shows_a_bar_for_files(bundle: str) -> None:
     assert code == 130
     assert "/1000000" in shown
     assert "in/s" not in shown
+
+
+@pytest.mark.parametrize("out", ["-", "jsonl:"])
+def test_results_on_standard_output_are_alone_there(
+    bundle: str, capsys: pytest.CaptureFixture[str], out: str
+) -> None:
+    assert main(["run", bundle, DRIVE, "--out", out, "--limit", "3"]) == 0
+    shown = capsys.readouterr()
+    assert [json.loads(line)["index"] for line in shown.out.splitlines()] == [0, 1, 2]
+    assert "3 frames of 64x96 in " in shown.err
+
+
+def test_standard_output_is_not_given_away_twice(bundle: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", bundle, DRIVE, "--out", "-", "--json", "-"]) == 1
+    assert "standard output cannot hold both" in capsys.readouterr().err
+
+
+def test_a_reader_that_goes_ends_the_run(bundle: str) -> None:
+    with running("run", bundle, "test://drive?frames=1000000&size=64x96", "--out", "-") as command:
+        assert command.process.stdout is not None
+        assert json.loads(command.process.stdout.readline())["index"] == 0
+        command.process.stdout.close()
+        command.process.stdout = None
+        code, _ = command.end(None)
+    assert code == 141
+    assert "error" not in command.said

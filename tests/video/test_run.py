@@ -23,7 +23,7 @@ from pixelrt.video.live import StreamView
 from pixelrt.video.run import Observers, Progress, Run, RunOptions, run
 from pixelrt.video.sinks import Sink, open_sink, open_sinks
 from pixelrt.video.sinks.null import NullSink
-from pixelrt.video.sources import Frame, open_source
+from pixelrt.video.sources import Frame, Source, open_source
 from pixelrt.video.sources.base import BaseSource
 from pixelrt.video.sources.paced import Paced
 from pixelrt.video.statistics import StageTimes
@@ -219,7 +219,7 @@ class Broken(NullSink):
         self._at_frame = at_frame
 
     def write(self, delivery: Delivery) -> None:
-        if delivery.frame.index == self._at_frame:
+        if self._at_frame is not None and delivery.frame.index >= self._at_frame:
             raise SinkError("the disk is full")
 
     def close(self) -> tuple[Path, ...]:
@@ -319,6 +319,20 @@ def test_a_live_source_has_the_newest_frames_only(segmenter: Segmenter, tmp_path
     assert (report.policy, camera.live) == ("latest", True)
     assert camera.captured == camera.frames + sum(camera.dropped.values()) == 50
     assert report.frames == camera.frames >= 1
+
+
+def test_a_live_run_ends_with_its_last_sink(segmenter: Segmenter, tmp_path: Path) -> None:
+    def endless() -> Source:
+        return open_source("test://drive?frames=5&size=64x96&fps=100")
+
+    told: list[Event] = []
+    with Paced(endless(), endless) as source:
+        sinks: list[Sink] = [Broken(1), Broken(3)]
+        report = run(segmenter, source, sinks, observers=Observers(event=told.append))
+    assert [event.kind for event in told if event.kind == "sink_failed"] == ["sink_failed"] * 2
+    assert [sink.failed for sink in report.sinks] == ["the disk is full"] * 2
+    assert report.interrupted
+    assert report.frames >= 1
 
 
 def test_views_see_the_stream_until_its_end(segmenter: Segmenter, labelled: Path) -> None:

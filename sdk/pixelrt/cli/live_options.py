@@ -26,9 +26,13 @@ SOURCE (several run in one loop):
 
 SINKS = """\
 OUT (may be repeated; with several sources {source} in it stands for the name of each):
-  out.mp4              the frames with the classes drawn over them (.mp4, .mov, .mkv)
-  masks/               a PNG of class ids per frame, at the frame's size; mind the slash
+  out.mp4              the frames with the classes drawn over them (.mp4, .mov, .mkv);
+                       out.mp4?segment=600&keep=yes begins a new file every ten minutes
   out.png              the overlay of a single frame
+  masks/               a PNG of class ids per frame, at the frame's size; mind the slash
+  results.npz/         every output of every frame, for NumPy
+  out.mcap, out.rrd    pictures, masks, shares and ages for Foxglove, for the Rerun viewer (or rerun://)
+  out.jsonl, -         a JSON object per frame: times, ages, shares; - is standard output
   web://:8080          the live page, for this machine; web://0.0.0.0:8080 for others, with a token
   systemd:             nothing, but tells systemd that results come (Type=notify, WatchdogSec=)
   null:                nothing, for measuring

@@ -8,18 +8,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pixelrt.cli.wording import counted, say_times
-from pixelrt.terminal import heading, say, say_table
+from pixelrt.terminal import complain, heading, say, say_table
 
 if TYPE_CHECKING:
     from pixelrt.video.report import RunReport
 
 
-def show(report: RunReport, json_file: str | None) -> None:
+def show(report: RunReport, json_file: str | None, *, tables: bool = True) -> None:
     """Show the figures.
 
     Args:
         report: Of the run.
         json_file: Gets them as JSON; `-` for standard output, without tables; None for tables alone.
+        tables: Whether standard output is free for them; else standard error gets one line.
 
     Raises:
         SinkError: If they cannot be written.
@@ -31,6 +32,9 @@ def show(report: RunReport, json_file: str | None) -> None:
         return
     if json_file is not None:
         write_whole(Path(json_file), report.to_json().encode())
+    if not tables:
+        complain(_summary(report))
+        return
     _show_times(report)
     _show_sources(report)
     _show_sinks(report)
@@ -43,14 +47,20 @@ def reasons_text(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {reason}" for reason, count in counts.items() if count)
 
 
-def _show_times(report: RunReport) -> None:
+def _summary(report: RunReport) -> str:
     sizes = sorted({source.frame_size for source in report.sources})
     of = " and ".join(f"{rows}x{cols}" for rows, cols in sizes)
     ended = ", then interrupted" if report.interrupted else ""
-    say(
+    return (
         f"{counted(report.frames, 'frame')} of {of} in {report.seconds:.1f} s: "
         f"{report.fps:.1f} frames/s with everything in it{ended}"
     )
+
+
+def _show_times(report: RunReport) -> None:
+    say(_summary(report))
+    if len(report.network_sizes) > 1:
+        say("network sizes: " + ", ".join(f"{size} {n} times" for size, n in report.network_sizes.items()))
     if report.stages:
         heading("Milliseconds per frame")
         say_times(report.stages)

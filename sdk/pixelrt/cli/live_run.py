@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -18,12 +19,13 @@ from pixelrt.cli.places import check_outside
 from pixelrt.cli.stopping import Stop
 from pixelrt.cli.wording import counted
 from pixelrt.dependency import require
-from pixelrt.errors import InputError, SourceError
+from pixelrt.errors import InputError, SinkError, SourceError
 from pixelrt.terminal import complain
 
 if TYPE_CHECKING:
     from pixelrt.segmentation import Segmenter
     from pixelrt.video.live.statistics import StreamView
+    from pixelrt.video.report import RunReport
     from pixelrt.video.run import Run
     from pixelrt.video.sinks import Sink
     from pixelrt.video.sources import Source
@@ -54,6 +56,7 @@ def run_live(arguments: argparse.Namespace, stop: Stop, outs: Sequence[str], pla
     """
     from pixelrt.loading import load
     from pixelrt.video.run import Run, check_channels
+    from pixelrt.video.sinks import prints
 
     options = run_options(arguments)
     bundle = Bundle.open(arguments.bundle)
@@ -64,20 +67,36 @@ def run_live(arguments: argparse.Namespace, stop: Stop, outs: Sequence[str], pla
         sources = [opened.enter_context(source) for source in _open_sources(arguments, play)]
         sheets = _sheets(arguments, sources)
         _check_places(arguments, [*outs], sheets, bundle, sources)
+        if stop():
+            return _too_early(stop)
         segmenter = opened.enter_context(load(bundle, color="rgb", **machine_options(arguments)))
         if stop():
-            complain("interrupted before the first frame; nothing was written")
-            return stop.exit_code
+            return _too_early(stop)
         sinks = opened.enter_context(_opened_sinks(arguments, segmenter, sources, outs, sheets))
         _announce(segmenter, sources)
         views = [] if arguments.metrics is None else [partial(_measured, arguments, segmenter)]
-        with displayed(sources, _title(segmenter), views) as observers:
+        plain = prints(outs) and sys.stdout.isatty()
+        with displayed(sources, _title(segmenter), views, plain=plain) as observers:
             job = Run(segmenter, sources, sinks, options=options, observers=observers, stop=stop)
             failure = _execute(job)
-        show(job.report(), arguments.json)
-        if failure is not None:
-            raise failure
+        report = job.report()
+        show(report, arguments.json, tables=not prints(outs))
+        _raise_what_failed(report, failure)
         return stop.exit_code
+
+
+def _raise_what_failed(report: RunReport, failure: SourceError | None) -> None:
+    sys.stdout.flush()  # raises where whoever reads the results has gone, and that is no error
+    if failure is not None:
+        raise failure
+    failed = [f"{sink.name}: {sink.failed}" for sink in report.sinks if sink.failed]
+    if failed:
+        raise SinkError(f"results are missing in {'; '.join(failed)}")
+
+
+def _too_early(stop: Stop) -> int:
+    complain("interrupted before the first frame; nothing was written")
+    return stop.exit_code
 
 
 def _open_sources(arguments: argparse.Namespace, play: Play) -> Iterator[Source]:
@@ -108,8 +127,10 @@ def _check_places(
 ) -> None:
     """Refuse places that are read, or are in the bundle, before anything takes long."""
     from pixelrt.encoding import temporary_for
-    from pixelrt.video.sinks import check_places, written_by
+    from pixelrt.video.sinks import check_places, prints, written_by
 
+    if prints(outs) and arguments.json == "-":
+        raise InputError("standard output cannot hold both results and --json; write one into a file")
     files = [] if arguments.json in (None, "-") else [arguments.json]
     places = [*written_by(outs, *sources), *sheets, *files]
     check_outside(bundle, places)

@@ -80,6 +80,8 @@ class RunReport:
     stages: dict[str, StageStatistics]
     """How long frames spent where; see `pixelrt.video.live.statistics.STAGES`. Stages overlap: what one
     frame waits for is another one's turn."""
+    network_sizes: dict[str, int]
+    """Results per input size of the network, such as `352x480`: several where it adapted."""
     sources: tuple[SourceReport, ...]
     sinks: tuple[SinkStatistics, ...]
     coverage: dict[str, float]

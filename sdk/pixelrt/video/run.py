@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -156,18 +157,20 @@ class Run:
             status.name: Tally(classes, status.name, source.truth_classes)
             for status, source in zip(self._stream.sources, self._sources, strict=True)
         }
+        self._sizes: Counter[tuple[int, int]] = Counter()
         self._figures = _Figures(self._stream)
         self._started = self._ended = time.perf_counter()
 
     def execute(self) -> None:
         """Run to the end of the sources, and finish the sinks.
 
-        Ctrl-C and a source that breaks end the run early, and the sinks are finished with what there is; a
-        sink that breaks makes all of them drop what is half-written.
+        Ctrl-C and a source that breaks end the run early, and the sinks are finished with what there is. A
+        sink that breaks makes all of them drop what is half-written; with the policy `latest` it just gets no
+        more results, `report` says why, and the run ends with the last one.
 
         Raises:
             SourceError: If a source breaks.
-            SinkError: If a result cannot be written.
+            SinkError: If a result cannot be written, with the policy `all`.
         """
         self._started = time.perf_counter()
         try:
@@ -201,6 +204,7 @@ class Run:
             seconds=seconds,
             fps=frames / seconds if seconds else 0.0,
             stages=dict(now.stages),
+            network_sizes={f"{rows}x{cols}": count for (rows, cols), count in self._sizes.items()},
             sources=tuple(map(self._source_report, now.sources, self._sources)),
             sinks=now.sinks,
             coverage=coverage(tallies),
@@ -228,11 +232,17 @@ class Run:
         )
 
     def _tell(self, event: Event) -> None:
-        """Pass an event on; that a source has ended is no news where it was told to."""
+        """Pass an event on, and end the run with its last sink.
+
+        That a source has ended is no news where it was told to.
+        """
         if event.kind != "ended" or not self._interrupted:
             self._observers.event(event)
+        if event.kind == "sink_failed" and all(sink.failed for sink in self._stream.statistics().sinks):
+            self._end_early()
 
     def _note(self, delivery: Delivery) -> None:
+        self._sizes[delivery.size] += 1
         self._tallies[delivery.frame.source].add(delivery.frame, delivery.result)
         self._observers.progress(self._progress())
 
@@ -266,6 +276,9 @@ class Run:
         while not stop():
             if over.wait(_POLL_S):
                 return
+        self._end_early()
+
+    def _end_early(self) -> None:
         self._interrupted = True
         for source in self._sources:
             source.interrupt()

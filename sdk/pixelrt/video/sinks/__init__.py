@@ -23,8 +23,8 @@ Files are replaced if they exist, and appear under their names only when they ar
 from __future__ import annotations
 
 from pixelrt.video.sinks.base import Sink
-from pixelrt.video.sinks.opening import open_sink, open_sinks, written_by
+from pixelrt.video.sinks.opening import open_sink, open_sinks, prints, written_by
 from pixelrt.video.sinks.places import check_places
 from pixelrt.video.sinks.sheet import ContactSheet
 
-__all__ = ["ContactSheet", "Sink", "check_places", "open_sink", "open_sinks", "written_by"]
+__all__ = ["ContactSheet", "Sink", "check_places", "open_sink", "open_sinks", "prints", "written_by"]

@@ -31,7 +31,10 @@ from pixelrt.video.sinks.video_file import open_video
 from pixelrt.video.sinks.web import open_web
 from pixelrt.video.sources import Source
 
-_KNOWN = "a video (.mp4, .mov, .mkv), a folder of masks (masks/), an image (.png, .jpg, ...), web:// or null:"
+_KNOWN = (
+    "a video (.mp4, .mov, .mkv), a recording (.mcap, .rrd, .jsonl), a folder of masks (masks/) or arrays "
+    "(results.npz/), an image (.png, .jpg, ...), web://, rerun://, jsonl:, systemd: or null:"
+)
 
 _SCHEMES: dict[str, SinkKind] = {
     STDOUT: SinkKind(open=open_stdout, paths=no_path),
@@ -150,6 +153,11 @@ def _per_source(text: str, kind: SinkKind, sources: tuple[Source, ...]) -> list[
             raise SinkError(f"{text} holds all sources, so it has no {FIELD}; leave it away")
         return [text]
     return per_source(text, sources)
+
+
+def prints(uris: Sequence[str | os.PathLike[str]]) -> bool:
+    """Whether one of the sinks writes to standard output."""
+    return any(os.fspath(uri) in (STDOUT, "-") for uri in uris)
 
 
 def _kind(text: str) -> SinkKind:
