@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +36,7 @@ PORT = 9876
 """Where Rerun's viewer listens."""
 _PURPOSE = "writing for Rerun"
 _PATIENCE_S = 5.0
+_LEAST_FREE_BYTES = 16 << 20
 
 
 class _Log:
@@ -76,6 +79,15 @@ class _Log:
             self.recording.flush(timeout_sec=_PATIENCE_S)
         except RuntimeError as problem:
             raise SinkError(f"{what} ({str(problem).rstrip('.')})") from problem
+
+    def leave(self) -> None:
+        """End the recording.
+
+        Rerun may wait for ever for a file that it could not write; that is left to a thread of its own.
+        """
+        leaving = threading.Thread(target=self.recording.disconnect, name="rerun", daemon=True)
+        leaving.start()
+        leaving.join(2 * _PATIENCE_S)
 
     def _root(self, source: str, classes: tuple[ClassInfo, ...]) -> str:
         if source not in self._roots:
@@ -145,7 +157,7 @@ class RerunViewer(BaseSink):
         """Leave the viewer."""
         log, self._log = self._log, None
         if log is not None:
-            log.recording.disconnect()
+            log.leave()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,12 +216,13 @@ class _RrdPart:
 
     def write(self, delivery: Delivery) -> None:
         if self._log is not None:
-            self._log.write(delivery, f"{self._path} cannot be written, the disk may be full")
+            self._check_space()
+            self._log.write(delivery, f"{self._path} cannot be written")
 
     def close(self) -> bool:
         if self._log is not None:
-            self._log.flush(f"{self._path} cannot be written, the disk may be full")
-            self._log.recording.disconnect()
+            self._log.flush(f"{self._path} cannot be written")
+            self._log.leave()
             self._log = None
             try:
                 give_name(self._temporary, self._path)
@@ -217,11 +230,22 @@ class _RrdPart:
                 raise SinkError(f"{self._path} cannot be written ({problem.strerror})") from problem
         return True
 
+    def _check_space(self) -> None:
+        """Stop while there is room for an end: Rerun does not come back from a full disk."""
+        disk = os.statvfs(self._path.parent)
+        if disk.f_bavail * disk.f_frsize < _LEAST_FREE_BYTES:
+            self.abort()
+            left = f"what came before is in {self.kept}" if self.kept else "nothing half-written was left"
+            raise SinkError(
+                f"{self._path} cannot be written (less than {_LEAST_FREE_BYTES >> 20} MiB are left on its "
+                f"disk); {left}"
+            )
+
     def abort(self) -> None:
         log, self._log = self._log, None
         if log is None:
             return
-        log.recording.disconnect()
+        log.leave()
         with contextlib.suppress(OSError):
             if self._keep and self._temporary.stat().st_size:
                 self.kept = keep_unfinished(self._temporary, self._path)
