@@ -12,6 +12,10 @@ Masks are `mono8` images of class ids, of the size of their image and with its h
 best effort with a depth of one: an image that comes while the network is busy replaces the one that waits. A
 subscriber must ask for best effort too (`qos_profile_sensor_data`; in RViz: Reliability Policy).
 
+An image is many packets of UDP, and is lost with any of them. Where that happens, the kernel's buffer may be
+too small: `sysctl -w net.core.rmem_max=16777216`, and in the file below, beside Discovery,
+`<Internal><SocketReceiveBufferSize min="10MB"/></Internal>`.
+
 It talks to whatever DDS finds on the network. To stay on this machine, let CYCLONEDDS_URI name a file with
 
     <CycloneDDS><Domain><General>
@@ -126,7 +130,7 @@ def main() -> None:
             options.bundle, task="segmentation", device=options.device, color="rgb"
         ) as segmenter:
             count = bridge(segmenter, options)
-    except PixelRTError as problem:
+    except (PixelRTError, DDSException) as problem:
         raise SystemExit(str(problem)) from problem
     say(f"{count} masks published to {options.masks}")
 

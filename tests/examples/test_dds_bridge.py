@@ -29,8 +29,8 @@ MakeBundle = Callable[..., Bundle]
 Bytes = NDArray[np.uint8]
 
 
-def start(domain: int, script: Path, *words: str | Path) -> subprocess.Popen[str]:
-    environment = {**os.environ, "CYCLONEDDS_URI": LOOPBACK, "ROS_DOMAIN_ID": str(domain)}
+def start(domain: int, script: Path, *words: str | Path, network: str = LOOPBACK) -> subprocess.Popen[str]:
+    environment = {**os.environ, "CYCLONEDDS_URI": network, "ROS_DOMAIN_ID": str(domain)}
     command = [sys.executable, str(script), *map(str, words)]
     return subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -100,7 +100,17 @@ def test_an_unknown_encoding_ends_the_bridge_by_name(
         finally:
             bridge.kill()
     assert bridge.returncode == 1
-    assert "an image of /camera/image_raw cannot be used: its pixels are rgb9 (did you mean 'rgb8'?)" in problem
+    assert (
+        "an image of /camera/image_raw cannot be used: its pixels are rgb9 (did you mean 'rgb8'?)" in problem
+    )
+
+
+def test_a_network_that_dds_cannot_use_is_an_error(make_bundle: MakeBundle, domain: int) -> None:
+    network = LOOPBACK.replace('name="lo"', 'name="nowhere"')
+    with start(domain, BRIDGE, make_bundle(emit=("mask",)).path, network=network) as bridge:
+        _, problem = bridge.communicate(timeout=LIMIT_S)
+    assert bridge.returncode == 1
+    assert "nowhere" in problem and "DomainParticipant" in problem and "Traceback" not in problem
 
 
 @pytest.mark.parametrize(
