@@ -47,6 +47,28 @@ def test_pipelines_that_play() -> None:
     assert int(done.stdout.rsplit(" passed", 1)[0].split()[-1]) >= 60, done.stdout
 
 
+def test_a_pipeline_before_the_network() -> None:
+    """GStreamer brings libraries that other libraries, loaded after it, stumble over."""
+    environment = needs.gstreamer()
+    program = (
+        "import pixelrt\n"
+        "from pixelrt.self_test.tiny import FOLDER\n"
+        "from pixelrt.video.sources import open_source\n"
+        "source = open_source('gst://videotestsrc num-buffers=3')\n"
+        "segmenter = pixelrt.load(FOLDER, device='cpu')\n"
+        "print(len(list(segmenter.stream(source))), segmenter.session.info.backend)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "3 openvino\n"), done.stderr
+
+
 # Texts
 
 

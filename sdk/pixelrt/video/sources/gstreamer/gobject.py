@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import threading
 from collections import deque
@@ -194,7 +195,13 @@ class _Arrivals:
 
 
 def load_gstreamer() -> Any:
-    """Load GStreamer, and begin it where nobody has."""
+    """Load GStreamer, and begin it where nobody has.
+
+    GStreamer may bring libunwind, and PyGObject loads it for all libraries to come. They would end exceptions
+    of C++ that the compiler's own library began, and the process would abort (seen with OpenVINO): its own
+    library must be there first.
+    """
+    ctypes.CDLL("libgcc_s.so.1", mode=ctypes.RTLD_GLOBAL)
     importlib.import_module("gi").require_version("Gst", "1.0")
     gst = importlib.import_module("gi.repository.Gst")
     gst.init(None)
