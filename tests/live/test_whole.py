@@ -9,10 +9,11 @@ import av
 import cv2
 import numpy as np
 import pytest
-from live import check_accounts
+from live import Notes, check_accounts
 
 import pixelrt
 from pixelrt.bundle import Bundle
+from pixelrt.errors import SinkError
 from pixelrt.video.sinks import open_sinks
 from pixelrt.video.sources import open_source
 
@@ -60,6 +61,24 @@ def test_a_film_through_a_network_into_a_film_and_masks(
     statistics = stream.statistics()
     check_accounts(statistics, ended=True)
     assert statistics.stages["draw"].count == FRAMES, "once, however many look at it"
+
+
+def test_sinks_by_their_uris(film: Path, tmp_path: Path, segmenter: pixelrt.Segmenter) -> None:
+    notes = Notes()
+    stream = segmenter.stream(film, sinks=[f"{tmp_path}/out.mp4", f"{tmp_path}/masks/", notes])
+    statistics = stream.run()
+    assert stream.outputs == (Path("notes"), tmp_path / "out.mp4", tmp_path / "masks")
+    assert all(path.exists() for path in stream.outputs[1:])
+    assert [sink.written for sink in statistics.sinks] == [FRAMES] * 3
+
+
+def test_a_sink_that_cannot_be_opened_leaves_none_of_the_others(
+    film: Path, tmp_path: Path, segmenter: pixelrt.Segmenter
+) -> None:
+    for bad in ("out.mp5", str(film), f"{tmp_path}/out.mp4"):
+        with pytest.raises(SinkError):
+            segmenter.stream(film, sinks=[f"{tmp_path}/out.mp4", bad])
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_film_played_as_a_camera(film: Path, segmenter: pixelrt.Segmenter) -> None:

@@ -25,6 +25,7 @@ from pixelrt.video.live.stages import StageClock
 from pixelrt.video.live.statistics import SourceStatistics, SourceStatus, StreamStatistics
 from pixelrt.video.live.telling import Teller
 from pixelrt.video.live.watching import Monitor, SourceWatch, Watchdog, worst
+from pixelrt.video.sinks.base import Sink
 
 _LOG = logging.getLogger("pixelrt.video")
 _WAITING_PLACES = 2
@@ -41,6 +42,7 @@ class Loop:
 
     Args:
         inputs: The sources.
+        sinks: Opened.
         sizing: The segmenters.
         head: Whose results are delivered.
         color: Order of channels that the segmenter takes.
@@ -50,12 +52,13 @@ class Loop:
     def __init__(
         self,
         inputs: Sequence[Input],
+        sinks: Sequence[Sink],
         sizing: Sizing,
         head: Head,
         color: ColorOrder,
         options: StreamOptions,
     ) -> None:
-        self._inputs, self._options = tuple(inputs), options
+        self._inputs, self._sinks, self._options = tuple(inputs), tuple(sinks), options
         self._lock = threading.RLock()
         self._threads: list[threading.Thread] = []
         self._failure: BaseException | None = None
@@ -69,7 +72,7 @@ class Loop:
         self._books = Books(Ledger(len(inputs)), StageClock())
         self._lanes = tuple(
             Lane(sink, name, newest=newest, clock=self._books.clock, on_failure=self._sink_failed)
-            for sink, name in zip(options.sinks, _sink_names(options), strict=True)
+            for sink, name in zip(sinks, _sink_names(sinks), strict=True)
         )
         self.outlets = Outlets(
             self._lanes,
@@ -115,7 +118,7 @@ class Loop:
                 return
             self._began_s = time.monotonic()
             self.outlets.has_program = has_program
-            for sink in self._options.sinks:
+            for sink in self._sinks:
                 sink.attach(self)
             self._threads = [
                 threading.Thread(target=self._guarded, args=(work,), name=f"pixelrt {name}", daemon=True)
@@ -293,7 +296,7 @@ class Loop:
         for given in self._inputs:
             if given.owned:
                 given.source.close()
-        for sink in self._options.sinks:
+        for sink in self._sinks:
             sink.abort()
 
     def _source_failed(self, problem: BaseException) -> None:
@@ -348,5 +351,5 @@ class Loop:
         return began_s is not None and time.monotonic() - began_s > _PATIENCE_S
 
 
-def _sink_names(options: StreamOptions) -> list[str]:
-    return unique([getattr(sink, "name", type(sink).__name__) for sink in options.sinks])
+def _sink_names(sinks: Sequence[Sink]) -> list[str]:
+    return unique([getattr(sink, "name", type(sink).__name__) for sink in sinks])

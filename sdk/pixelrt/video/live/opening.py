@@ -17,7 +17,8 @@ from pixelrt.manifest import ColorOrder, Head
 from pixelrt.strict import suggestion
 from pixelrt.video.frame import Frame
 from pixelrt.video.live.capturing import Input
-from pixelrt.video.live.options import StreamOptions
+from pixelrt.video.live.options import AnySink, StreamOptions
+from pixelrt.video.sinks import Sink, open_sinks
 from pixelrt.video.sources.base import Source
 from pixelrt.video.sources.objects import as_source
 
@@ -63,12 +64,31 @@ def settled(options: StreamOptions, inputs: Sequence[Input]) -> StreamOptions:
     return dataclasses.replace(options, policy=policy, on_sink_error=on_sink_error)
 
 
-def find_head(segmenter: AnySegmenter, options: StreamOptions) -> Head:
-    """The head whose results are delivered.
+def open_outputs(sinks: Sequence[AnySink], inputs: Sequence[Input]) -> tuple[Sink, ...]:
+    """Sinks, those behind the others that are opened here by their URIs.
 
     Raises:
-        InputError: If the bundle has no such head, takes other frames than sources give, or a sink wants a
-            picture of masks that there are not.
+        SinkError: If one cannot be opened, or lies where a source is read; none is then open.
+    """
+    uris = [sink for sink in sinks if isinstance(sink, (str, os.PathLike))]
+    ready = [sink for sink in sinks if not isinstance(sink, (str, os.PathLike))]
+    for sink in ready:
+        if not callable(getattr(sink, "write", None)):
+            raise InputError(
+                f"sinks holds a {type(sink).__name__}, expected sinks or URIs such as 'out.mp4' or 'masks/'"
+            )
+    return (*ready, *open_sinks(uris, *(given.source for given in inputs)))
+
+
+def find_head(segmenter: AnySegmenter, asked: str | None) -> Head:
+    """The head whose results are delivered.
+
+    Args:
+        segmenter: Will compute them.
+        asked: Its name; None for the first.
+
+    Raises:
+        InputError: If the bundle has no such head, or takes other frames than sources give.
     """
     spec = segmenter.bundle.segmentation
     if spec.preprocess.channels != 3:
@@ -77,16 +97,24 @@ def find_head(segmenter: AnySegmenter, options: StreamOptions) -> Head:
             "cameras give 3; call the segmenter with your own frames instead"
         )
     heads = {head.name: head for head in spec.heads}
-    name = next(iter(heads)) if options.head is None else options.head
+    name = next(iter(heads)) if asked is None else asked
     if name not in heads:
         raise InputError(
             f"the bundle has no head {name!r}{suggestion(name, list(heads))}; it has {', '.join(heads)}"
         )
-    if "mask" not in heads[name].outputs and any(sink.wants_overlay for sink in options.sinks):
-        raise InputError(
-            f"a sink draws masks, and head {name!r} emits none; export it with 'mask' among its outputs"
-        )
     return heads[name]
+
+
+def check_drawing(head: Head, sinks: Sequence[Sink]) -> None:
+    """Refuse sinks that draw masks where there are none.
+
+    Raises:
+        InputError: If the head emits no mask.
+    """
+    if "mask" not in head.outputs and any(sink.wants_overlay for sink in sinks):
+        raise InputError(
+            f"a sink draws masks, and head {head.name!r} emits none; export it with 'mask' among its outputs"
+        )
 
 
 def _are_several(source: Any) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal, TypeAlias, TypedDict, get_args
@@ -17,6 +18,7 @@ Policy: TypeAlias = Literal["latest", "all"]
 OnError: TypeAlias = Literal["stop", "detach"]
 OnEvent: TypeAlias = Callable[[Event], None]
 OnWatchdog: TypeAlias = Callable[[float], None]
+AnySink: TypeAlias = "Sink | str | os.PathLike[str]"
 
 
 class StreamArguments(TypedDict, total=False):
@@ -24,7 +26,7 @@ class StreamArguments(TypedDict, total=False):
 
     policy: Policy | None
     deadline: float | None
-    sinks: Sequence[Sink]
+    sinks: Sequence[AnySink]
     head: str | None
     alpha: float
     legend: bool
@@ -51,8 +53,8 @@ class StreamOptions:
     deadline: float | None = None
     """Seconds: a frame that is older is not computed, and a result that is older not delivered; None for
     no limit."""
-    sinks: Sequence[Sink] = ()
-    """Get every result. The stream closes them."""
+    sinks: Sequence[AnySink] = ()
+    """Get every result; sinks, or their URIs (see `pixelrt.video.sinks`). The stream closes them."""
     head: str | None = None
     """The head whose results are delivered; None for the first, which knows the others."""
     alpha: float = 0.5
@@ -81,6 +83,10 @@ class StreamOptions:
         _check_choice("policy", self.policy, (None, *get_args(Policy)))
         _check_choice("on_sink_error", self.on_sink_error, (None, *get_args(OnError)))
         _check_choice("on_source_error", self.on_source_error, get_args(OnError))
+        if not isinstance(self.sinks, (list, tuple)):
+            raise InputError(
+                f"sinks is {self.sinks!r}, expected a list of sinks or URIs, such as ['out.mp4']"
+            )
         check_alpha(self.alpha)
         _check_seconds("stall", self.stall, "")
         for name in ("deadline", "watchdog"):

@@ -15,7 +15,7 @@ from pixelrt.closing import Closing
 from pixelrt.video.delivery import Delivery
 from pixelrt.video.health import Health
 from pixelrt.video.live.loop import Loop
-from pixelrt.video.live.opening import find_head, open_inputs, settled
+from pixelrt.video.live.opening import check_drawing, find_head, open_inputs, open_outputs, settled
 from pixelrt.video.live.options import Policy, StreamArguments, StreamOptions
 from pixelrt.video.live.sizing import open_sizing
 from pixelrt.video.live.statistics import SourceStatus, StreamStatistics
@@ -43,13 +43,19 @@ class Stream(Closing):
         Raises:
             InputError: If something does not fit.
             SourceError: If a source cannot be opened.
+            SinkError: If a sink cannot be opened.
         """
-        head = find_head(segmenter, options)
+        head = find_head(segmenter, options.head)
         inputs = open_inputs(source, segmenter.color)
         with contextlib.ExitStack() as undo:
             for given in inputs:
                 if given.owned:
                     undo.callback(given.source.close)
+            sinks = open_outputs(options.sinks, inputs)
+            for sink in sinks:
+                if sink not in options.sinks:
+                    undo.callback(sink.abort)
+            check_drawing(head, sinks)
             options = settled(options, inputs)
             sizing = open_sizing(
                 segmenter,
@@ -58,7 +64,7 @@ class Stream(Closing):
                 policy=options.policy,
                 deadline_s=options.deadline,
             )
-            self._loop = Loop(inputs, sizing, head, segmenter.color, options)
+            self._loop = Loop(inputs, sinks, sizing, head, segmenter.color, options)
             undo.pop_all()
         self._end = weakref.finalize(self, self._loop.close)
 
