@@ -73,9 +73,13 @@ def test_changes_of_state_are_lines(capsys: pytest.CaptureFixture[str], live: bo
         for event in told:
             observers.event(event)
             logging.getLogger("pixelrt.video.events").warning("not once more")
+        logging.getLogger("pixelrt.video").warning("left %s", "behind", exc_info=ValueError("a traceback"))
+        logging.getLogger("pixelrt.video").info("not worth a line")
         observers.silence(2.5)
+    logging.getLogger("pixelrt.video").warning("after the run it is as before")
     lines = capsys.readouterr().err.splitlines()
     assert [line.partition(" ")[2] for line in lines] == [
         *(f"drive: {kind}: the {kind} one" for kind in shown),
+        "warning: left behind",
         "warning: no result for 2.5 s",
     ]

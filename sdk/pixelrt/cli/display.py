@@ -43,19 +43,41 @@ def displayed(
 
     live = any(source.live for source in sources)
     event = _Events(quiet=("connected", "ended") if not live else ())
-    logging.getLogger("pixelrt.video.events").addHandler(logging.NullHandler())  # they are shown here
     if live and not plain and _can_draw():
         from pixelrt.cli.panel import Panel
 
         panels: tuple[View, ...] = (lambda stream: Panel(stream, title).shown(),)
-        yield Observers(event=event, silence=_silent, views=(*views, *panels))
+        with _warnings_as_lines():
+            yield Observers(event=event, silence=_silent, views=(*views, *panels))
         return
-    with showing_progress(plain=plain) as show:
+    with showing_progress(plain=plain) as show, _warnings_as_lines():
 
         def progress(now: Progress) -> None:
             show("frames", now.frames, now.total, f"{now.fps:.1f} frames/s, p50 {now.p50_ms:.1f} ms")
 
         yield Observers(progress=progress, event=event, silence=_silent, views=views)
+
+
+@contextlib.contextmanager
+def _warnings_as_lines() -> Iterator[None]:
+    """Write the library's warnings as lines, without tracebacks; events are shown already."""
+    handler = _Lines(logging.WARNING)
+    handler.addFilter(lambda record: record.name != "pixelrt.video.events")
+    logger = logging.getLogger("pixelrt")
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+
+
+class _Lines(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        _line(f"{record.levelname.lower()}: {record.getMessage()}")
+
+
+def _line(text: str) -> None:
+    complain(f"{time.strftime('%H:%M:%S')} {text}")
 
 
 class _Events:
@@ -74,11 +96,11 @@ class _Events:
         if first:
             self._connected.add(event.source)
         if not first and event.kind not in self._quiet:
-            complain(f"{time.strftime('%H:%M:%S')} {event.source}: {event.kind}: {event.detail}")
+            _line(f"{event.source}: {event.kind}: {event.detail}")
 
 
 def _silent(seconds: float) -> None:
-    complain(f"{time.strftime('%H:%M:%S')} warning: no result for {seconds:.1f} s")
+    _line(f"warning: no result for {seconds:.1f} s")
 
 
 def _can_draw() -> bool:
