@@ -10,7 +10,7 @@ In each round every contender (`live_contenders.py`), in a process of its own,
   file      goes through a film as fast as it can; the network alone, on ready frames, is the limit
   overlay   draws the classes over a frame of 1080x1920 on one core, against `supervision`
 
-python benchmarks/live_latency.py [--rounds 2] [--seconds 60] [--frames 90] [--threads 1]
+python benchmarks/live_latency.py [--rounds 2] [--seconds 60] [--frames 50] [--threads 1]
 needs: pip install -e '.[cpu,video,export,bench]'
 """
 
@@ -39,7 +39,7 @@ from numpy.typing import NDArray
 from pixelrt.machine import processor
 from pixelrt.terminal import complain, say, say_table
 
-OVERLAYS = ("pixelrt", "pixelrt with legend", "supervision", "supervision in all")
+OVERLAYS = ("pixelrt", "supervision")
 _LIBRARIES = ("model_api", "supervision")
 """What may be missing; the names of contenders begin with what they need."""
 _OVERLAY_SIZE = (1080, 1920)
@@ -73,7 +73,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--recipe", type=Path, default=RECIPE, help="what the bundle was exported from")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=60.0, help="of watching the camera, per round")
-    parser.add_argument("--frames", type=int, default=90, help="of the film, per round")
+    parser.add_argument("--frames", type=int, default=50, help="of the film, per round")
     parser.add_argument("--threads", type=int, default=1, help="of the network (1: a core is left)")
     parser.add_argument(
         "--precision",
@@ -159,6 +159,8 @@ def _prepare(arguments: argparse.Namespace, folder: Path) -> list[str]:
 def _short(task: str, result: Found) -> str:
     if task == "live":
         return f"p50 {result['all']['p50_ms']:.0f} ms, p99 {result['all']['p99_ms']:.0f} ms"
+    if task == "overlay":
+        return ", ".join(f"{name} {times['median_ms']:.2f} ms" for name, times in result.items())
     return f"{result['fps']:.1f} fps" if task == "file" else f"{result['median_ms']:.2f} ms"
 
 
@@ -177,10 +179,12 @@ def _show(found: Rounds, network_ms: float) -> None:
         [(name, f"{fps:.2f}", f"{fps * network_ms / 1e3:.3f}") for name, fps in files],
     )
     say()
-    overlays = [(name, _median(rounds, "median_ms")) for name, rounds in _of_task(found, "overlay")]
-    say_table(
-        ("overlay at 1080x1920, one core", ">ms"), [(name, f"{time_ms:.2f}") for name, time_ms in overlays]
-    )
+    overlays = [
+        (name, f"{_median([each[name] for each in rounds], 'median_ms'):.2f}")
+        for _, rounds in _of_task(found, "overlay")
+        for name in rounds[0]
+    ]
+    say_table(("overlay at 1080x1920, one core", ">ms"), overlays)
     for task in ("live", "file"):
         for name, rounds in _of_task(found, task):
             _show_profile(f"{task}: {name}", rounds)
@@ -196,8 +200,8 @@ def _bars(found: Rounds, network_ms: float) -> list[harness.Bar]:
     latency_limit_ms = 2 * network_ms + 1e3 / live_camera.FPS
     worst_ms = max(each["all"]["p99_ms"] for each in found["live", "pixelrt"])
     throughput = _median(found["file", "pixelrt"], "fps") * network_ms / 1e3
-    overlay_ms = _median(found["overlay", "pixelrt"], "median_ms")
-    theirs = found.get(("overlay", "supervision"))
+    overlay_ms = _overlay_ms(found, "pixelrt")
+    theirs_ms = _overlay_ms(found, "supervision") if ("overlay", "supervision") in found else None
     return [
         harness.Bar(
             "pixelrt: worst p99 from capture to delivery, ms (2 inference times and a frame)",
@@ -214,12 +218,16 @@ def _bars(found: Rounds, network_ms: float) -> list[harness.Bar]:
         harness.Bar("pixelrt: overlay, ms", round(overlay_ms, 3), _OVERLAY_LIMIT_MS, at_most=True),
         harness.Bar(
             "overlay: supervision / pixelrt",
-            None if theirs is None else round(_median(theirs, "median_ms") / overlay_ms, 2),
+            None if theirs_ms is None else round(theirs_ms / overlay_ms, 2),
             1.0,
             at_most=False,
-            why_not="" if theirs else "supervision is not installed",
+            why_not="" if theirs_ms else "supervision is not installed",
         ),
     ]
+
+
+def _overlay_ms(found: Rounds, name: str) -> float:
+    return _median([each[name] for each in found["overlay", name]], "median_ms")
 
 
 def _of_task(found: Rounds, task: str) -> list[tuple[str, list[Found]]]:
@@ -244,8 +252,8 @@ def _setting(arguments: argparse.Namespace) -> Setting:
 
 def _network(arguments: argparse.Namespace) -> Found:
     """The network on ready frames, nothing else at work."""
-    segmenter, frames = _setting(arguments).segmenter(), harness.drive(4)
-    return _timed(lambda index: segmenter(frames[index % len(frames)]), arguments.frames)
+    segmenter, frames = _setting(arguments).segmenter(), itertools.cycle(harness.drive(4))
+    return _timed(lambda: segmenter(next(frames)), arguments.frames)
 
 
 def _live(arguments: argparse.Namespace) -> Found:
@@ -297,24 +305,26 @@ def _file(arguments: argparse.Namespace) -> Found:
 
 
 def _overlay(arguments: argparse.Namespace) -> Found:
+    """All that one library draws, one after the other."""
     import cv2
 
     cv2.setNumThreads(1)
-    draw = live_contenders.overlays(_setting(arguments), _OVERLAY_SIZE)[arguments.contender]
-    return _timed(lambda index: draw(), arguments.frames)
+    everybody = live_contenders.overlays(_setting(arguments), _OVERLAY_SIZE)
+    drawers = {name: draw for name, draw in everybody.items() if name.startswith(arguments.contender)}
+    return {name: _timed(draw, arguments.frames) for name, draw in drawers.items()}
 
 
 def _contender(arguments: argparse.Namespace) -> Contender:
     return CONTENDERS[arguments.contender](_setting(arguments))
 
 
-def _timed(step: Callable[[int], Any], times: int) -> Found:
-    for index in range(_WARMUP):
-        step(index)
+def _timed(step: Callable[[], Any], times: int) -> Found:
+    for _ in range(_WARMUP):
+        step()
     durations_ms = []
-    for index in range(times):
+    for _ in range(times):
         began = time.perf_counter()
-        step(index)
+        step()
         durations_ms.append(1e3 * (time.perf_counter() - began))
     return {
         "median_ms": statistics.median(durations_ms),
