@@ -373,6 +373,24 @@ def test_video_damaged_in_the_middle(tmp_path: Path) -> None:
     assert 5 < count < 40
 
 
+def test_motion_jpeg_damaged_in_the_middle(tmp_path: Path) -> None:
+    video = tmp_path / "drive.avi"
+    with av.open(str(video), "w") as container:
+        stream = container.add_stream("mjpeg", rate=25)
+        stream.height, stream.width, stream.pix_fmt = *SIZE, "yuvj420p"
+        for index in range(8):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture(index), format="rgb24")))
+        container.mux(stream.encode(None))
+    content = bytearray(video.read_bytes())
+    begin = [place for place in range(len(content)) if content.startswith(b"\xff\xd8\xff", place)][5]
+    content[begin + 1200 : begin + 1300] = b"\xff" * 100
+    video.write_bytes(content)
+    frames: list[Frame] = []
+    with open_source(video) as source, pytest.raises(SourceError, match=r"is damaged after frame 4"):
+        frames.extend(source)
+    assert len(frames) == 5
+
+
 def test_image_of_a_folder_that_cannot_be_read(tmp_path: Path) -> None:
     folder = write_images(tmp_path / "photos", ["1.png", "2.png"])
     (folder / "2.png").write_bytes((folder / "2.png").read_bytes()[:40])

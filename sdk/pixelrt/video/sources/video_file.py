@@ -110,6 +110,9 @@ class VideoFile(BaseSource):
                 f"{self._path} is coded in a way that this FFmpeg cannot decode; convert it to H.264"
             )
         stream.thread_type = "AUTO"
+        if stream.codec_context.name == "mjpeg":
+            # a JPEG with a hole is decoded all the same, to its end, unless this is asked for
+            stream.codec_context.options = {"err_detect": "explode"}
         return stream
 
     def _decode(self) -> Generator[Frame, None, None]:
