@@ -331,7 +331,7 @@ def test_ctrl_c_ends_a_process(way: str) -> None:
     child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert child.stdout is not None
     with killed(child), child.stdout:
-        assert child.stdout.readline() == "frame 0\n"
+        assert child.stdout.readline().startswith("frame ")
         time.sleep(0.2)
         began_s = time.monotonic()
         os.kill(child.pid, signal.SIGINT)

@@ -123,22 +123,22 @@ def test_overload_is_told_with_its_rates_and_its_end() -> None:
     events: list[Event] = []
     slow = threading.Event()
     slow.set()
-    stream = network(lambda: 0.06 if slow.is_set() else 0.001).stream(
-        Camera(None, 1 / 30), on_event=events.append
+    stream = network(lambda: 0.25 if slow.is_set() else 0.001).stream(
+        Camera(None, 0.1), on_event=events.append
     )
-    taking = consumed(stream)
-    until(lambda: stream.health.state == "overloaded")
-    why = stream.health.why
-    slow.clear()
-    until(lambda: stream.health.state == "ok")
-    stream.close()
+    with stream:
+        taking = consumed(stream)
+        until(lambda: stream.health.state == "overloaded")
+        why = stream.health.why
+        slow.clear()
+        until(lambda: stream.health.state == "ok", 30)
     taking.join(10)
     assert [event.kind for event in events] == ["connected", "overloaded", "recovered"]
     words = why.split()
     came, computed, each_ms = float(words[0]), float(words[3]), float(words[6].lstrip("("))
     assert why == f"{came:.1f} frames/s come, {computed:.1f} are computed ({each_ms:.0f} ms each)"
-    assert 0.5 * came > computed / 2 > 1
-    assert each_ms >= 60
+    assert came > 1.1 * computed > 1
+    assert each_ms >= 250
 
 
 def test_a_network_that_keeps_up_is_not_overloaded() -> None:

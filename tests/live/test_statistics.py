@@ -179,7 +179,8 @@ def test_jumps_of_the_wall_clock_change_nothing(monkeypatch: pytest.MonkeyPatch)
     assert set(stream.statistics().sources[0].dropped) <= {"newer", "consumer"}
 
 
-def test_memory_stays_flat() -> None:
+def test_memory_stays_flat(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pixelrt.video.live.stages._WINDOW_S", 0.05)  # all windows are full soon
     stream = network().stream(Camera(3000, live=False), sinks=[Sparse()])
     sizes = []
     tracemalloc.start()
