@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from rosbags.rosbag1 import Writer as Writer1
 from rosbags.rosbag2 import StoragePlugin
 from rosbags.rosbag2 import Writer as Writer2
-from rosbags.typesys import Stores, get_typestore
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 Bytes = NDArray[np.uint8]
 CAMERA = "/camera/image_raw"
@@ -165,6 +165,26 @@ def _mcap_writer(stream: Any, options: McapOptions) -> mcap.writer.Writer:
         use_statistics=options.index,
         use_summary_offsets=options.index,
     )
+
+
+def write_own_type(
+    path: Path, kind: str, definition: str, fields: dict[str, Any], told: str | None = None
+) -> Path:
+    """An MCAP file of one message of a type that its definition explains; `told` is what the file says."""
+    store = get_typestore(Stores.ROS2_HUMBLE)
+    store.register(get_types_from_msg(definition, kind))
+    fields = dict(fields, frame_id="camera")
+    fields.pop("is_bigendian")
+    seconds, nanoseconds = divmod(fields.pop("stamp_ns"), 10**9)
+    fields["timestamp"] = store.types["builtin_interfaces/msg/Time"](sec=seconds, nanosec=nanoseconds)
+    content = bytes(store.serialize_cdr(store.types[kind](**fields), kind))
+    with path.open("wb") as stream:
+        writer = mcap.writer.Writer(stream)
+        writer.start("ros2")
+        schema = writer.register_schema(kind, "ros2msg", (told or definition).encode())
+        writer.add_message(writer.register_channel(CAMERA, "cdr", schema), START_NS, content, START_NS)
+        writer.finish()
+    return path
 
 
 def write_foxglove(

@@ -24,6 +24,7 @@ from recordings import (
     text,
     write_foxglove,
     write_mcap,
+    write_own_type,
     write_ros1,
     write_ros2,
 )
@@ -87,6 +88,25 @@ def test_foxglove(tmp_path: Path, kind: str, form: Any) -> None:
     frames = read(write_foxglove(tmp_path / "drive.mcap", pictures, kind, form))
     np.testing.assert_array_equal([frame.image for frame in frames], pictures)
     assert [frame.clock_s for frame in frames] == [stamp(index) / 10**9 for index in range(4)]
+
+
+def test_a_type_that_comes_with_its_definition(tmp_path: Path) -> None:
+    """Foxglove's image as a message of ROS 2, which no library knows by itself."""
+    definition = (
+        "builtin_interfaces/Time timestamp\nstring frame_id\nuint32 width\nuint32 height\n"
+        f"string encoding\nuint32 step\nuint8[] data\n{'=' * 80}\n"
+        "MSG: builtin_interfaces/Time\nint32 sec\nuint32 nanosec\n"
+    )
+    path = write_own_type(tmp_path / "a.mcap", "foxglove_msgs/msg/RawImage", definition, image(noise(1)))
+    (frame,) = read(path)
+    np.testing.assert_array_equal(frame.image, noise(1))
+    assert frame.clock_s == START_NS / 10**9
+    broken = definition.replace("uint32 width", "uint32")
+    path = write_own_type(
+        tmp_path / "b.mcap", "foxglove_msgs/msg/RawImage", definition, image(noise(1)), broken
+    )
+    with pytest.raises(SourceError, match=r"its type foxglove_msgs/msg/RawImage cannot be understood \("):
+        open_source(path)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +20,7 @@ from deliveries import delivery
 from drives import SIZE, START_S, blobs, feed, picture, results, see
 from mcap.reader import make_reader
 
-from pixelrt.errors import SinkError
+from pixelrt.errors import SinkError, SourceError
 from pixelrt.segmentation import Segmenter
 from pixelrt.testing import fake_segmenter
 from pixelrt.video.sinks import open_sink, open_sinks
@@ -178,8 +179,6 @@ def test_segments(tmp_path: Path, source: Source, segmenter: Segmenter) -> None:
 def test_without_a_clock_of_the_source_the_time_is_that_of_the_capture(
     tmp_path: Path, source: Source, segmenter: Segmenter
 ) -> None:
-    import time
-
     frame = Frame(image=picture(0), index=0, time_s=0, name="0", captured_s=time.monotonic() - 2)
     with open_sink(tmp_path / "out.mcap", source) as sink:
         sink.write(delivery(frame, segmenter(frame.image)))
@@ -201,6 +200,22 @@ def test_options_that_are_refused(tmp_path: Path, source: Source, options: str, 
     with pytest.raises(SinkError, match=message):
         open_sink(f"{tmp_path}/out.mcap?{options}", source)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_slow_recording_is_on_the_disk_within_seconds(
+    tmp_path: Path, source: Source, segmenter: Segmenter
+) -> None:
+    """Far less than a chunk came, and a crash would not lose it."""
+    sink = open_sink(f"{tmp_path}/out.mcap?camera=no", source)
+    feed(sink, results(segmenter, 3))
+    (hidden,) = tmp_path.iterdir()
+    assert b"/front_camera/mask" not in hidden.read_bytes()
+    time.sleep(2.1)
+    feed(sink, results(segmenter, 1))
+    uri = f"bag://{hidden}?topic=/front_camera/mask"
+    with open_source(uri) as cut, pytest.raises(SourceError, match="ends after 4 frames"):
+        list(cut)
+    sink.abort()
 
 
 CRASH = """

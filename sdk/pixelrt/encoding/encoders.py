@@ -104,5 +104,6 @@ def problem_of(name: str, size: tuple[int, int]) -> str:
             packets += context.encode(black)
         packets += context.encode(None)
     except (av.FFmpegError, OSError, ValueError) as problem:
-        return str(getattr(problem, "strerror", None) or problem)
+        reason = getattr(problem, "strerror", None) or problem
+        return f"FFmpeg says {str(reason)!r}: its hardware or driver is not there, or takes no such size"
     return "" if any(packet.size for packet in packets) else "it gave nothing"

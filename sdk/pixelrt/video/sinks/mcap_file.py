@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,7 @@ from pixelrt.video.sinks.places import Read
 from pixelrt.video.sources.address import parse_path, switch
 
 _CHUNK_BYTES = 4 << 20
+_CHUNK_S = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,9 +41,9 @@ class McapSink(PartedSink):
     """Per source: `/SOURCE/camera`, `/SOURCE/mask`, `/SOURCE/overlay`, `/SOURCE/coverage`, `/SOURCE/latency`.
 
     Times are those of the source's clock, else those of this machine. The file is written under a hidden name
-    in compressed chunks of 4 MiB with their own checksums and index, and appears under its own when it is
-    closed. After a power cut every whole chunk can be read: `mcap recover` makes a file of them, and
-    `bag://.out.mcap.xxxx.tmp` is a source.
+    in compressed chunks of 4 MiB, or of 2 s where that is less, with their own checksums and index, and
+    appears under its own when it is closed. After a power cut every whole chunk can be read: `mcap recover`
+    makes a file of them, and `bag://.out.mcap.xxxx.tmp` is a source.
 
     Args:
         path: Of the file, or of its first part.
@@ -86,6 +88,7 @@ class _McapPart:
         self._context = foxglove.Context()
         self._topics: dict[str, SourceTopics] = {}
         self._open = True
+        self._flushed_s = time.monotonic()
         settings = mcap.MCAPWriteOptions(
             compression=mcap.MCAPCompression.Zstd, chunk_size=_CHUNK_BYTES, compression_threads=0
         )
@@ -96,6 +99,7 @@ class _McapPart:
         if name not in self._topics:
             self._topics[name] = self._begin(name, delivery.result.classes)
         self._topics[name].write(delivery)
+        self._flush_in_time()
         self._check()
 
     def close(self) -> bool:
@@ -118,6 +122,13 @@ class _McapPart:
         root = topic_of(source, [topics.root for topics in self._topics.values()])
         self._writer.write_metadata(f"pixelrt.classes /{root}", {"classes": describe(classes)})
         return SourceTopics(root, classes, self._context, self._options.content)
+
+    def _flush_in_time(self) -> None:
+        now_s = time.monotonic()
+        if now_s - self._flushed_s >= _CHUNK_S:
+            with contextlib.suppress(RuntimeError):  # the disk knows more
+                self._writer.flush()
+            self._flushed_s = now_s
 
     def _finish(self) -> None:
         """Write what is held back and the index; the disk tells whether it worked."""
