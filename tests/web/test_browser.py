@@ -180,6 +180,23 @@ class TestPicture:
             pause.press("Enter")
             shown(tab, ROAD, grey(0))
 
+    def test_frozen_while_a_picture_is_decoded(self, context: BrowserContext) -> None:
+        context.add_init_script(
+            "const decode = window.createImageBitmap; window.createImageBitmap = async (...all) => {"
+            " await new Promise((go) => setTimeout(go, 700)); return decode(...all); };"
+        )
+        with served() as page, opened(context, page) as tab:
+            page.publish("front", view(0))
+            shown(tab, ROAD, 0.5 * grey() + 0.5 * color(0))
+            page.publish("front", view(30))
+            tab.wait_for_timeout(200)
+            freeze = tab.get_by_role("button", name="Freeze")
+            freeze.press("Enter")
+            tab.wait_for_timeout(1000)
+            freeze.press("Enter")
+            page.publish("front", view(60))
+            shown(tab, ROAD, 0.5 * grey(60) + 0.5 * color(0))
+
     def test_a_snapshot_is_what_is_seen(self, context: BrowserContext) -> None:
         with served() as page, opened(context, page) as tab:
             page.publish("rtsp___cam/1 ü", view(7))
