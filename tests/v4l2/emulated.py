@@ -146,6 +146,22 @@ def test_pictures_of_every_format(pixels: str, color: ColorOrder) -> None:
     assert all(earlier < later for earlier, later in pairwise(greys))
 
 
+def test_opencv_sees_the_same_pictures() -> None:
+    """Another program's reader, and so a second opinion on the emulator too."""
+    capture = cv2.VideoCapture(PATH, cv2.CAP_V4L2)
+    assert capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*"YUYV"))
+    pictures = [capture.read()[1] for _ in range(8)]
+    capture.release()
+    configure(misused=0)  # it asks for controls, of which this camera has none
+    theirs = {int(image[-1, -1, 1]): image for image in pictures}
+    with open_source(uri(format="yuyv"), color="bgr") as source:
+        ours = {int(frame.image[-1, -1, 1]): frame.image for frame in first(source, 8)}
+    both = theirs.keys() & ours.keys()
+    assert len(both) >= 4
+    for grey in both:
+        np.testing.assert_array_equal(theirs[grey], ours[grey])
+
+
 def test_a_camera_without_colours() -> None:
     with open_source(uri(format="grey")) as source:
         image = first(source, 1)[0].image

@@ -329,6 +329,8 @@ static int dequeue_buffer(struct v4l2_buffer *buffer)
     *buffer = buffers[index].filled;
     buffer->type = V4L2_BUF_TYPE_VIDEO_CAPTURE;
     buffer->memory = V4L2_MEMORY_MMAP;
+    buffer->length = BUFFER_BYTES;
+    buffer->m.offset = index * BUFFER_BYTES;
     return 0;
 }
 
@@ -441,6 +443,13 @@ void *mmap(void *address, size_t size, int protection, int flags, int fd, off_t 
 void *mmap64(void *address, size_t size, int protection, int flags, int fd, off64_t offset)
 {
     return NEXT(mmap64)(address, size, protection, flags, fd >= 0 && fd == camera_fd ? memory_fd : fd, offset);
+}
+
+/* For programs that are only to see the camera: EMULATED_CAMERA=/dev/video0 v4l2-ctl --all */
+__attribute__((constructor)) static void begin(void)
+{
+    const char *name = getenv("EMULATED_CAMERA");
+    if (name) snprintf(path, sizeof path, "%s", name);
 }
 
 /* For tests. */
