@@ -6,6 +6,7 @@ import io
 import threading
 import time
 from collections.abc import Iterator
+from itertools import accumulate
 from typing import Any
 
 import av
@@ -14,6 +15,7 @@ import stamped
 
 from pixelrt.errors import SourceError
 from pixelrt.video.sources.network.decoder import Decoder
+from pixelrt.video.sources.network.gaps import GapWatch
 from pixelrt.video.sources.network.packets import Arrival, PacketQueue, Parcel
 from pixelrt.video.sources.network.timeline import Timeline
 
@@ -211,6 +213,47 @@ def test_what_the_writer_raises_is_raised_after_its_packets_with_its_traceback()
     with pytest.raises(SourceError, match="the cable is out") as caught:
         queue.get()
     assert any(entry.name == "write" for entry in caught.traceback)
+
+
+def missing(steps: list[float]) -> list[int]:
+    watch = GapWatch()
+    watch.missing(0.0)
+    return [watch.missing(time_s) for time_s in accumulate(steps)]
+
+
+def test_a_picture_that_is_missing_whole_is_seen_by_an_even_pace() -> None:
+    assert missing([0.04] * 15 + [0.08] + [0.04] * 5 + [0.16] + [0.04])[15:] == [1, 0, 0, 0, 0, 0, 3, 0]
+
+
+def test_without_an_even_pace_nothing_is_missing() -> None:
+    steps = [0.03, 0.045, 0.065, 0.04, 0.06, 0.09] * 8
+    assert not any(missing(steps))
+
+
+def test_a_camera_that_changes_its_pace_is_believed_soon() -> None:
+    found = missing([0.04] * 20 + [0.1] * 40)
+    assert not any(found[28:])
+    assert not any(missing([0.04] * 20 + [0.08] * 40)[28:])
+
+
+def test_pictures_without_times_are_not_watched() -> None:
+    watch = GapWatch()
+    assert [watch.missing(None) for _ in range(20)] == [0] * 20
+
+
+def test_after_a_missing_picture_the_next_keyframe_is_waited_for() -> None:
+    film, packets = coded("h264")
+    decoder = Decoder(av, film.streams.video[0].codec_context)
+    pictures = []
+    for number, packet in enumerate(packets):
+        if number == 20:
+            decoder.miss(1)
+            continue
+        pictures += decoder.decode(Parcel(packet, Arrival(0.0, None)))
+    film.close()
+    stamps = [stamped.read(picture.to_ndarray(format="rgb24")) for picture, _ in pictures]
+    assert [stamp and stamp.index for stamp in stamps] == [*range(20), *range(30, FRAMES)]
+    assert decoder.damaged == 10
 
 
 def times(*pairs: tuple[float | None, float]) -> list[float | None]:

@@ -19,6 +19,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -234,10 +235,10 @@ def _serve_tcp(settings: dict[str, Any]) -> None:
 
 
 def _feed(client: socket.socket, settings: dict[str, Any]) -> None:
-    try:
+    import av
+
+    with client, suppress(OSError, av.FFmpegError):  # it goes when it likes
         _encode(_Sender(client), "mpegts", _pictures(settings), settings)
-    except OSError:
-        client.close()
 
 
 def _serve_udp(settings: dict[str, Any]) -> None:

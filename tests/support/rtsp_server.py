@@ -20,7 +20,8 @@ HOST = "127.0.0.1"
 _GI = "/usr/lib/python3/dist-packages"
 _READY = "ready"
 _ENCODERS = {
-    "h264": "x264enc tune=zerolatency speed-preset=ultrafast threads=1 key-int-max={gop} bitrate=3000 "
+    "h264": "x264enc tune=zerolatency speed-preset=ultrafast threads=1 key-int-max={gop} "
+    "pass=quant quantizer=20 "
     "! rtph264pay name=pay0 pt=96 config-interval=-1",
     "mjpeg": "jpegenc quality=90 ! rtpjpegpay name=pay0 pt=26",
 }

@@ -30,9 +30,9 @@ frame (RTSP) or two (MPEG-TS) after it was sent, 33 or 67 ms at 30 fps; MJPEG wi
 `captured_s` is the time when the first data of the picture came, so the age of a result holds that delay.
 Where it matters more than anything, `gst://` reads RTSP without it.
 
-Over UDP (`udp://`, `transport=udp`) packets get lost. FFmpeg tells of a picture with holes, which is left out
-with all that build on it; it does not tell of one that is missing whole, and those after it may show traces
-until the next keyframe. Over TCP nothing is missing.
+Over UDP (`udp://`, `transport=udp`) packets get lost. A picture with holes is left out with all that build on
+it, and so are those after one that is missing whole, as far as the times of a camera with an even pace show
+it; with an uneven pace some may show traces of it until the next keyframe. Over TCP nothing is missing.
 """
 
 from __future__ import annotations

@@ -16,16 +16,21 @@ from pixelrt.video.sources.network.knock import knock
 from pixelrt.video.sources.network.line import hang_up, line_to, open_sockets
 from pixelrt.video.sources.network.packets import Arrival
 from pixelrt.video.sources.network.reasons import broken, no_connection
-from pixelrt.video.sources.network.settings import ALWAYS_LIVE, STANDARD_PORTS, NetworkSettings
+from pixelrt.video.sources.network.settings import (
+    ALWAYS_LIVE,
+    ENCRYPTED,
+    RTSP,
+    STANDARD_PORTS,
+    NetworkSettings,
+)
 from pixelrt.video.sources.reconnecting import HopelessError, StallError
 
-_RTSP = ("rtsp", "rtsps")
 _LOOK_US = 200_000
 """How long FFmpeg looks at a stream to know it; the default, 5 s of film, would be waited for."""
 _AT_ONCE_S = 0.002
 _LISTS = ("hls", "dash", "concat", "tty", "image2", "sdp")
 """Formats that name other addresses, or are no video."""
-_WHITELISTS = {
+_WHITELISTS = {  # what comes from there cannot make this machine open files or other addresses
     "rtsp": "rtsp,rtp,udp,tcp",
     "rtsps": "rtsps,rtp,srtp,udp,tcp,tls",
     "http": "http,https,tcp,tls",
@@ -135,7 +140,7 @@ def connected(
     """
     opened_s = time.monotonic()
     try:
-        if settings.scheme in _RTSP:
+        if settings.scheme in RTSP:
             knock(settings, cancelled)
         if cancelled():
             yield None
@@ -157,16 +162,15 @@ def connected(
 
 def _options(settings: NetworkSettings) -> dict[str, str]:
     options = {"fpsprobesize": "0", "analyzeduration": str(_LOOK_US)}
-    if settings.scheme in _WHITELISTS:
-        options["protocol_whitelist"] = _WHITELISTS[settings.scheme]
-    if settings.scheme in _RTSP:
+    options["protocol_whitelist"] = _WHITELISTS.get(settings.scheme, settings.scheme)
+    if settings.scheme in RTSP:
         options["allowed_media_types"] = "video"
         options["buffer_size"] = str(2**21)
         if settings.transport != "auto":
             options["rtsp_transport"] = settings.transport
     if settings.scheme == "udp":
         options |= {"overrun_nonfatal": "1", "buffer_size": str(2**21)}
-    if settings.scheme in ("rtsps", "https", "rtmps"):
+    if settings.scheme in ENCRYPTED:
         options["tls_verify"] = str(int(settings.verify))
     return options
 

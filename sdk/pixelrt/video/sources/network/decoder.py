@@ -53,6 +53,10 @@ class Decoder:
             self._fail(1)
             return []
 
+    def miss(self, count: int) -> None:
+        """So many pictures before the next packet got lost."""
+        self._fail(count)
+
     def flush(self) -> list[tuple[Any, Arrival]]:
         """The pictures that are still inside, at the end."""
         try:

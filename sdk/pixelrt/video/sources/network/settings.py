@@ -15,6 +15,7 @@ from pixelrt.video.sources.base import SourceOptions
 from pixelrt.video.sources.reconnecting import Backoff, Persistence
 
 SCHEMES = ("rtsp", "rtsps", "http", "https", "udp", "tcp", "rtmp", "rtmps", "srt")
+RTSP = ("rtsp", "rtsps")
 ALWAYS_LIVE = ("rtsp", "rtsps", "udp", "tcp", "rtmp", "rtmps", "srt")
 ENCRYPTED = ("rtsps", "https", "rtmps")
 STANDARD_PORTS = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443, "rtmp": 1935, "rtmps": 443}
@@ -70,6 +71,11 @@ class NetworkSettings:
     fps: float
     """Nominal, for streams that do not say."""
     color: ColorOrder
+
+    @property
+    def lossy(self) -> bool:
+        """Whether what is sent may get lost."""
+        return self.scheme == "udp" or (self.scheme in RTSP and self.transport != "tcp")
 
 
 def read_settings(text: str, options: SourceOptions) -> NetworkSettings:
@@ -153,7 +159,7 @@ def _readers(scheme: str) -> Mapping[str, Any]:
         "backoff": number(0.001, 3600, "seconds"),
         "backoff_most": number(0.001, 3600, "seconds"),
     }
-    if scheme in ("rtsp", "rtsps"):
+    if scheme in RTSP:
         readers["transport"] = one_of("tcp", "udp", "auto")
     if scheme in ("http", "https"):
         readers["live"] = one_of("yes", "no", "auto")

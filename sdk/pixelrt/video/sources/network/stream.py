@@ -16,6 +16,7 @@ from pixelrt.video.frame import Bytes, Frame
 from pixelrt.video.sources.base import BaseSource
 from pixelrt.video.sources.network.connection import Connection, connected
 from pixelrt.video.sources.network.decoder import Decoder
+from pixelrt.video.sources.network.gaps import GapWatch
 from pixelrt.video.sources.network.packets import Arrival, PacketQueue
 from pixelrt.video.sources.network.settings import NetworkSettings
 from pixelrt.video.sources.network.timeline import Timeline
@@ -113,8 +114,7 @@ class NetworkStream(BaseSource):
             if self._is_late(arrival):
                 self._late += 1
                 continue
-            pts_s = None if picture.pts is None else float(picture.pts * picture.time_base)
-            time_s = self._timeline.time_s(pts_s, arrival.captured_s)
+            time_s = self._timeline.time_s(_seconds(picture.pts, picture), arrival.captured_s)
             if time_s is None:
                 self._disordered += 1
                 continue
@@ -137,7 +137,11 @@ class NetworkStream(BaseSource):
         self.live, self.fps = self._connection.live, self._connection.fps
         self.num_frames = self._connection.num_frames
         decoder = self._decoder = Decoder(self._av, self._connection.stream.codec_context)
+        gaps = GapWatch() if self._settings.lossy else None
         while parcel is not None:
+            missing = gaps.missing(_seconds(parcel.packet.dts, parcel.packet)) if gaps else 0
+            if missing:
+                decoder.miss(missing)
             yield from decoder.decode(parcel)
             self._tell_damage(decoder)
             parcel = self._queue.get()
@@ -164,3 +168,7 @@ class NetworkStream(BaseSource):
             self._told_s, self._told_damage = now_s, decoder.damaged
             detail = f"{new} frames were left out because their data are damaged, up to the next keyframe"
             self.on_event(Event(kind="damaged", source=self.name, detail=detail))
+
+
+def _seconds(count: int | None, of: Any) -> float | None:
+    return None if count is None else float(count * of.time_base)
