@@ -25,12 +25,12 @@ from pixelrt.video.live.stages import StageClock
 from pixelrt.video.live.statistics import SourceStatistics, SourceStatus, StreamStatistics
 from pixelrt.video.live.telling import Teller
 from pixelrt.video.live.watching import Monitor, SourceWatch, Watchdog, worst
+from pixelrt.video.live.workers import Workers
 from pixelrt.video.sinks.base import Sink
 
 _LOG = logging.getLogger("pixelrt.video")
 _WAITING_PLACES = 2
 """Frames of a source that may wait for the network where every frame counts."""
-_POLL_S = 0.1
 _PATIENCE_S = 10.0
 """How long a thread may take to end before it is left behind: a driver or a disk that does not answer."""
 
@@ -60,7 +60,7 @@ class Loop:
     ) -> None:
         self._inputs, self._sinks, self._options = tuple(inputs), tuple(sinks), options
         self._lock = threading.RLock()
-        self._threads: list[threading.Thread] = []
+        self._workers = Workers()
         self._failure: BaseException | None = None
         self._failed: Health | None = None
         self._began_s = self._ended_s = 0.0
@@ -114,18 +114,14 @@ class Loop:
             has_program: Whether somebody will take the results.
         """
         with self._lock:
-            if self._threads or self._halted_s is not None:
+            if self._workers.started or self._halted_s is not None:
                 return
             self._began_s = time.monotonic()
             self.outlets.has_program = has_program
             for sink in self._sinks:
                 sink.attach(self)
-            self._threads = [
-                threading.Thread(target=self._guarded, args=(work,), name=f"pixelrt {name}", daemon=True)
-                for work, name in self._work()
-            ]
-            for thread in self._threads:
-                thread.start()
+            for work, name in self._work():
+                self._workers.start(work, f"pixelrt {name}", self._failing)
 
     def wait(self) -> None:
         """Wait until everything has ended, the sinks included, and raise what failed.
@@ -156,7 +152,7 @@ class Loop:
     def close(self) -> None:
         """Stop, and wait until it has; safe to call twice, and in a thread of the stream itself."""
         with self._lock:
-            unused = not self._threads and self._halted_s is None
+            unused = not self._workers.started and self._halted_s is None
             if unused:
                 self._halted_s = time.monotonic()
         if unused:
@@ -256,11 +252,6 @@ class Loop:
             work.append((self._watchdog.run, "watchdog"))
         return work
 
-    def _guarded(self, work: Callable[[], None]) -> None:
-        """What a thread runs: an error in it ends everything and reaches the program."""
-        with self._failing:
-            work()
-
     def _compute(self) -> None:
         """What the network's thread does: when it ends, so does everything."""
         with self._failing:
@@ -328,15 +319,9 @@ class Loop:
         Returns:
             Whether that was possible, here.
         """
-        here = (
-            threading.get_ident()
-        )  # not `current_thread`: what is freed last may find its thread deregistered
-        if any(thread.ident == here and thread.is_alive() for thread in self._threads):
+        if self._workers.is_one():
             return False
-        for thread in self._threads:
-            while thread.is_alive() and not self._is_patience_over():
-                thread.join(_POLL_S)
-        left = [thread.name for thread in self._threads if thread.is_alive()]
+        left = self._workers.wait(self._is_patience_over)
         if left:
             _LOG.warning("left behind, since it did not end in %g s: %s", _PATIENCE_S, ", ".join(left))
         else:
