@@ -15,7 +15,7 @@
 | `pixelrt_source_reconnects_total` | source | how often the connection was made anew |
 | `pixelrt_captured_frames_per_second` | source | over the last seconds |
 | `pixelrt_delivered_frames_per_second` | source | over the last seconds |
-| `pixelrt_stage_duration_seconds` | stage, quantile | quantiles are of the last seconds |
+| `pixelrt_stage_duration_seconds` | stage, quantile | quantiles of the last seconds; also of each sink |
 | `pixelrt_sink_written_total`, `_dropped_total` | sink | results that a sink took, or was too slow for |
 | `pixelrt_sink_queue_depth` | sink | results that wait for a sink |
 | `pixelrt_sink_failed` | sink | 1 once it raised and gets no more results |
