@@ -263,7 +263,9 @@ class TestCameras:
 class TestNumbers:
     def test_what_the_robot_tells(self, context: BrowserContext) -> None:
         since = State(state="overloaded", since_s=time.monotonic() - 200, why="the network takes 61 ms")
-        with served(lambda: numbers_of(since, "front")) as page, opened(context, page) as tab:
+        sinks = (SinkNumbers(name="drive.mp4", written=12000, dropped=7),)
+        told = numbers_of(since, "front", sinks=sinks)
+        with served(lambda: told) as page, opened(context, page) as tab:
             for _ in range(10):
                 page.publish("front", view(age_ms=42.0))
             health = tab.locator("#health")
@@ -274,6 +276,7 @@ class TestNumbers:
             expect(frames.get_by_role("row", name="Captured")).to_contain_text("12\u202f345")
             expect(frames.get_by_role("row", name="replaced by a newer frame")).to_contain_text("345")
             expect(frames.get_by_role("row", name="replaced by a newer frame")).to_contain_text("3 %")
+            expect(frames.get_by_role("row", name="Written to drive.mp4")).to_contain_text("7 left out")
             stages = tab.get_by_role("region", name="Stages")
             expect(stages.get_by_role("row", name="network")).to_contain_text("32")
             latency = tab.get_by_role("region", name="Latency")

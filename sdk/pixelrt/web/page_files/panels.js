@@ -53,7 +53,7 @@ export class Panels {
     this.showStates(known, told.sinks);
     const shown = cameras.map(({ numbers }) => numbers).filter(Boolean);
     byId("frames-panel").hidden = !shown.length;
-    if (shown.length) this.frames.show(frameRows(shown), ([name]) => name, fill);
+    if (shown.length) this.frames.show([...frameRows(shown), ...sinkRows(told.sinks)], ([name]) => name, fill);
     const stages = Object.entries(told.stages);
     byId("stages-panel").hidden = !stages.length;
     this.stages.show(stages, ([name]) => name, (row, [name, { p50_ms, p95_ms, p99_ms }]) =>
@@ -106,6 +106,14 @@ function frameRows(cameras) {
   const reconnects = sum((camera) => camera.reconnects);
   if (reconnects) rows.push(["Connected again", count(reconnects), ""]);
   return rows;
+}
+
+function sinkRows(sinks) {
+  return sinks.map(({ name, written, dropped }) => [
+    `Written to ${name}`,
+    count(written),
+    dropped ? `${count(dropped)} left out` : "",
+  ]);
 }
 
 function byReason(cameras, kind) {
