@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import signal
 import subprocess
 import sys
@@ -136,6 +137,22 @@ def test_segments(tmp_path: Path, film: Source, segmenter: Segmenter, suffix: st
     frames = [frame for path in outputs for frame in whole(path)]
     assert [frame.time_s for frame in frames] == pytest.approx([0, 0.1, 0.2, 0.3] * 2 + [0, 0.1], abs=1e-3)
     assert all(shows(frame, index, segmenter) for index, frame in enumerate(frames))
+
+
+@pytest.mark.parametrize("jump_s", [-0.05, -3e9, 1.7e9])
+def test_a_clock_that_jumps_begins_a_new_part(
+    tmp_path: Path, film: Source, segmenter: Segmenter, jump_s: float
+) -> None:
+    """A robot's clock is set when it finds the network: no video of fifty years, and none in no time."""
+    times = [0, 0.1, 0.2, *(0.2 + jump_s + step for step in (0, 0.1, 0.2))]
+    with open_sink(tmp_path / "out.mp4", film) as sink:
+        for index, time_s in enumerate(times):
+            frame = dataclasses.replace(frame_at(index), time_s=time_s)
+            sink.write(delivery(frame, segmenter(frame.image)))
+        outputs = sink.close()
+    assert len(outputs) == 2
+    for path in outputs:
+        assert [frame.time_s for frame in whole(path)] == pytest.approx([0, 0.1, 0.2], abs=1e-3)
 
 
 def test_a_part_does_not_overwrite_a_source(tmp_path: Path, film: Source, segmenter: Segmenter) -> None:

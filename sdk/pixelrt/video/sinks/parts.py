@@ -62,7 +62,8 @@ class PartedSink(BaseSink, ABC):
             self._finish_part()
         if self._part is None:
             self._part = self._begin(self._next_path(), delivery)
-        self._began_s = now_s if self._began_s is None else self._began_s
+        # a clock that went back does not make a part longer
+        self._began_s = now_s if self._began_s is None else min(self._began_s, now_s)
         try:
             self._part.write(delivery)
         except SinkError as problem:

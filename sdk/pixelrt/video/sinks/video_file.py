@@ -9,12 +9,14 @@ from pathlib import Path
 from pixelrt.encoding import AUTOMATIC, ENCODERS, SOFTWARE, VideoEncoder
 from pixelrt.errors import SinkError
 from pixelrt.video.delivery import Delivery
+from pixelrt.video.frame import Frame
 from pixelrt.video.sinks.kinds import SinkOptions
 from pixelrt.video.sinks.parts import Part, PartedSink, read_seconds
 from pixelrt.video.sinks.places import Read
 from pixelrt.video.sources.address import one_of, parse_path, switch
 
 _INSTEAD = "a folder of masks (masks/)"
+_JUMP_S = 3600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,8 +39,9 @@ class VideoSink(PartedSink):
     With `keep` the index comes last, and what was written is never lost: after a power cut the hidden file
     plays as it is, after an error or on a full disk `out-unfinished.mp4` does.
 
-    A video has one size: frames of another one begin a new part, `out-2.mp4`. Sides of an odd length are made
-    even by repeating the last row or column (4:2:0 needs it).
+    A video has one size and one clock: frames of another size, or after a clock that went back or jumped by
+    more than an hour, begin a new part, `out-2.mp4`. Sides of an odd length are made even by repeating the
+    last row or column (4:2:0 needs it).
 
     Args:
         path: Ends in .mp4, .mov or .mkv.
@@ -90,7 +93,7 @@ class VideoSink(PartedSink):
 
     def _fits(self, part: Part, delivery: Delivery) -> bool:
         assert isinstance(part, _VideoPart)
-        return part.encoder.size == delivery.frame.size
+        return part.fits(delivery.frame)
 
 
 class _VideoPart:
@@ -99,6 +102,12 @@ class _VideoPart:
     def __init__(self, encoder: VideoEncoder) -> None:
         self.encoder = encoder
         self._first_s: float | None = None
+        self._last_s: float | None = None
+
+    def fits(self, frame: Frame) -> bool:
+        """Whether a frame is of the size, and of the clock, of those before it."""
+        last_s = frame.time_s if self._last_s is None else self._last_s
+        return frame.size == self.encoder.size and 0 <= frame.time_s - last_s <= _JUMP_S
 
     @property
     def kept(self) -> Path | None:
@@ -107,6 +116,7 @@ class _VideoPart:
     def write(self, delivery: Delivery) -> None:
         frame = delivery.frame
         self._first_s = frame.time_s if self._first_s is None else self._first_s
+        self._last_s = frame.time_s
         self.encoder.write(delivery.overlay(), frame.time_s - self._first_s, frame.name)
 
     def close(self) -> bool:
