@@ -247,6 +247,21 @@ def test_a_sink_that_never_answers_is_left_behind(monkeypatch: pytest.MonkeyPatc
     go_on.set()
 
 
+def test_a_sink_that_takes_long_to_finish_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pixelrt.video.live.loop._PATIENCE_S", 0.2)
+
+    class Long(Notes):
+        def close(self) -> tuple[Path, ...]:
+            time.sleep(0.6)
+            return super().close()
+
+    sink = Long(lambda _: time.sleep(0.1))
+    stream = network().stream(Camera(8, live=False), sinks=[sink], policy="latest")
+    stream.run()
+    assert sink.ends == ["closed"]
+    assert stream.outputs == (Path("notes"),)
+
+
 @pytest.mark.parametrize("when", ["event", "watchdog"])
 def test_a_callback_that_raises_ends_the_stream(when: str) -> None:
     problem = OwnError(f"in the {when}")

@@ -333,7 +333,9 @@ class Loop:
         began_s = self._halted_s
         if began_s is None and self._options.policy == "latest" and self._ended_s:
             began_s = self._ended_s
-        return began_s is not None and time.monotonic() - began_s > _PATIENCE_S
+        if began_s is None or time.monotonic() - began_s <= _PATIENCE_S:
+            return False
+        return not any(lane.is_busy(_PATIENCE_S) for lane in self._lanes)
 
 
 def _sink_names(sinks: Sequence[Sink]) -> list[str]:

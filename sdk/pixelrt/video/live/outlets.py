@@ -20,6 +20,8 @@ from pixelrt.video.sinks.base import Sink
 
 _SINK_PLACES = 8
 """Results that may wait for a sink: a quarter of a second of a camera."""
+_FINISHING = 6
+"""Finishing a long recording may take so many times what a single result may."""
 _PROGRAM_PLACES = 4
 """Results that may wait for the program where none may be dropped."""
 
@@ -73,8 +75,9 @@ class Lane:
         self._failing = Failing(self._fail)
         self._on_failure = on_failure
         self._written = self._dropped = 0
-        self._aborted = False
+        self._aborted = self._ended = False
         self._failed = ""
+        self._progress_s, self._may_take = time.monotonic(), 1
         self.outputs: tuple[Path, ...] = ()
         """Files and folders that it has finished."""
 
@@ -83,9 +86,12 @@ class Lane:
         with self._failing:
             self._write_all()
             if not self._aborted:
-                self.outputs = self.sink.close()
-        if self._aborted:
-            self.sink.abort()
+                self._finish()
+        try:
+            if self._aborted:
+                self.sink.abort()
+        finally:
+            self._ended = True
 
     def give(self, delivery: Delivery) -> None:
         """Hand it a result, if it takes those of its source."""
@@ -100,6 +106,10 @@ class Lane:
         """Write no more, and drop what is half-written."""
         self._aborted = True
         self._mailbox.close()
+
+    def is_busy(self, patience_s: float) -> bool:
+        """Whether it still writes or finishes, and is not blocked for all that is known."""
+        return not self._ended and time.monotonic() - self._progress_s < self._may_take * patience_s
 
     def statistics(self) -> SinkStatistics:
         """Its figures."""
@@ -118,6 +128,11 @@ class Lane:
                 self.sink.write(delivery.delivered_at(began_s))
                 self._clock.add(f"sink {self.name}", time.monotonic() - began_s)
                 self._written += 1
+                self._progress_s = time.monotonic()
+
+    def _finish(self) -> None:
+        self._progress_s, self._may_take = time.monotonic(), _FINISHING
+        self.outputs = self.sink.close()
 
     def _drop(self, delivery: Delivery, reason: str) -> None:
         self._dropped += 1
