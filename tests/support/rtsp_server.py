@@ -154,7 +154,7 @@ def _factory(server_module: Any, feeder: _Feeder, settings: dict[str, Any]) -> A
         "( appsrc name=source is-live=true do-timestamp=true format=time block=false max-bytes=20000000 "
         f"! videoconvert ! video/x-raw,format=I420 ! {encoder} )"
     )
-    factory.set_shared(True)
+    factory.set_shared(False)  # one that all share is refused to who comes while the last one goes
     factory.set_latency(0)
     factory.connect("media-configure", lambda _, media: feeder.add(media))
     return factory

@@ -50,6 +50,10 @@ def _why_not(av: Any, problem: Exception, settings: NetworkSettings, waited_s: f
         ),
         (timed_out, _silence(settings)),
         (
+            isinstance(problem, (av.InvalidDataError, av.DemuxerNotFoundError)),
+            "what comes from there is no video that FFmpeg knows; is that the address of the stream?",
+        ),
+        (
             isinstance(problem, (ConnectionError, EOFError)),
             "the connection was closed at once; is that the right port?",
         ),
@@ -99,10 +103,6 @@ def _hopeless(av: Any, settings: NetworkSettings) -> list[tuple[tuple[type[Excep
                 f"the FFmpeg of this PyAV was built without {scheme}://; read the camera by another "
                 "protocol, or install a PyAV that was built against an FFmpeg with it"
             ),
-        ),
-        (
-            (av.InvalidDataError, av.DemuxerNotFoundError),
-            "what comes from there is no video that FFmpeg knows; is that the address of the stream?",
         ),
     ]
 
