@@ -19,6 +19,7 @@ from pixelrt.trt import RTX_TARGETS, inspect_engine
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 GENERATION = ROOT / "docs" / "generation.md"
+LIVE = ROOT / "docs" / "live.md"
 BIN = Path(sys.executable).parent
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 OPENINGS = ("pixelrt ", "make ")
@@ -57,12 +58,12 @@ def type_commands(text: str, folder: Path) -> None:
 
 
 def test_no_figure_is_missing() -> None:
-    for page in (README, GENERATION, *ROOT.glob("engines/*/README.md")):
+    for page in (README, GENERATION, LIVE, *ROOT.glob("engines/*/README.md")):
         assert not re.search(r"@[A-Z]+@|TODO|TBD", page.read_text(encoding="utf-8")), page
 
 
 def test_every_block_is_python_or_commands_that_are_tried() -> None:
-    for language, text in blocks() + blocks(GENERATION):
+    for language, text in blocks() + blocks(GENERATION) + blocks(LIVE):
         assert language in ("", "python")
         if not language:
             assert all(line.startswith(OPENINGS) for line in text.splitlines()), text
@@ -80,6 +81,7 @@ def test_the_readme_from_top_to_bottom(tmp_path: Path) -> None:
         else:
             type_commands(text, tmp_path)
     check_segmentation(tmp_path)
+    check_live(tmp_path)
     check_generation(tmp_path)
 
 
@@ -94,6 +96,18 @@ def check_segmentation(folder: Path) -> None:
     assert (folder / "out" / "my-unet" / "report.html").is_file()
     assert (folder / "drive.mp4").stat().st_size > 10_000
     assert len(list((folder / "masks").glob("*.png"))) == 25
+
+
+def check_live(folder: Path) -> None:
+    """The README's recordings, then the page on live video, with the same bundle."""
+    lines = [json.loads(line) for line in (folder / "drive.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [line["index"] for line in lines] == list(range(25))
+    assert (folder / "drive.mcap").stat().st_size > 10_000
+    pieces = [text for language, text in blocks(LIVE) if language == "python"]
+    run([sys.executable, "-W", "error::DeprecationWarning:__main__", "-c", "\n".join(pieces)], folder)
+    for language, text in blocks(LIVE):
+        if not language:
+            type_commands(text, folder)
 
 
 def check_generation(folder: Path) -> None:
