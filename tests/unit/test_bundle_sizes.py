@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -70,6 +70,7 @@ def vouched(outer: Bundle, index: int = 0) -> Bundle:
 sides = st.tuples(st.integers(1, 64), st.integers(1, 64))
 
 
+@settings(deadline=None)
 @given(size=sides, smaller=st.lists(sides, max_size=4))
 def test_which_sizes_may_stand_together(size: tuple[int, int], smaller: list[tuple[int, int]]) -> None:
     together = [size, *smaller]
@@ -86,7 +87,8 @@ def test_which_sizes_may_stand_together(size: tuple[int, int], smaller: list[tup
             check_smaller(size, smaller)
 
 
-@given(size=sides, digest=st.text("0123456789abcdef", min_size=64, max_size=64), becoming=st.booleans())
+@settings(deadline=None)
+@given(size=sides, digest=st.binary(min_size=32, max_size=32).map(bytes.hex), becoming=st.booleans())
 def test_an_entry_comes_back_as_it_was_written(
     original: Bundle, size: tuple[int, int], digest: str, becoming: bool
 ) -> None:
@@ -97,6 +99,7 @@ def test_an_entry_comes_back_as_it_was_written(
     assert entry.folder == f"sizes/{size[0]}x{size[1]}" == smaller_folder(size)
 
 
+@settings(deadline=None)
 @given(key=st.text(st.characters(codec="ascii", categories=["Ll"]), min_size=1))
 def test_unknown_keys_of_an_entry_are_refused(original: Bundle, key: str) -> None:
     data = json.loads(original.manifest.to_json())
