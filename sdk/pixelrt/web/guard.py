@@ -154,15 +154,17 @@ async def _refuse(
     scope: Scope, headers: Mapping[str, str], receive: Receive, send: Send, refusal: Refusal
 ) -> None:
     wants_html = "text/html" in headers.get("accept", "")
-    body = _page(refusal) if wants_html else f"{refusal.text}\n"
-    kind = "text/html" if wants_html else "text/plain"
-    told = {**_HEADERS, "content-type": f"{kind}; charset=utf-8", "content-length": str(len(body.encode()))}
+    body = (_page(refusal) if wants_html else f"{refusal.text}\n").encode()
+    told = dict(_HEADERS)
+    if scope["type"] == "http":  # uvicorn itself writes these for a WebSocket
+        kind = "text/html" if wants_html else "text/plain"
+        told |= {"content-type": f"{kind}; charset=utf-8", "content-length": str(len(body))}
     if refusal.status == 401:
         told["www-authenticate"] = 'Bearer realm="PixelRT"'
     prefix = "websocket.http.response" if scope["type"] == "websocket" else "http.response"
     lines = [(name.encode(), value.encode()) for name, value in told.items()]
     await send({"type": f"{prefix}.start", "status": refusal.status, "headers": lines})
-    await send({"type": f"{prefix}.body", "body": body.encode()})
+    await send({"type": f"{prefix}.body", "body": body})
     if scope["type"] == "websocket":
         await _ended(receive)
 
