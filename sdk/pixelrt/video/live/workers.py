@@ -66,7 +66,7 @@ class Workers:
                 self._changed.wait(_POLL_S)
             left = list(self._running)
         for thread in self._threads:
-            if thread.name not in left and thread.ident is not None:
+            if thread.name not in left and thread.is_alive():
                 thread.join()
         return left
 
