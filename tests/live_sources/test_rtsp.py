@@ -196,7 +196,7 @@ def test_a_slow_reader_gets_new_pictures_and_the_rest_is_counted(camera: RtspSer
         missed = stamps[-1] - stamps[0] + 1 - len(stamps)
         log.info("slow reader (120 ms): age p50 %.0f ms, max %.0f", np.median(ages_ms), max(ages_ms[3:]))
         assert missed > 20, "it was slow"
-        assert source.losses["replaced"] >= missed
+        assert source.losses["replaced"] > missed / 2, "but those that the server left out"
         assert np.median(ages_ms[-10:]) < 1000, "no backlog"
 
 

@@ -138,6 +138,8 @@ class _Feeder:
     def _push(self, entry: list[Any], image: Any) -> None:
         gst = self._gst
         source, size = entry
+        if source.get_clock() is None:  # not playing yet: there is no time that the picture could have
+            return
         if size != image.shape:
             rows, cols = image.shape[:2]
             rate = f"{round(self._fps * 1000)}/1000"
