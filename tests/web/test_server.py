@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import sys
 from collections.abc import Iterator
 from http.client import HTTPConnection, HTTPResponse
 from typing import Any
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from pages import ask, served, view
 from websockets.exceptions import InvalidStatus
 
-from pixelrt.errors import InputError, SinkError
+from pixelrt.errors import InputError, MissingDependency, SinkError
 from pixelrt.web import CameraNumbers, Numbers, Page, PageOptions, SinkNumbers, StageNumbers, State
 from pixelrt.web.assets import Assets
 from pixelrt.web.listening import address_of, is_private, listen
@@ -296,6 +297,12 @@ class TestListening:
             port = pages.port_of(page)
             with pytest.raises(SinkError, match=rf"port {port} of 127.0.0.1 \(Address already in use\): an"):
                 Page(PageOptions(port=port)).start()
+
+    @pytest.mark.parametrize("library", ["starlette", "uvicorn", "websockets"])
+    def test_a_library_that_is_missing(self, library: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(sys.modules, library, None)
+        with pages.nothing_left(), pytest.raises(MissingDependency, match=r"pip install 'pixelrt\[web\]'"):
+            Page(PageOptions(port=0)).start()
 
     def test_an_address_of_another_machine(self) -> None:
         with pytest.raises(SinkError, match="no address of this machine"):
