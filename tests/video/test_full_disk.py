@@ -44,8 +44,8 @@ def noise(segmenter: Segmenter) -> Iterator[Delivery]:
 
 
 def size_kb(target: str) -> int:
-    """Of a disk that is soon full. MCAP comes in chunks of 4 MiB; Rerun's files end while 16 MiB are left."""
-    return {".mcap": 10_000, ".rrd": 20_000, ".jsonl": 100}.get(Path(target).suffix, 600)
+    """Of a disk that is soon full. MCAP comes in chunks of 4 MiB; Rerun's files end while 64 MiB are left."""
+    return {".mcap": 10_000, ".rrd": 70_000, ".jsonl": 100}.get(Path(target).suffix, 600)
 
 
 def source(*, live: bool) -> Source:
@@ -77,7 +77,7 @@ def check_the_end(disk: Path, segmenter: Segmenter, target: str) -> None:
     process = psutil.Process()
     message, count = fill(f"{disk}/{target}", source(live=False), segmenter)
     assert "cannot be written" in message
-    assert ("less than 16 MiB are left" if target == "out.rrd" else "No space left on device") in message
+    assert ("less than 64 MiB are left" if target == "out.rrd" else "No space left on device") in message
     assert count > 3
     assert not [file for file in process.open_files() if file.path.startswith(str(disk))]
     left = [path for path in disk.rglob("*") if path.is_file()]

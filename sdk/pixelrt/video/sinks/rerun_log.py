@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import os
 import socket
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +18,6 @@ import numpy as np
 from pixelrt.dependency import require
 from pixelrt.encoding import give_name, keep_unfinished, temporary_for
 from pixelrt.errors import SinkError
-from pixelrt.manifest import ClassInfo
 from pixelrt.video.delivery import Delivery
 from pixelrt.video.sinks.base import BaseSink
 from pixelrt.video.sinks.content import (
@@ -36,24 +37,36 @@ PORT = 9876
 """Where Rerun's viewer listens."""
 _PURPOSE = "writing for Rerun"
 _PATIENCE_S = 5.0
-_LEAST_FREE_BYTES = 16 << 20
+_FLUSH_S = 2.0
+_BATCH_BYTES = 32 << 20
+_LEAST_FREE_BYTES = 2 * _BATCH_BYTES
 
 
 class _Log:
-    """Writes results into a recording of Rerun, and waits until each is on its way.
+    """Writes results into a recording of Rerun.
 
-    Rerun keeps what it cannot get rid of, without a limit, and prints errors instead of raising them.
+    Rerun keeps what it cannot get rid of, without a limit, and prints errors instead of raising them: who
+    writes must `flush` now and then. Each time begins new chunks, and of those Rerun keeps a list for the end
+    of a file: the rarer, the better.
+
+    Args:
+        content: What is written.
+        tick_s: How often chunks are written by themselves; None for as soon as Rerun likes.
     """
 
-    def __init__(self, content: Content) -> None:
+    def __init__(self, content: Content, *, tick_s: float | None = None) -> None:
         self._rerun: Any = require("rerun", "rerun", _PURPOSE)
         self._content = content
-        self.recording: Any = self._rerun.RecordingStream("pixelrt")
+        batches = None
+        if tick_s is not None:
+            tick = datetime.timedelta(seconds=tick_s)
+            batches = self._rerun.ChunkBatcherConfig(flush_tick=tick, flush_num_bytes=_BATCH_BYTES)
+        self.recording: Any = self._rerun.RecordingStream("pixelrt", batcher_config=batches)
         self._roots: dict[str, str] = {}
 
-    def write(self, delivery: Delivery, what: str) -> None:
+    def write(self, delivery: Delivery) -> None:
         frame, result, content = delivery.frame, delivery.result, self._content
-        root = self._root(frame.source, result.classes)
+        root = self._root(delivery)
         self.recording.set_time("time", timestamp=np.datetime64(taken_ns(frame), "ns"))
         self.recording.set_time("frame", sequence=frame.index)
         if content.camera:
@@ -63,11 +76,8 @@ class _Log:
             self.recording.log(f"{root}/mask", self._rerun.SegmentationImage(mask), strict=True)
         if content.overlay:
             self._picture(f"{root}/overlay", overlay_jpeg(delivery, content.quality))
-        for name, share in result.coverage().items():
-            self._number(f"{root}/coverage", name, share)
-        for stage, age_ms in delivery.times.ages_ms.items():
-            self._number(f"{root}/latency_ms", stage, age_ms)
-        self.flush(what)
+        self._numbers(f"{root}/coverage", list(result.coverage().values()))
+        self._numbers(f"{root}/latency_ms", list(delivery.times.ages_ms.values()))
 
     def flush(self, what: str) -> None:
         """Wait until everything is written; Rerun does not say what it was that failed.
@@ -89,28 +99,40 @@ class _Log:
         leaving.start()
         leaving.join(2 * _PATIENCE_S)
 
-    def _root(self, source: str, classes: tuple[ClassInfo, ...]) -> str:
+    def _root(self, delivery: Delivery) -> str:
+        source = delivery.frame.source
         if source not in self._roots:
-            root = topic_of(source, list(self._roots.values()))
-            labels = [(id_, info.name, info.color) for id_, info in enumerate(classes)]
-            self.recording.log(root, self._rerun.AnnotationContext(labels), static=True, strict=True)
-            self._roots[source] = root
+            self._roots[source] = topic_of(source, list(self._roots.values()))
+            self._describe(self._roots[source], delivery)
         return self._roots[source]
+
+    def _describe(self, root: str, delivery: Delivery) -> None:
+        """Names and colours, once for all results of a source."""
+        classes = delivery.result.classes
+        names, colors = [info.name for info in classes], [info.color for info in classes]
+        labels = list(zip(range(len(classes)), names, colors, strict=True))
+        shares = self._rerun.SeriesLines(names=names, colors=colors)
+        ages = self._rerun.SeriesLines(names=list(delivery.times.ages_ms))
+        for place, what in (
+            (root, self._rerun.AnnotationContext(labels)),
+            (f"{root}/coverage", shares),
+            (f"{root}/latency_ms", ages),
+        ):
+            self.recording.log(place, what, static=True, strict=True)
 
     def _picture(self, place: str, jpeg: bytes) -> None:
         picture = self._rerun.EncodedImage(contents=jpeg, media_type="image/jpeg")
         self.recording.log(place, picture, strict=True)
 
-    def _number(self, group: str, name: str, value: float) -> None:
-        place = [*group.split("/"), name]  # a list is escaped: names of classes may hold anything
-        self.recording.log(place, self._rerun.Scalars(value), strict=True)
+    def _numbers(self, place: str, values: list[float]) -> None:
+        self.recording.log(place, self._rerun.Scalars(values), strict=True)
 
 
 class RerunViewer(BaseSink):
     """Shows results in a viewer that runs: `rerun` on this machine or another.
 
     Per source: `SOURCE/camera`, `SOURCE/mask` with the names and colours of the classes, `SOURCE/overlay`,
-    `SOURCE/coverage/CLASS` and `SOURCE/latency_ms/STAGE`.
+    `SOURCE/coverage` (a line per class) and `SOURCE/latency_ms` (a line per stage).
 
     Args:
         host: Where the viewer runs.
@@ -146,7 +168,8 @@ class RerunViewer(BaseSink):
             SinkError: If the viewer has gone, or takes nothing for 5 s.
         """
         if self._log is not None:
-            self._log.write(delivery, f"{self._place}: the viewer has gone, or takes nothing")
+            self._log.write(delivery)
+            self._log.flush(f"{self._place}: the viewer has gone, or takes nothing")
 
     def close(self) -> tuple[Path, ...]:
         """Leave the viewer, which keeps what it has."""
@@ -211,13 +234,15 @@ class _RrdPart:
     def __init__(self, path: Path, options: RrdOptions) -> None:
         self._path, self._keep = path, options.keep
         self._temporary = temporary_for(path)
-        self._log: _Log | None = _Log(options.content)
+        self._flushed_s = time.monotonic()
+        self._log: _Log | None = _Log(options.content, tick_s=_FLUSH_S)
         self._log.recording.save(self._temporary)
 
     def write(self, delivery: Delivery) -> None:
         if self._log is not None:
             self._check_space()
-            self._log.write(delivery, f"{self._path} cannot be written")
+            self._log.write(delivery)
+            self._flush_in_time(self._log)
 
     def close(self) -> bool:
         if self._log is not None:
@@ -229,6 +254,12 @@ class _RrdPart:
             except OSError as problem:
                 raise SinkError(f"{self._path} cannot be written ({problem.strerror})") from problem
         return True
+
+    def _flush_in_time(self, log: _Log) -> None:
+        now_s = time.monotonic()
+        if now_s - self._flushed_s >= _FLUSH_S:
+            log.flush(f"{self._path} cannot be written")
+            self._flushed_s = now_s
 
     def _check_space(self) -> None:
         """Stop while there is room for an end: Rerun does not come back from a full disk."""
