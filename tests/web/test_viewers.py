@@ -246,9 +246,9 @@ class TestFrozenViewers:
             frozen.sendall(_frame('{"watch": [0]}'))
             _publish(page, large, 50)
             before = psutil.Process().memory_info().rss
-            longest_ms = _publish(page, large, 500)
+            took_s = _publish(page, large, 500)
             assert psutil.Process().memory_info().rss - before < 20 * MIB
-            assert longest_ms < 200  # a loaded machine; nothing here waits for the network
+            assert took_s < 5  # 30 ms on a machine without other work; waiting for the viewer has no end
             with Client(page) as good:
                 good.watch(0)
                 assert good.next() is not None
@@ -392,15 +392,15 @@ class TestManyViewers:
 
 
 def _publish(page: Page, image: pages.Bytes, count: int) -> float:
-    """Publish, and return how long it took at most, in milliseconds."""
-    longest_s = 0.0
+    """Publish so many frames, and return how long that took, in seconds, without the time between them."""
+    took_s = 0.0
     for index in range(count):
         shown = view(index, image=image)
         began_s = time.perf_counter()
         page.publish("front", shown)
-        longest_s = max(longest_s, time.perf_counter() - began_s)
+        took_s += time.perf_counter() - began_s
         time.sleep(0.001)
-    return 1e3 * longest_s
+    return took_s
 
 
 @contextlib.contextmanager
