@@ -33,6 +33,10 @@ if TYPE_CHECKING:
     from pixelrt.pipeline.times import GpuTimes
     from pixelrt.segmentation import Segmentation, SegmentationTicket, Segmenter
     from pixelrt.session import Choice, Session, SessionInfo, SessionOptions, choices, open_session
+    from pixelrt.video.delivery import Delivery
+    from pixelrt.video.frame import Frame
+    from pixelrt.video.live import Stream, StreamOptions, StreamStatistics
+    from pixelrt.video.sources import PushSource
 
 __version__ = "0.1.0.dev0"
 
@@ -59,6 +63,10 @@ _HOMES = {
     "pixelrt.pipeline.times": ("GpuTimes",),
     "pixelrt.segmentation": ("Segmentation", "SegmentationTicket", "Segmenter"),
     "pixelrt.session": ("Choice", "Session", "SessionInfo", "SessionOptions", "choices", "open_session"),
+    "pixelrt.video.delivery": ("Delivery",),
+    "pixelrt.video.frame": ("Frame",),
+    "pixelrt.video.live": ("Stream", "StreamOptions", "StreamStatistics"),
+    "pixelrt.video.sources": ("PushSource",),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
@@ -69,7 +77,9 @@ __all__ = [
     "Chained",
     "Choice",
     "Conditional",
+    "Delivery",
     "DeviceArray",
+    "Frame",
     "Generated",
     "GenerationTicket",
     "Generator",
@@ -84,6 +94,7 @@ __all__ = [
     "Latency",
     "Latents",
     "PixelRTError",
+    "PushSource",
     "Random",
     "Segmentation",
     "SegmentationTicket",
@@ -91,6 +102,9 @@ __all__ = [
     "Session",
     "SessionInfo",
     "SessionOptions",
+    "Stream",
+    "StreamOptions",
+    "StreamStatistics",
     "chain",
     "choices",
     "isolate",
