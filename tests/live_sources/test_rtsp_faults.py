@@ -38,7 +38,7 @@ def proxy(camera: RtspServer) -> Iterator[FaultProxy]:
 
 
 def came_again(events: list[Event]) -> bool:
-    """Frames that had come before a fault are delivered after it; those of the next connection are not they."""
+    """Whether the next connection gives frames; some that came before a fault are delivered after it."""
     return sum(event.kind == "connected" for event in events) == 2
 
 
@@ -173,7 +173,9 @@ def test_without_reconnect_a_server_that_dies_is_an_error() -> None:
 
 @pytest.mark.parametrize("when", ["flowing", "stalled", "connecting", "backing off"])
 def test_interrupt_ends_the_iteration_at_once(proxy: FaultProxy, when: str) -> None:
-    options = "stall=8&connect=2&backoff=" + ("30&backoff_most=30" if when == "backing off" else "0.01")
+    options = "wait=yes&stall=4&connect=2&backoff=" + (
+        "30&backoff_most=30" if when == "backing off" else "0.01"
+    )
     with nothing_left():
         source = open_source(f"rtsp://127.0.0.1:{proxy.port}/live#{options}")
         told = threading.Event()
