@@ -38,7 +38,7 @@ def proxy(camera: RtspServer) -> Iterator[FaultProxy]:
 
 
 def came_again(events: list[Event]) -> bool:
-    """Whether the next connection gives frames; some that came before a fault are delivered after it."""
+    """Frames that came before a fault may be delivered after it; those of the next connection count."""
     return sum(event.kind == "connected" for event in events) == 2
 
 
