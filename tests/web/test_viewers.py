@@ -313,12 +313,16 @@ class TestFrozenViewers:
         monkeypatch.setattr(listening, "FROZEN_MS", 500)
         large = np.random.default_rng(1).integers(0, 256, (720, 1280, 3), np.uint8)
         with served() as page, _raw(page, "/live") as frozen:
+            frozen.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             frozen.sendall(_frame('{"watch": [0]}'))
             with pytest.raises(ConnectionError):
-                for index in range(1000):
+                for index in range(100):  # more than the kernel keeps
                     page.publish("front", view(index, image=large))
                     frozen.sendall(_frame('{"seen": 0}'))
                     time.sleep(0.02)
+                for _ in range(15):  # and now not a word
+                    time.sleep(1)
+                    frozen.sendall(_frame('{"seen": 0}'))
 
     def test_one_that_is_killed(self) -> None:
         """A process that dies without a word; a hundred frames later nothing of it is left."""
