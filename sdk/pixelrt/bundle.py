@@ -13,7 +13,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from pixelrt.errors import BundleError, InputError, ManifestError
-from pixelrt.manifest import SIZES, Artifact, GenerationManifest, Manifest, SegmentationManifest, Smaller
+from pixelrt.manifest import (
+    SIZES,
+    Artifact,
+    GenerationManifest,
+    Manifest,
+    SegmentationManifest,
+    Smaller,
+    manifest_from_json,
+)
 
 MANIFEST = "manifest.json"
 MODEL = "model.onnx"
@@ -194,7 +202,7 @@ def _manifest_bytes(folder: Path) -> bytes:
 
 def _manifest(folder: Path, content: bytes) -> SegmentationManifest | GenerationManifest:
     try:
-        return Manifest.from_json(content.decode())
+        return manifest_from_json(content.decode())
     except UnicodeDecodeError as problem:
         raise BundleError(f"{folder / MANIFEST} cannot be read: {problem}") from problem
     except ManifestError as problem:

@@ -8,7 +8,7 @@ import pytest
 
 from pixelrt.backends import BACKENDS
 from pixelrt.errors import DeviceError
-from pixelrt.manifest import Manifest
+from pixelrt.manifest import Manifest, manifest_from_json
 from pixelrt_export.gate import contenders as gate
 from pixelrt_export.gate.contenders import Contender, contenders, each_measured, failure
 
@@ -20,7 +20,7 @@ ON_GPU = Contender("tensorrt", "float16", required=False, device="cuda")
 @pytest.fixture
 def manifest() -> Manifest:
     tiny = resources.files("pixelrt").joinpath("self_test/tiny/manifest.json")
-    return Manifest.from_json(tiny.read_text(encoding="utf-8"))
+    return manifest_from_json(tiny.read_text(encoding="utf-8"))
 
 
 @pytest.fixture

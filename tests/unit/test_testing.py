@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 import pixelrt.testing
 from pixelrt.cuda.protocol import Event, Stream
 from pixelrt.errors import ContextLost, DeviceError, DeviceLost, ExecutionFailed, InputError, OutOfMemory
+from pixelrt.manifest import manifest_from_json
 from pixelrt.pipeline.options import GpuOptions
 from pixelrt.tensors import TensorSpec
 from pixelrt.testing import DataRaceError, FakeCuda, FakeExecutor, FakeNetwork, Span, fake_segmenter
@@ -1136,7 +1137,7 @@ def test_a_fake_segmenter_is_a_segmenter() -> None:
         with pytest.raises(InputError, match="expected uint8"):
             segmenter(frame.astype(np.float32))
         manifest = segmenter.bundle.manifest
-        assert type(manifest).from_json(manifest.to_json()) == manifest
+        assert manifest_from_json(manifest.to_json()) == manifest
     with pytest.raises(DeviceError, match="this session is closed"):
         segmenter(frame)
 
