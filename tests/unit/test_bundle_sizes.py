@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import pixelrt
-from pixelrt import bundle as bundles
-from pixelrt.bundle import MANIFEST, Bundle, sha256
+from pixelrt.bundle import MANIFEST, Bundle, sha256, write_file
 from pixelrt.errors import BundleError, DeviceError, InputError, ManifestError
 from pixelrt.isolation import isolate
 from pixelrt.manifest import Artifact, Smaller, check_smaller, manifest_from_json, size_name, smaller_folder
@@ -248,14 +247,14 @@ def test_a_crash_at_any_moment_leaves_a_bundle(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch, writes: int
 ) -> None:
     """Engine, larger manifest, smaller manifest, larger one again: after each, all can be opened."""
-    write, count = bundles.write_file, iter(range(10))
+    write, count = write_file, iter(range(10))
 
     def interrupted(path: Path, content: bytes) -> None:
         if next(count) == writes:
             raise KeyboardInterrupt
         write(path, content)
 
-    monkeypatch.setattr(bundles, "write_file", interrupted)
+    monkeypatch.setattr("pixelrt.bundle.opened.write_file", interrupted)
     place = bundle.path / "sizes/16x24"
     if writes < 4:
         with pytest.raises(KeyboardInterrupt):

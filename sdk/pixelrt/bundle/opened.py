@@ -1,30 +1,17 @@
-"""A bundle: a folder with a manifest, the portable ONNX and engines."""
+"""`Bundle`: what is in a bundle, checked as it is used, and engines added to it."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
-import hashlib
 import os
-import secrets
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
-from pixelrt.errors import BundleError, InputError, ManifestError
-from pixelrt.manifest import (
-    SIZES,
-    Artifact,
-    GenerationManifest,
-    Manifest,
-    SegmentationManifest,
-    Smaller,
-    manifest_from_json,
-)
-
-MANIFEST = "manifest.json"
-MODEL = "model.onnx"
+from pixelrt.bundle.folder import MANIFEST, locked, sha256, write_file
+from pixelrt.bundle.reading import check_alike, manifest_bytes, manifest_of
+from pixelrt.errors import BundleError, InputError
+from pixelrt.manifest import SIZES, Artifact, GenerationManifest, SegmentationManifest, Smaller
 
 
 class Bundle:
@@ -84,7 +71,7 @@ class Bundle:
                 f"the bundle is {path!r}, expected the path of the folder that `pixelrt export` writes"
             )
         folder = Path(path)
-        return cls(folder, _manifest(folder, _manifest_bytes(folder)))
+        return cls(folder, manifest_of(folder, manifest_bytes(folder)))
 
     @property
     def smaller(self) -> tuple[Bundle, ...]:
@@ -113,15 +100,15 @@ class Bundle:
         folder = self.path / entry.folder
         if folder.resolve() != self.path.resolve() / entry.folder:
             raise BundleError(f"{folder} leads out of the bundle; do not use it")
-        content = _manifest_bytes(folder)
+        content = manifest_bytes(folder)
         if (found := sha256(content)) not in (entry.sha256, entry.becoming):
             raise BundleError(
                 f"{folder / MANIFEST} has SHA-256 {found[:12]}..., the manifest of {self.path} says "
                 f"{entry.sha256[:12]}...: it was changed, or engines were added to it since {self.path} was "
                 "opened. Open that again; if this stays, do not use it, export or copy the bundle again"
             )
-        manifest = _manifest(folder, content)
-        _check_alike(folder, manifest, self.segmentation, entry.size)
+        manifest = manifest_of(folder, content)
+        check_alike(folder, manifest, self.segmentation, entry.size)
         return Bundle(folder, manifest)
 
     @property
@@ -188,178 +175,8 @@ class Bundle:
         return Bundle(self.path, manifest)
 
 
-def _manifest_bytes(folder: Path) -> bytes:
-    file = folder / MANIFEST
-    if not file.is_file():
-        raise BundleError(
-            f"{folder} is not a bundle: {_instead(folder)}; expected the folder that `pixelrt export` writes"
-        )
-    try:
-        return file.read_bytes()
-    except OSError as problem:
-        raise BundleError(f"{file} cannot be read: {problem}") from problem
-
-
-def _manifest(folder: Path, content: bytes) -> SegmentationManifest | GenerationManifest:
-    try:
-        return manifest_from_json(content.decode())
-    except UnicodeDecodeError as problem:
-        raise BundleError(f"{folder / MANIFEST} cannot be read: {problem}") from problem
-    except ManifestError as problem:
-        raise ManifestError(f"{folder}: {problem}") from problem
-
-
 def _remedy(artifact: Artifact) -> str:
     return "build or copy it again" if artifact.kind == "engine" else "export or copy the bundle again"
-
-
-def _instead(path: Path) -> str:
-    """What is there in the place of a bundle."""
-    if not path.exists():
-        home = (
-            "; ~ is a name here like any other, os.path.expanduser replaces it" if str(path)[0] == "~" else ""
-        )
-        return f"no such folder{home}"
-    if path.is_dir():
-        return f"no {MANIFEST} in it"
-    return f"a file; did you mean {path.parent}?" if path.name == MANIFEST else "a file"
-
-
-def sha256(content: bytes) -> str:
-    """Hexadecimal SHA-256 of bytes."""
-    return hashlib.sha256(content).hexdigest()
-
-
-def write_file(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all: under a temporary name, flushed to disk, then renamed.
-
-    Raises:
-        BundleError: If it cannot be written (a full disk, no permission); nothing is left behind.
-    """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        with temporary.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    except OSError as problem:
-        raise BundleError(f"{path} cannot be written ({problem.strerror}); nothing was changed") from problem
-    finally:
-        with contextlib.suppress(OSError):  # a disk that is read only holds nothing to remove
-            temporary.unlink(missing_ok=True)
-
-
-def check_folder(path: Path) -> Path:
-    """Refuse a place where no bundle can be written, before any work.
-
-    Returns:
-        The absolute path.
-
-    Raises:
-        BundleError: If `path` holds something that is not a bundle, or its parent is no writable folder.
-    """
-    place = path.resolve()
-    if place.exists() and not (place / MANIFEST).is_file() and (not place.is_dir() or any(place.iterdir())):
-        raise BundleError(f"{path} exists and is not a bundle; choose another folder, or remove it first")
-    parent = next(folder for folder in place.parents if folder.exists())
-    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
-        found = "is no folder" if not parent.is_dir() else "may not be written to"
-        raise BundleError(f"{path} cannot be written: {parent} {found}; choose another place")
-    return place
-
-
-def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
-    """Write a folder whole or not at all.
-
-    `fill` gets a temporary sibling, which then takes the place of `path`.
-    Whatever was at `path` is replaced only after `fill` returned.
-
-    Raises:
-        BundleError: If the folder cannot be written, or `path` holds something that is not a bundle.
-    """
-    place = check_folder(path)
-    token = secrets.token_hex(4)
-    temporary = place.with_name(f".{place.name}.{token}.tmp")
-    retired = place.with_name(f".{place.name}.{token}.old")
-    try:
-        temporary.mkdir(parents=True)
-        fill(temporary)
-        _flush(temporary)
-        _replace(place, temporary, retired)
-    except OSError as problem:
-        raise BundleError(f"{path} cannot be written ({problem.strerror}); nothing was changed") from problem
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        if place.exists():
-            shutil.rmtree(retired, ignore_errors=True)
-
-
-def _flush(folder: Path) -> None:
-    """Bring a folder's files to the disk, so that a power cut after the renaming finds them whole."""
-    for file in (*folder.rglob("*"), folder):
-        descriptor = os.open(file, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-def _replace(place: Path, fresh: Path, retired: Path) -> None:
-    """Put a folder in the place of another, or leave all as it was, Ctrl-C included."""
-    try:
-        if place.exists():
-            place.rename(retired)
-        fresh.rename(place)
-    except BaseException:
-        if retired.exists() and not place.exists():
-            retired.rename(place)
-        raise
-
-
-@contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold a folder for this process (advisory lock; released when the process ends, however it ends)."""
-    try:
-        descriptor = os.open(folder, os.O_RDONLY)
-    except OSError as problem:
-        raise BundleError(f"{folder} cannot be opened ({problem.strerror}); is it there?") from problem
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        except OSError as problem:
-            raise BundleError(
-                f"{folder} cannot be locked ({problem.strerror}); keep bundles on a disk of this machine"
-            ) from problem
-        yield
-    finally:
-        os.close(descriptor)
-
-
-# --- a bundle for a smaller input, inside another -------------------------------------------------
-
-
-def _check_alike(folder: Path, found: Manifest, larger: SegmentationManifest, size: tuple[int, int]) -> None:
-    """Refuse a bundle whose results could not take the place of the larger one's.
-
-    Raises:
-        ManifestError: Naming what differs.
-    """
-    if not isinstance(found, SegmentationManifest) or found.smaller:
-        raise ManifestError(
-            f"{folder} is for {found.task}, or has smaller sizes; one size was expected there"
-        )
-    prepared = found.preprocess
-    expected = dataclasses.replace(larger.preprocess, size=size)
-    for what, here, there in (
-        ("preprocess", prepared, expected),
-        ("heads", found.heads, larger.heads),
-    ):
-        if here != there:
-            raise ManifestError(
-                f"{folder}: its {what} differ from those of the bundle that it is in ({here}, expected "
-                f"{there}); export the bundle again"
-            )
 
 
 @contextlib.contextmanager
@@ -399,7 +216,7 @@ def _told(larger: Bundle | None, folder: Path, becoming: str) -> Iterator[None]:
         return
     manifest = larger.segmentation
     (mine,) = _entries(larger, folder.resolve())
-    current = sha256(_manifest_bytes(folder))
+    current = sha256(manifest_bytes(folder))
 
     def write(changed: Smaller) -> None:
         entries = tuple(changed if entry is mine else entry for entry in manifest.smaller)
