@@ -39,6 +39,12 @@ def test_everything_of_interest_is_in_it() -> None:
     assert "web: the disk is full" in lines
 
 
+def test_a_source_that_has_ended_says_so() -> None:
+    ended = dataclasses.replace(FRONT, fps_captured=0.0, fps_delivered=0.0, ended=True)
+    [row] = [line for line in drawn(dataclasses.replace(STATISTICS, sources=(ended,))) if "front" in line]
+    assert " ".join(row.split()).startswith("front ■ ended 0.0 0.0")
+
+
 def test_before_the_first_frame_and_without_sinks() -> None:
     lines = drawn(dataclasses.replace(STATISTICS, stages={}, recent={}, sinks=()))
     assert not any("network" in line or "sink" in line for line in lines)

@@ -9,6 +9,7 @@ import pty
 import re
 import select
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import pytest
+from live_server import LiveServer
 from prometheus_client.parser import text_string_to_metric_families
 
 from pixelrt.bundle import Bundle
@@ -277,11 +279,56 @@ def test_standard_output_is_not_given_away_twice(bundle: str, capsys: pytest.Cap
     assert "standard output cannot hold both" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_does_not_wait_for_a_camera_that_is_opened(bundle: str, number: signal.Signals) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/video#connect=600&stall=600"
+        with running("run", bundle, url) as command:
+            client, _ = silent.accept()
+            with client:
+                code, _ = command.end(number)
+            assert code == 128 + number
+            assert "interrupted before the first frame" in command.said
+
+
+def test_an_address_for_metrics_is_checked_first(bundle: str) -> None:
+    """The source is not opened: it is not there, and that is not what is said."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        place = f"127.0.0.1:{taken.getsockname()[1]}"
+        with running("run", bundle, "no.mp4", "--metrics", place) as command:
+            assert command.end(None)[0] == 1
+            assert f"cannot listen at {place}" in command.said
+
+
+def test_a_reader_that_goes_ends_a_live_run(bundle: str) -> None:
+    with LiveServer("http") as server, running("run", bundle, f"{server.url}/mjpeg", "--out", "-") as command:
+        stop_reading(command)
+        assert command.end(None)[0] == 141
+        assert "error" not in command.said
+
+
+def test_the_page_goes_on_without_the_reader(bundle: str) -> None:
+    words = ("serve", bundle, DRIVE, "--port", "0", "--loop", "--out", "jsonl:")
+    with running(*words) as command:
+        url = command.wait_for(r"live page: (http://127\.0\.0\.1:\d+/)\n")
+        stop_reading(command)
+        command.wait_for(r"(jsonl:: sink_failed: whoever read standard output has gone)\n")
+        before = status_after_a_frame(url)["cameras"][0]["numbers"]["delivered"]
+        while status_after_a_frame(url)["cameras"][0]["numbers"]["delivered"] == before:
+            assert command.process.poll() is None, command.said
+        assert command.end()[0] == 141
+        assert "error" not in command.said
+
+
+def stop_reading(command: Running) -> None:
+    assert command.process.stdout is not None
+    assert json.loads(command.process.stdout.readline())["index"] >= 0
+    command.process.stdout.close()
+    command.process.stdout = None
+
+
 def test_a_reader_that_goes_ends_the_run(bundle: str) -> None:
     with running("run", bundle, "test://drive?frames=1000000&size=64x96", "--out", "-") as command:
-        assert command.process.stdout is not None
-        assert json.loads(command.process.stdout.readline())["index"] == 0
-        command.process.stdout.close()
-        command.process.stdout = None
+        stop_reading(command)
         assert command.end(None)[0] == 141
         assert "error" not in command.said

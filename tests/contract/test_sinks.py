@@ -447,7 +447,8 @@ class Told:
         health = Health()
         self.health = health
         self.sources = tuple(
-            SourceStatus(name=name, health=health, size=SIZE, fps=25.0, live=False) for name in names
+            SourceStatus(name=name, health=health, size=SIZE, fps=25.0, live=False, ended=False)
+            for name in names
         )
 
     def statistics(self) -> StreamStatistics:

@@ -189,6 +189,14 @@ def test_a_sink_that_raises_is_left_out_of_a_live_stream() -> None:
     assert stream.health
 
 
+def test_a_sink_that_raises_is_told_by_its_event_alone(caplog: pytest.LogCaptureFixture) -> None:
+    bad = Notes(raises_at(0, OwnError("no more")), name="bad")
+    list(network().stream(Camera(5, 0.005), sinks=[bad]))
+    warnings = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert [record.getMessage() for record in warnings] == ["bad: sink_failed: no more"]
+    assert warnings[0].exc_info is None
+
+
 def test_a_sink_that_cannot_be_finished_is_an_error_of_the_stream() -> None:
     class Unfinished(Notes):
         def close(self) -> tuple[Path, ...]:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import threading
 import time
 
-from live import Camera, network
+import pytest
+from live import SIZE, Camera, network
 
+from pixelrt.errors import SourceError
 from pixelrt.video.delivery import Delivery
-from pixelrt.video.events import Event
+from pixelrt.video.events import Event, EventKind
 from pixelrt.video.health import Health
 from pixelrt.video.live import Stream
-from pixelrt.video.live.watching import worst
+from pixelrt.video.live.ledger import Account
+from pixelrt.video.live.watching import SourceWatch, worst
 
 
 def until(what, seconds: float = 10.0) -> None:  # type: ignore[no-untyped-def]
@@ -117,6 +120,65 @@ def test_a_stall_is_not_told_while_a_source_reconnects() -> None:
     events: list[Event] = []
     list(network().stream(Camera(2, before=tell), stall=0.1, on_event=events.append))
     assert [event.kind for event in events] == ["connected", "reconnecting", "ended"]
+
+
+def test_a_silence_before_a_connection_is_no_stall_after_it() -> None:
+    told: list[Event] = []
+    watch = SourceWatch("camera", live=True, stall_s=0.5, tell=told.append)
+    watch.came(SIZE, 30.0)
+    watch.asked()
+    for kind in ("lost", "reconnecting"):
+        watch.on_event(Event(kind=kind, source="camera", detail="as told"))
+    time.sleep(0.6)
+    watch.on_event(Event(kind="connected", source="camera", detail="as told"))
+    watch.look(time.monotonic(), account(1), 0.01)
+    assert [event.kind for event in told] == ["connected", "lost", "reconnecting", "connected"]
+    watch.look(time.monotonic() + 0.6, account(1), 0.01)
+    assert told[-1].kind == "stalled", "from then on it may stall"
+
+
+@pytest.mark.parametrize("kind", ["stalled", "reconnecting"])
+def test_the_load_is_looked_at_only_while_frames_come(kind: EventKind) -> None:
+    told: list[Event] = []
+    watch = SourceWatch("camera", live=True, stall_s=60.0, tell=told.append)
+    watch.came(SIZE, 30.0)
+    for at_s in (0.0, 2.0):
+        watch.look(at_s, account(int(30 * at_s), int(15 * at_s)), 0.06)
+    watch.on_event(Event(kind=kind, source="camera", detail="as told"))
+    for at_s in (3.0, 6.0, 9.0):
+        watch.look(at_s, account(60, 31), 0.06)
+    assert [event.kind for event in told] == ["connected", "overloaded", kind]
+    watch.on_event(Event(kind="recovered", source="camera", detail="as told"))
+    for at_s in (10.0, 12.0):
+        watch.look(at_s, account(60 + int(30 * (at_s - 10)), 31), 0.06)
+    assert [event.kind for event in told][3:] == ["recovered", "recovered"]
+    assert told[-1].detail == "30.0 frames/s come, 30.0 are computed (60 ms each)"
+
+
+def account(captured: int, busy: int = 0) -> Account:
+    return Account(
+        captured=captured, delivered=0, dropped={"newer": busy}, fps_captured=0.0, fps_delivered=0.0
+    )
+
+
+def test_a_source_that_has_ended_says_so() -> None:
+    short, other = Camera(2, name="short"), Camera(None, 0.01, name="other")
+    with network().stream([short, other]) as stream:
+        next(stream)
+        until(lambda: stream.sources[0].ended)
+        assert [source.ended for source in stream.statistics().sources] == [True, False]
+        assert stream.health
+    assert [source.ended for source in stream.sources] == [True, False], "it was stopped"
+    broken = Camera(3, before=lambda _, index: fail(index))
+    stream = network().stream(broken)
+    with pytest.raises(SourceError):
+        list(stream)
+    assert not stream.sources[0].ended
+
+
+def fail(index: int) -> None:
+    if index:
+        raise SourceError("the cable was pulled")
 
 
 def test_overload_is_told_with_its_rates_and_its_end() -> None:

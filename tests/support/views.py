@@ -33,6 +33,7 @@ FRONT = SourceStatistics(
     fps_delivered=25.0,
     queue_depth=1,
     health=Health(since_s=0.0),
+    ended=False,
 )
 REAR = dataclasses.replace(
     FRONT,
@@ -75,6 +76,13 @@ class View:
     @property
     def sources(self) -> tuple[SourceStatus, ...]:
         return tuple(
-            SourceStatus(name=source.name, health=source.health, size=(720, 1280), fps=30.0, live=True)
+            SourceStatus(
+                name=source.name,
+                health=source.health,
+                size=(720, 1280),
+                fps=30.0,
+                live=True,
+                ended=source.ended,
+            )
             for source in self.now.sources
         )

@@ -20,6 +20,12 @@ ANY = Place("127.0.0.1", 0)
 Labels = Mapping[str, str]
 
 
+def serving(view: View, info: Labels | None = None) -> MetricsServer:
+    server = MetricsServer(ANY)
+    server.answer(view, info)
+    return server
+
+
 def read(url: str, accept: str = "text/plain") -> str:
     request = urllib.request.Request(url, headers={"Accept": accept})
     with urllib.request.urlopen(request, timeout=20) as answer:
@@ -36,7 +42,7 @@ def samples(text: str) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
 
 def test_every_figure_is_there() -> None:
     view = View()
-    with MetricsServer(view, ANY, {"bundle": "road"}) as server:
+    with serving(view, {"bundle": "road"}) as server:
         found = samples(read(server.url))
 
     def value(name: str, **labels: str) -> float:
@@ -52,6 +58,7 @@ def test_every_figure_is_there() -> None:
     assert value("source_reconnects_total", source="rear") == 1
     assert value("frames_in_flight", source="front") == 2
     assert value("queue_depth", source="front") == 1
+    assert value("source_ended", source="front") == 0
     assert value("captured_frames_per_second", source="front") == 30
     assert value("delivered_frames_per_second", source="front") == 25
     assert value("sink_written_total", sink="out.mp4") == 95
@@ -64,7 +71,7 @@ def test_every_figure_is_there() -> None:
 
 
 def test_health_is_one_state_of_all() -> None:
-    with MetricsServer(View(), ANY) as server:
+    with serving(View()) as server:
         found = samples(read(server.url))
     for name, labels, state in (
         ("pixelrt_stream_health", {}, "reconnecting"),
@@ -82,15 +89,37 @@ def test_health_is_one_state_of_all() -> None:
 
 def test_figures_are_read_when_they_are_asked_for() -> None:
     view = View()
-    with MetricsServer(view, ANY) as server:
+    with serving(view) as server:
         first = samples(read(server.url))
         view.now = dataclasses.replace(STATISTICS, seconds=13.0)
         second = samples(read(server.url))
     assert (first["pixelrt_stream_seconds", ()], second["pixelrt_stream_seconds", ()]) == (12.5, 13.0)
 
 
+def test_a_source_that_has_ended() -> None:
+    ended = dataclasses.replace(STATISTICS.sources[0], ended=True)
+    now = dataclasses.replace(STATISTICS, sources=(ended, STATISTICS.sources[1]))
+    with serving(View(now)) as server:
+        found = samples(read(server.url))
+    assert [found["pixelrt_source_ended", (("source", name),)] for name in ("front", "rear")] == [1, 0]
+
+
+def test_the_address_is_taken_before_there_is_a_stream() -> None:
+    with MetricsServer(ANY) as server:
+        with pytest.raises(InputError, match="cannot listen at"):
+            MetricsServer(server.place)
+        asking = threading.Thread(target=lambda: answers.append(read(server.url)))
+        answers: list[str] = []
+        asking.start()
+        server.answer(View())
+        asking.join(20)
+        assert "pixelrt_stream_seconds 12.5" in answers[0]
+    with MetricsServer(ANY):
+        pass  # one that never answers ends, too
+
+
 def test_the_other_format_is_valid_too() -> None:
-    with MetricsServer(View(), ANY, {"bundle": 'a"b\\c\n'}) as server:
+    with serving(View(), {"bundle": 'a"b\\c\n'}) as server:
         text = read(server.url, "application/openmetrics-text; version=1.0.0")
     families = {family.name: family for family in openmetrics.text_string_to_metric_families(text)}
     assert families["pixelrt_frames_dropped"].type == "counter"
@@ -101,13 +130,13 @@ def test_the_other_format_is_valid_too() -> None:
 
 def test_before_the_first_frame() -> None:
     nothing = dataclasses.replace(STATISTICS, stages={}, recent={}, sinks=())
-    with MetricsServer(View(nothing), ANY) as server:
+    with serving(View(nothing)) as server:
         assert "pixelrt_stage_duration_seconds{" not in read(server.url)
 
 
 def test_nothing_is_left_even_of_a_client_that_says_nothing() -> None:
     before = set(threading.enumerate())
-    with MetricsServer(View(), ANY) as server:
+    with serving(View()) as server:
         place = server.place
         silent = socket.create_connection((place.host, place.port))
         read(server.url)
@@ -119,15 +148,15 @@ def test_nothing_is_left_even_of_a_client_that_says_nothing() -> None:
 
 
 def test_two_streams_in_one_process() -> None:
-    with MetricsServer(View(), ANY) as one, MetricsServer(View(), ANY) as other:
+    with serving(View()) as one, serving(View()) as other:
         assert one.place != other.place
         assert read(one.url) == read(other.url)
 
 
 def test_a_place_that_is_taken() -> None:
     refusal = pytest.raises(InputError, match=r"cannot listen at 127\.0\.0\.1:")
-    with MetricsServer(View(), ANY) as server, refusal:
-        MetricsServer(View(), server.place)
+    with serving(View()) as server, refusal:
+        MetricsServer(server.place)
 
 
 @pytest.mark.parametrize(

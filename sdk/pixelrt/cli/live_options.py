@@ -40,7 +40,9 @@ OUT (may be repeated; with several sources {source} in it stands for the name of
 
 ENDING = """\
 Ctrl-C ends the run after the frames on their way: the files are complete up to there, the figures are
-shown, and the exit code is 130. A source that breaks does the same with exit code 1.
+shown, and the exit code is 130. A source that breaks does the same with exit code 1. Where whoever reads
+standard output goes, a run of files ends at once, and a live one goes on as long as it has another OUT or
+the page; the exit code is 141.
 """
 
 

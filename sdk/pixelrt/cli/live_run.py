@@ -18,12 +18,12 @@ from pixelrt.cli.options import machine_options
 from pixelrt.cli.places import check_outside
 from pixelrt.cli.stopping import Stop
 from pixelrt.cli.wording import counted
-from pixelrt.dependency import require
 from pixelrt.errors import InputError, SinkError, SourceError
 from pixelrt.terminal import complain
 
 if TYPE_CHECKING:
     from pixelrt.segmentation import Segmenter
+    from pixelrt.video.live.metrics import MetricsServer
     from pixelrt.video.live.statistics import StreamView
     from pixelrt.video.report import RunReport
     from pixelrt.video.run import Run
@@ -61,37 +61,40 @@ def run_live(arguments: argparse.Namespace, stop: Stop, outs: Sequence[str], pla
     options = run_options(arguments)
     bundle = Bundle.open(arguments.bundle)
     check_channels(bundle)
-    if arguments.metrics is not None:
-        require("prometheus_client", "metrics", "--metrics")
     with contextlib.ExitStack() as opened:
-        sources = [opened.enter_context(source) for source in _open_sources(arguments, play)]
-        sheets = _sheets(arguments, sources)
-        _check_places(arguments, [*outs], sheets, bundle, sources)
+        metrics = [opened.enter_context(server) for server in _metrics(arguments)]
+        sources = _open_sources(arguments, play, stop, opened)
         if stop():
             return _too_early(stop)
+        sheets = _sheets(arguments, sources)
+        _check_places(arguments, [*outs], sheets, bundle, sources)
         segmenter = opened.enter_context(load(bundle, color="rgb", **machine_options(arguments)))
         if stop():
             return _too_early(stop)
         sinks = opened.enter_context(_opened_sinks(arguments, segmenter, sources, outs, sheets))
         _announce(segmenter, sources)
-        views = [] if arguments.metrics is None else [partial(_measured, arguments, segmenter)]
+        views = [partial(_measured, server, segmenter) for server in metrics]
         plain = prints(outs) and sys.stdout.isatty()
         with displayed(sources, _title(segmenter), views, plain=plain) as observers:
             job = Run(segmenter, sources, sinks, options=options, observers=observers, stop=stop)
             failure = _execute(job)
         report = job.report()
         show(report, arguments.json, tables=not prints(outs))
-        _raise_what_failed(report, failure)
+        _raise_what_failed(report, failure, sinks)
         return stop.exit_code
 
 
-def _raise_what_failed(report: RunReport, failure: SourceError | None) -> None:
-    sys.stdout.flush()  # raises where whoever reads the results has gone, and that is no error
+def _raise_what_failed(report: RunReport, failure: SourceError | None, sinks: Sequence[Sink]) -> None:
+    from pixelrt.video.sinks.json_lines import StandardOutput
+
     if failure is not None:
         raise failure
-    failed = [f"{sink.name}: {sink.failed}" for sink in report.sinks if sink.failed]
+    gone = [sink.name for sink in sinks if isinstance(sink, StandardOutput) and sink.reader_is_gone]
+    failed = [f"{sink.name}: {sink.failed}" for sink in report.sinks if sink.failed and sink.name not in gone]
     if failed:
         raise SinkError(f"results are missing in {'; '.join(failed)}")
+    if gone:
+        raise BrokenPipeError
 
 
 def _too_early(stop: Stop) -> int:
@@ -99,7 +102,20 @@ def _too_early(stop: Stop) -> int:
     return stop.exit_code
 
 
-def _open_sources(arguments: argparse.Namespace, play: Play) -> Iterator[Source]:
+def _open_sources(
+    arguments: argparse.Namespace, play: Play, stop: Stop, opened: contextlib.ExitStack
+) -> list[Source]:
+    """All sources; none where a signal comes meanwhile, which does not wait for a camera."""
+    try:
+        with stop.at_once():
+            return [opened.enter_context(source) for source in _sources(arguments, play)]
+    except KeyboardInterrupt:
+        if not stop():
+            raise
+        return []
+
+
+def _sources(arguments: argparse.Namespace, play: Play) -> Iterator[Source]:
     from pixelrt.video.sources import DEFAULT_FPS, open_source
 
     fps = DEFAULT_FPS if arguments.fps is None else arguments.fps
@@ -186,11 +202,18 @@ def _announce(segmenter: Segmenter, sources: Sequence[Source]) -> None:
         complain(f"{source.name}: {rows}x{cols}{frames}, {source.fps:.6g} frames/s")
 
 
+def _metrics(arguments: argparse.Namespace) -> Iterator[MetricsServer]:
+    """What will answer Prometheus, if anything does: its address is taken before anything takes long."""
+    from pixelrt.video.live.metrics import MetricsServer
+
+    if arguments.metrics is not None:
+        yield MetricsServer(arguments.metrics)
+
+
 @contextlib.contextmanager
-def _measured(arguments: argparse.Namespace, segmenter: Segmenter, stream: StreamView) -> Iterator[None]:
+def _measured(server: MetricsServer, segmenter: Segmenter, stream: StreamView) -> Iterator[None]:
     """Answer Prometheus meanwhile."""
     from pixelrt import __version__
-    from pixelrt.video.live.metrics import MetricsServer
 
     session = segmenter.session.info
     info = {
@@ -200,8 +223,9 @@ def _measured(arguments: argparse.Namespace, segmenter: Segmenter, stream: Strea
         "device": session.device,
         "precision": session.precision,
     }
-    with MetricsServer(stream, arguments.metrics, info) as server:
-        complain(f"metrics: {server.url}")
+    server.answer(stream, info)
+    complain(f"metrics: {server.url}")
+    with server:
         yield
 
 

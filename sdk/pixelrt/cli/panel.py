@@ -104,6 +104,8 @@ class Panel:
         return table
 
     def _state(self, source: SourceStatistics) -> Any:
+        if source.ended:
+            return self._text("■ ended", "dim")
         sign, style = _LOOKS[source.health.state]
         text = self._text(f"{sign} {source.health.state}", style)
         if not source.health:

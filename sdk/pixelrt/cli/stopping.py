@@ -16,6 +16,7 @@ class Stop:
 
     def __init__(self) -> None:
         self.signal = 0
+        self._at_once = False
 
     def __call__(self) -> bool:
         """Whether it did."""
@@ -26,11 +27,23 @@ class Stop:
         """130 after Ctrl-C, 143 after SIGTERM, else 0."""
         return _EXIT_BASE + self.signal if self.signal else 0
 
+    @contextlib.contextmanager
+    def at_once(self) -> Iterator[None]:
+        """A block that takes long, and writes nothing: the first signal ends it, with KeyboardInterrupt."""
+        self._at_once = True
+        try:
+            if self.signal:
+                raise KeyboardInterrupt
+            yield
+        finally:
+            self._at_once = False
+
     def handle(self, number: int, _frame: FrameType | None) -> None:
         """The first signal ends the run after the current frame, the second one at once."""
-        if self.signal:
+        now = self._at_once or self.signal != 0
+        self.signal = self.signal or number
+        if now:
             raise KeyboardInterrupt
-        self.signal = number
 
 
 @contextlib.contextmanager

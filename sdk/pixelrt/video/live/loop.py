@@ -192,6 +192,7 @@ class Loop:
                 size=capture.size,
                 fps=given.source.fps,
                 live=given.source.live,
+                ended=capture.watch.has_ended,
             )
             for given, capture in zip(self._inputs, self._captures, strict=True)
         )
@@ -221,6 +222,7 @@ class Loop:
             fps_delivered=account.fps_delivered,
             queue_depth=self._mailbox.depth(given.place),
             health=capture.watch.health,
+            ended=capture.watch.has_ended,
         )
 
     def _capture(self, given: Input, color: ColorOrder) -> Capture:
@@ -303,7 +305,7 @@ class Loop:
         if self._options.on_sink_error == "stop":
             self.fail(problem)
             return
-        _LOG.warning("sink %s gets no more results", lane.name, exc_info=problem)
+        _LOG.debug("sink %s gets no more results", lane.name, exc_info=problem)
         self._tell(Event(kind="sink_failed", source=lane.name, detail=str(problem)))
 
     def _keep(self, problem: BaseException) -> None:

@@ -6,6 +6,7 @@
 | `pixelrt_stream_seconds` | | how long the stream has run |
 | `pixelrt_stream_health` | | 1 for the state it is in, 0 for the others |
 | `pixelrt_source_health` | source | the same for a source |
+| `pixelrt_source_ended` | source | 1 once it has no more frames |
 | `pixelrt_frames_captured_total` | source | frames that a source gave |
 | `pixelrt_frames_delivered_total` | source | results that were delivered |
 | `pixelrt_frames_dropped_total` | source, reason | frames that were given and not delivered |
@@ -31,7 +32,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from socketserver import ThreadingMixIn
 from typing import Any
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from pixelrt.dependency import require
 from pixelrt.errors import InputError
@@ -73,22 +74,32 @@ class Place:
 class MetricsServer:
     """Answers Prometheus at an address until it is closed; no thread outlives it.
 
+    It has the address from the start, and answers from `answer` on: who asks before waits.
+
     Args:
-        stream: Whose statistics.
         place: Where to listen.
-        info: What runs: labels of `pixelrt_info`.
 
     Raises:
         InputError: If it cannot listen there.
         MissingDependency: If prometheus-client is not installed.
     """
 
-    def __init__(self, stream: StreamView, place: Place, info: Mapping[str, str] | None = None) -> None:
-        client = require("prometheus_client", "metrics", "--metrics")
-        registry = client.CollectorRegistry()
-        registry.register(StreamCollector(stream, info or {}))
-        self._server = _listen(place, client.make_wsgi_app(registry))
+    def __init__(self, place: Place) -> None:
+        self._client = require("prometheus_client", "metrics", "--metrics")
+        self._server = _listen(place)
         self.place = Place(place.host, self._server.server_port)
+        self._thread: threading.Thread | None = None
+
+    def answer(self, stream: StreamView, info: Mapping[str, str] | None = None) -> None:
+        """Begin to answer; once.
+
+        Args:
+            stream: Whose statistics.
+            info: What runs: labels of `pixelrt_info`.
+        """
+        registry = self._client.CollectorRegistry()
+        registry.register(StreamCollector(stream, info or {}))
+        self._server.set_app(self._client.make_wsgi_app(registry))
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(_POLL_S,), name="pixelrt-metrics", daemon=True
         )
@@ -101,9 +112,10 @@ class MetricsServer:
 
     def close(self) -> None:
         """Stop listening. Safe to call twice."""
-        self._server.shutdown()
+        if self._thread is not None:
+            self._server.shutdown()
+            self._thread.join()
         self._server.server_close()
-        self._thread.join()
 
     def __enter__(self) -> MetricsServer:
         return self
@@ -128,10 +140,10 @@ class _Handler(WSGIRequestHandler):
         """Say nothing: standard error belongs to the run."""
 
 
-def _listen(place: Place, app: Any) -> WSGIServer:
+def _listen(place: Place) -> WSGIServer:
     kind = _Server6 if ":" in place.host else _Server
     try:
-        return make_server(place.host, place.port, app, kind, _Handler)
+        return kind((place.host, place.port), _Handler)
     except OSError as problem:
         advice = "take another port, or :0 for any that is free"
         if problem.errno == errno.EADDRNOTAVAIL or isinstance(problem, socket.gaierror):
@@ -195,6 +207,7 @@ class StreamCollector:
     def _gauges(self, now: StreamStatistics) -> Iterator[Any]:
         for name, what, attribute in (
             ("pixelrt_frames_in_flight", "Frames that are neither delivered nor dropped yet.", "in_flight"),
+            ("pixelrt_source_ended", "1 once the source has no more frames.", "ended"),
             ("pixelrt_queue_depth", "Frames that wait for the network.", "queue_depth"),
             ("pixelrt_captured_frames_per_second", "Rate of the source.", "fps_captured"),
             ("pixelrt_delivered_frames_per_second", "Rate of results.", "fps_delivered"),

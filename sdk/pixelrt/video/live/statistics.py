@@ -35,6 +35,8 @@ class SourceStatus:
     """Frames a second, nominal."""
     live: bool
     """Whether its frames come at their own time."""
+    ended: bool
+    """Whether it has no more frames: not after a failure."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +65,8 @@ class SourceStatistics:
     queue_depth: int
     """Frames that wait for the network."""
     health: Health
+    ended: bool
+    """Whether the source has no more frames: not after a failure."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -66,6 +66,8 @@ class SourceWatch:
         self._asked_s: float | None = None
         self._loads: deque[_Load] = deque()
         self._over = False
+        self.has_ended = False
+        """Whether it has no more frames."""
         self.reconnects = 0
         """How often it has connected again."""
 
@@ -84,6 +86,8 @@ class SourceWatch:
                 self._found_stalled = False
                 self._told = event.kind
                 self._set_link(_LINKS[event.kind], event.detail)
+                if self._asked_s is not None:  # a silence from before is over, or was told
+                    self._asked_s = time.monotonic()
             if event.kind == "connected":
                 self.reconnects += self._told_frames
                 self._told_frames = True
@@ -91,7 +95,8 @@ class SourceWatch:
 
     def asked(self) -> None:
         """The source is asked for its next frame."""
-        self._asked_s = time.monotonic()
+        with self._lock:
+            self._asked_s = time.monotonic()
 
     def came(self, size: tuple[int, int], fps: float) -> None:
         """It gave one."""
@@ -110,7 +115,7 @@ class SourceWatch:
         """It has no more."""
         with self._lock:
             self._asked_s = None
-            self._over = True
+            self._over = self.has_ended = True
             told = self._told == "ended"
             self._set_link("ok", "")
             self._load = Health()
@@ -156,6 +161,9 @@ class SourceWatch:
     def _look_for_overload(self, now_s: float, account: Account, network_s: float) -> None:
         busy = account.dropped.get("newer", 0) + account.dropped.get("deadline", 0)
         loads = self._loads
+        if not self._link:  # its load is that of frames that come
+            loads.clear()
+            return
         loads.append(_Load(now_s, account.captured, busy))
         while len(loads) > 2 and loads[1].at_s <= now_s - _LOAD_WINDOW_S:
             loads.popleft()
@@ -164,7 +172,7 @@ class SourceWatch:
         if seconds < _LOAD_WINDOW_S or (came < _FEWEST_FRAMES and self._load):
             return
         share = (busy - first.busy) / came if came else 0.0
-        computed = (came - busy + first.busy) / seconds
+        computed = max(came - busy + first.busy, 0) / seconds
         why = (
             f"{came / seconds:.1f} frames/s come, {computed:.1f} are computed ({1e3 * network_s:.0f} ms each)"
         )

@@ -59,14 +59,15 @@ class Lines:
 class StandardOutput(BaseSink):
     """Lines on standard output, each as soon as its result is there.
 
-    Where whoever reads them has gone, `write` raises BrokenPipeError, as printing does; the command line
-    ends quietly with it.
+    Where whoever reads them has gone, `write` raises BrokenPipeError, as printing does. A run of files ends
+    with it; a live one, in which other sinks go on, does when they do.
     """
 
     name = STDOUT
 
     def __init__(self) -> None:
         self._lines = Lines()
+        self.reader_is_gone = False
 
     def __enter__(self) -> StandardOutput:
         return self
@@ -85,8 +86,9 @@ class StandardOutput(BaseSink):
         try:
             sys.stdout.write(self._lines.line(delivery))
             sys.stdout.flush()
-        except BrokenPipeError:
-            raise
+        except BrokenPipeError as problem:
+            self.reader_is_gone = True
+            raise BrokenPipeError("whoever read standard output has gone") from problem
         except (OSError, ValueError) as problem:
             reason = getattr(problem, "strerror", None) or problem
             raise SinkError(f"standard output cannot be written ({reason})") from problem

@@ -107,6 +107,9 @@ class Reconnecting(BaseSource):
         self._frames = self._over_all_lives()
         try:
             first = self._first()
+        except KeyboardInterrupt:  # which does not wait for a camera that does not answer
+            threading.Thread(target=self.close, name=f"close {name}", daemon=True).start()
+            raise
         except BaseException:
             self.close()
             raise
