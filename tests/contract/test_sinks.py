@@ -13,7 +13,7 @@ import av
 import cv2
 import numpy as np
 import pytest
-from deliveries import delivery
+from deliveries import OnGpu, delivery
 from numpy.typing import NDArray
 
 import pixelrt
@@ -98,6 +98,15 @@ class SinkContract:
         sink.abort()
         assert self.left(tmp_path) == self.expected()
         assert [path.name for path in outputs] == self.expected()
+
+    def test_frames_on_a_gpu_are_copied_from_there(
+        self, tmp_path: Path, make: Callable[[], Sink], source: Source, segmenter: Segmenter
+    ) -> None:
+        with make() as sink:
+            for frame in source:
+                there = dataclasses.replace(frame, image=OnGpu(frame.image))
+                sink.write(delivery(there, segmenter(frame.image)))
+        assert self.left(tmp_path) == self.expected()
 
     def test_an_error_leaves_nothing_half_written(
         self, tmp_path: Path, make: Callable[[], Sink], source: Source, segmenter: Segmenter
@@ -249,6 +258,19 @@ class TestSheet(SinkContract):
     @pytest.fixture
     def make(self, tmp_path: Path, source: Source, segmenter: Segmenter) -> Callable[[], Sink]:
         return lambda: ContactSheet(tmp_path / self.target, segmenter.classes, count=4, title="colours")
+
+    def test_frames_in_bgr_have_the_same_colours(
+        self, tmp_path: Path, make: Callable[[], Sink], source: Source, segmenter: Segmenter
+    ) -> None:
+        sheets = []
+        for color in ("rgb", "bgr"):
+            with make() as sink:
+                for frame in source:
+                    result = dataclasses.replace(segmenter(frame.image), color=color)
+                    image = np.ascontiguousarray(frame.image[..., :: 1 if color == "rgb" else -1])
+                    sink.write(delivery(dataclasses.replace(frame, image=image, color=color), result))
+            sheets.append((tmp_path / self.target).read_bytes())
+        assert sheets[0] == sheets[1]
 
     @pytest.mark.parametrize("frames", [1, 3, 4, 5, 16, 17, 40, 333])
     def test_any_number_of_frames(

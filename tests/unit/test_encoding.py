@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import resource
+import tracemalloc
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from pixelrt.encoding import ArraysEncoder, encode_image, encode_png, write_gif, write_video
+from pixelrt.encoding import ArraysEncoder, ImageFolder, encode_image, encode_png, write_gif, write_video
 from pixelrt.errors import InputError, SinkError
 
 Bytes = NDArray[np.uint8]
@@ -317,3 +318,46 @@ class TestArrays:
                 encoder.close()
         encoder.abort()
         assert not list(tmp_path.iterdir())
+
+
+class TestImageFolder:
+    """A name is written once in a run, whatever was in the folder before."""
+
+    def test_a_name_is_taken_once(self, tmp_path: Path) -> None:
+        (tmp_path / "front-000002.png").write_bytes(b"of an earlier run")
+        names = ["front-000001", "front-000002", "front-0002", "front-2", "front-", "front", "2", "002", "",
+                 "front-000012-2", "rear-000002", "front-1000002", "front-00000\u0662"]  # fmt: skip
+        folder = ImageFolder(tmp_path)
+        for name in reversed(names):
+            folder.write(name, soft((2, 3)))
+        assert len(folder) == len(names) == len(list(tmp_path.iterdir()))
+        for name in names:
+            with pytest.raises(SinkError, match="written already in this run"):
+                folder.write(name, soft((2, 3)))
+        assert len(folder) == len(names)
+
+    @given(st.lists(st.text("ab-0123456789", max_size=9)))
+    def test_any_names(self, names: list[str]) -> None:
+        taken: set[str] = set()
+        folder = ImageFolder(Path())
+        for name in names:
+            if name in taken:
+                with pytest.raises(SinkError, match="written already"):
+                    folder.file(name, ".png")
+            else:
+                assert folder.file(name, ".png") == Path(f"{name}.png")
+            taken.add(name)
+            assert len(folder) == len(taken)
+
+    def test_names_that_count_take_no_memory(self, tmp_path: Path) -> None:
+        folder = ImageFolder(tmp_path)
+        tracemalloc.start()
+        try:
+            for index in range(20_000):  # ten minutes
+                folder.file(f"front-{index:06d}", ".png")
+            mine = tracemalloc.Filter(inclusive=True, filename_pattern="*/encoding/folder.py")
+            kept = tracemalloc.take_snapshot().filter_traces([mine]).statistics("filename")
+        finally:
+            tracemalloc.stop()
+        assert len(folder) == 20_000
+        assert 0 < sum(each.size for each in kept) < 10_000

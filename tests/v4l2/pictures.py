@@ -241,7 +241,7 @@ def test_a_jpeg_of_another_size_is_no_picture_of_this_camera() -> None:
         source.on_event = events.append
         frames = first(source, 3)
     assert {frame.size for frame in frames} == {(96, 128)}
-    assert any("holds [(48, 64)], expected one picture 96x128" in event.detail for event in events)
+    assert any("a JPEG is 48x64, expected 96x128" in event.detail for event in events)
 
 
 def test_memory_stays_as_it_is() -> None:

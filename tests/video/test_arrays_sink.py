@@ -92,3 +92,11 @@ def test_what_is_refused(tmp_path: Path, source: Source, uri: str, message: str)
     with pytest.raises(SinkError, match=message):
         open_sink(f"{tmp_path}/{uri}", source)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_name_comes_once(tmp_path: Path, source: Source, segmenter: Segmenter) -> None:
+    frame = frame_at(0)
+    with open_sink(f"{tmp_path}/results.npz/", source) as sink:
+        sink.write(delivery(frame, segmenter(frame.image)))
+        with pytest.raises(SinkError, match="written already in this run"):
+            sink.write(delivery(frame, segmenter(frame.image)))

@@ -476,6 +476,7 @@ JPEG = compressed(noise(1), suffix=".jpg")["data"].tobytes()
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
+        (coded(JPEG[: len(JPEG) // 3] + JPEG[len(JPEG) // 2 :], "jpeg"), r"its JPEG of \d+ bytes cannot be"),
         (coded(JPEG[: len(JPEG) // 2], "jpeg"), r"its JPEG is cut short \(\d+ bytes without an end\)"),
         (coded(b"", "jpeg"), r"its 0 bytes \(jpeg"),
         (coded(b"no picture", "png"), r"its 10 bytes \(png, beginning with b'no pictu'\) cannot be decoded"),

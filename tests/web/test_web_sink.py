@@ -112,7 +112,7 @@ class TestSink:
     def test_what_it_cannot_show(self) -> None:
         with WebSink(PageOptions(port=0)) as sink:
             on_gpu = SimpleNamespace(shape=(8, 12, 3), __cuda_array_interface__={"shape": (8, 12, 3)})
-            with pytest.raises(SinkError, match="is on a GPU"):
+            with pytest.raises(InputError, match="on a GPU, which has none of the methods"):
                 sink.write(result_of(image=on_gpu))
             bare = Segmentation("scene", CLASSES, (8, 12), LATENCY)
             with pytest.raises(InputError, match="emits no mask"):

@@ -2,11 +2,46 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from pixelrt.encoding.files import check_writable, explained, write_whole
 from pixelrt.encoding.images import Bytes, encode_png
 from pixelrt.errors import SinkError
+
+_BIT_DIGITS = 4
+
+
+class _Names:
+    """A set of names, in a fifth of a byte for each of those that count, such as `front-000123`.
+
+    Its last four digits are a bit of a number; a camera's day of 2.6 million frames takes half a megabyte.
+    """
+
+    def __init__(self) -> None:
+        self._bits: dict[tuple[str, int], int] = {}
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __contains__(self, name: str) -> bool:
+        stem, bit = _split(name)
+        return bool(self._bits.get(stem, 0) & bit)
+
+    def add(self, name: str) -> None:
+        """Put in a name that is not there."""
+        stem, bit = _split(name)
+        self._bits[stem] = self._bits.get(stem, 0) | bit
+        self._count += 1
+
+
+def _split(name: str) -> tuple[tuple[str, int], int]:
+    """What a name begins with and the number of digits behind that, and the bit of these."""
+    match = re.search(rf"[0-9]{{0,{_BIT_DIGITS}}}\Z", name)
+    digits = match[0] if match else ""
+    stem = name[: len(name) - len(digits)]
+    return (stem, len(digits)), 1 << int(digits or 0)
 
 
 class ImageFolder:
@@ -22,7 +57,7 @@ class ImageFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._new = not path.exists()
-        self._names: set[str] = set()
+        self._names = _Names()
         if not self._new and not path.is_dir():
             raise SinkError(f"{path} is a file, expected a folder; choose another name")
         if not path.parent.is_dir():
@@ -51,12 +86,20 @@ class ImageFolder:
         Raises:
             SinkError: If it cannot be written, or another image had the same name.
         """
-        file = self.path / f"{name}.png"
+        write_whole(self.file(name, ".png"), encode_png(image))
+
+    def file(self, name: str, suffix: str) -> Path:
+        """Where to write something of a name that is new, in the folder, which is there then.
+
+        Raises:
+            SinkError: If there was something of that name already, or the folder cannot be made.
+        """
+        file = self.path / f"{name}{suffix}"
         if name in self._names:
             raise SinkError(f"{file} was written already in this run: two frames are called {name!r}")
         self.make()
         self._names.add(name)
-        write_whole(file, encode_png(image))
+        return file
 
     def abort(self) -> None:
         """Remove the folder if it is new and empty; images that were written stay."""

@@ -50,7 +50,7 @@ class ArraysFolder(BaseSink):
         """Write the outputs of a frame.
 
         Raises:
-            SinkError: If they cannot be written.
+            SinkError: If they cannot be written, or another frame had the same name.
             InputError: If they stay on the GPU.
         """
         frame, result = delivery.frame, delivery.result
@@ -66,8 +66,7 @@ class ArraysFolder(BaseSink):
         values["frame_size"] = np.array(frame.size, np.int64)
         content = io.BytesIO()
         self._save(content, **values)
-        self._folder.make()
-        write_whole(self.path / f"{frame.name}{SUFFIX}", content.getvalue())
+        write_whole(self._folder.file(frame.name, SUFFIX), content.getvalue())
 
     def close(self) -> tuple[Path, ...]:
         """Nothing is left to do."""

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pixelrt.cuda.interop import is_on_device
 from pixelrt.dependency import require
 from pixelrt.errors import SinkError
 from pixelrt.manifest import ClassInfo
@@ -41,11 +40,11 @@ def camera_jpeg(frame: Frame, quality: int) -> bytes:
     """A frame as JPEG.
 
     Raises:
-        SinkError: If it is on a GPU, or OpenCV cannot.
+        SinkError: If OpenCV cannot.
+        InputError: If it is on a GPU and cannot be copied from there.
     """
-    if is_on_device(frame.image):
-        raise SinkError(f"frame {frame.name} is on the GPU, and JPEG is made on the host; record camera=no")
-    return _jpeg(frame.image if frame.color == "bgr" else frame.image[..., ::-1], quality)
+    image = frame.on_host()
+    return _jpeg(image if frame.color == "bgr" else image[..., ::-1], quality)
 
 
 def overlay_jpeg(delivery: Delivery, quality: int) -> bytes:

@@ -14,6 +14,7 @@ from pixelrt.encoding import encode_image, temporary_for, write_whole
 from pixelrt.errors import SinkError
 from pixelrt.manifest import ClassInfo
 from pixelrt.segmentation import Segmentation
+from pixelrt.video.artist import Artist
 from pixelrt.video.delivery import Delivery
 from pixelrt.video.drawing import Colour, write_text
 from pixelrt.video.frame import Bytes, Frame
@@ -59,7 +60,7 @@ class ContactSheet(BaseSink):
         temporary_for(path)
         self._cv2 = require("cv2", "video", "drawing a contact sheet")
         self.path, self._classes, self._count, self._title = path, classes, count, title
-        self._alpha = alpha
+        self._artist = Artist(classes, alpha=alpha, legend=False)
         self._tiles: list[_Tile] = []
         self._step, self._seen = 1, 0
         self._closed = False
@@ -86,10 +87,10 @@ class ContactSheet(BaseSink):
         return (self.path,)
 
     def _tile(self, frame: Frame, result: Segmentation) -> _Tile:
-        rows, cols = frame.image.shape[:2]
+        rows, cols = frame.size
         scale = min(_TILE_PX[0] / rows, _TILE_PX[1] / cols, 1.0)
         size = (max(round(cols * scale), 1), max(round(rows * scale), 1))
-        overlay = result.overlay(frame.image, self._alpha)
+        overlay = self._artist.draw(frame, result)
         image = np.asarray(self._cv2.resize(overlay, size, interpolation=self._cv2.INTER_AREA), np.uint8)
         return _Tile(frame.index, frame.time_s, image, result.coverage())
 

@@ -7,8 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from pixelrt.errors import InputError, SinkError
 from pixelrt.terminal import complain
 from pixelrt.video.delivery import Delivery
@@ -80,19 +78,14 @@ class WebSink(BaseSink):
         """Show a result; costs next to nothing here, whoever looks.
 
         Raises:
-            SinkError: If the frame is on a GPU, or the page has failed.
-            InputError: If the bundle emits no mask.
+            SinkError: If the page has failed.
+            InputError: If the bundle emits no mask, or the frame is on a GPU and cannot be copied from there.
         """
         frame, result = delivery
-        if not isinstance(frame.image, np.ndarray):
-            raise SinkError(
-                f"frame {frame.name} is on a GPU ({type(frame.image).__name__}), and the live page shows "
-                "those in main memory; give NumPy arrays, or leave web:// away"
-            )
         if result.mask is None:
             raise InputError(f"head {result.name!r} emits no mask; export it with 'mask' among its outputs")
         view = View(
-            image=frame.image,
+            image=frame.on_host(),
             color=frame.color,
             mask=result.mask,
             confidence=result.confidence,

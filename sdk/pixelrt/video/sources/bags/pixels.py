@@ -11,6 +11,7 @@ from pixelrt.dependency import require
 from pixelrt.manifest import ColorOrder
 from pixelrt.strict import suggestion
 from pixelrt.video.frame import Bytes
+from pixelrt.video.sources.jpeg import JpegDecoder, JpegError, is_jpeg
 
 _PURPOSE = "reading images of a recording"
 
@@ -81,7 +82,6 @@ _LAYOUTS = {
     },
 }
 _DISTANCES = ("16uc1", "32fc1", "64fc1")
-_JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
 
 
 def to_frame(picture: Picture, color: ColorOrder) -> Bytes:
@@ -147,12 +147,14 @@ def _converted(values: Bytes, layout: _Layout, color: ColorOrder) -> Bytes:
 def _decoded(picture: CodedPicture, color: ColorOrder) -> Bytes:
     if "compressedDepth" in picture.format:
         raise PictureError(f"it holds distances ({picture.format}), expected a picture")
+    content = bytes(picture.data)
+    if is_jpeg(content):
+        try:
+            return JpegDecoder(color, _PURPOSE).decode(content)
+        except JpegError as problem:
+            raise PictureError(f"its JPEG {problem}") from None
     cv2 = require("cv2", "video", _PURPOSE)
-    data = np.frombuffer(picture.data, np.uint8)
-    content = data.tobytes()
-    if content.startswith(_JPEG_START) and not content.rstrip(b"\0").endswith(_JPEG_END):
-        # the decoder would paint what is missing in grey
-        raise PictureError(f"its JPEG is cut short ({data.size} bytes without an end)")
+    data = np.frombuffer(content, np.uint8)
     try:
         image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
     except cv2.error as problem:

@@ -13,6 +13,7 @@ from pixelrt.dependency import require
 from pixelrt.errors import SourceError
 from pixelrt.manifest import ColorOrder
 from pixelrt.video.frame import Bytes
+from pixelrt.video.sources.jpeg import JpegDecoder, JpegError
 
 
 class DamagedError(Exception):
@@ -111,11 +112,10 @@ class Unpacker:
     def __init__(self, layout: Layout, color: ColorOrder) -> None:
         self._layout, self._color = layout, color
         pixels = layout.pixels
-        self._decoder: Any = None
+        self._decoder: JpegDecoder | None = None
         self._conversion: int | None = None
         if not pixels.row_bytes:
-            self._av = require("av", "video", "reading a camera's JPEG")
-            self._decoder = _jpeg_decoder(self._av)
+            self._decoder = JpegDecoder(color, "reading a camera's JPEG")
             return
         if pixels.name != f"{color}24":
             self._cv2 = require("cv2", "video", "reading a camera")
@@ -131,7 +131,7 @@ class Unpacker:
         if taken.damaged:
             raise DamagedError("the driver says so")
         if self._decoder is not None:
-            return self._jpeg(taken.content[: taken.length])
+            return self._jpeg(self._decoder, taken.content[: taken.length])
         if taken.length < self._layout.least_bytes:
             raise DamagedError(f"{taken.length} bytes came, a picture has {self._layout.least_bytes}")
         return self._raw(taken.content)
@@ -150,30 +150,15 @@ class Unpacker:
             return np.array(view, order="C")
         return np.asarray(self._cv2.cvtColor(view, self._conversion), np.uint8)
 
-    def _jpeg(self, content: bytes) -> Bytes:
-        # a camera's buffer is longer than its picture, and some say so with zeros
-        if not content.rstrip(b"\0").endswith(b"\xff\xd9"):
-            raise DamagedError(f"a JPEG of {len(content)} bytes is cut short")
+    def _jpeg(self, decoder: JpegDecoder, content: bytes) -> Bytes:
         try:
-            pictures = self._decoder.decode(self._av.Packet(content))
-        except self._av.FFmpegError as problem:
-            self._decoder = _jpeg_decoder(self._av)
-            raise DamagedError(
-                f"a JPEG of {len(content)} bytes cannot be decoded ({problem.strerror})"
-            ) from None
-        found = [(picture.height, picture.width) for picture in pictures]
-        if found != [self._layout.size] or pictures[0].is_corrupt:
-            height, width = self._layout.size
-            raise DamagedError(f"a JPEG holds {found or 'nothing'}, expected one picture {height}x{width}")
-        image: Bytes = pictures[0].to_ndarray(format=f"{self._color}24")
+            image = decoder.decode(content)
+        except JpegError as problem:
+            raise DamagedError(f"a JPEG {problem}") from None
+        if image.shape[:2] != self._layout.size:
+            (rows, cols), (height, width) = image.shape[:2], self._layout.size
+            raise DamagedError(f"a JPEG is {rows}x{cols}, expected {height}x{width}")
         return image
-
-
-def _jpeg_decoder(av: Any) -> Any:
-    decoder = av.CodecContext.create("mjpeg", "r")
-    decoder.thread_count = 1  # with more, a picture comes when the next one has
-    decoder.options = {"err_detect": "explode"}
-    return decoder
 
 
 def _dense(buffer: Any, height: int, width: int, stride: int) -> Bytes:

@@ -1,0 +1,66 @@
+"""JPEG as cameras send it: whole, or refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pixelrt.dependency import require
+from pixelrt.manifest import ColorOrder
+from pixelrt.video.frame import Bytes
+
+_START, _END = b"\xff\xd8", b"\xff\xd9"
+
+
+class JpegError(ValueError):
+    """A JPEG that is not whole: why, to stand behind what it is, as in `its JPEG is cut short`."""
+
+
+class JpegDecoder:
+    """Decodes one JPEG after another; in one thread.
+
+    Most decoders paint over what is missing, with grey or with what stood there before, and say nothing.
+
+    Args:
+        color: Order of the channels of the pictures.
+        purpose: What it is for, where a library is missing.
+
+    Raises:
+        MissingDependency: If PyAV is not installed.
+    """
+
+    def __init__(self, color: ColorOrder, purpose: str) -> None:
+        self._av = require("av", "video", purpose)
+        self._format = f"{color}24"
+        self._decoder = self._new()
+
+    def decode(self, content: bytes) -> Bytes:
+        """The picture, uint8[H, W, 3].
+
+        Args:
+            content: The JPEG; zeros may follow, as in the buffers of cameras.
+
+        Raises:
+            JpegError: If it is not whole.
+        """
+        if not content.rstrip(b"\0").endswith(_END):
+            raise JpegError(f"is cut short ({len(content)} bytes without an end)")
+        try:
+            pictures = self._decoder.decode(self._av.Packet(content))
+        except self._av.FFmpegError as problem:
+            self._decoder = self._new()
+            raise JpegError(f"of {len(content)} bytes cannot be decoded ({problem.strerror})") from None
+        if len(pictures) != 1 or pictures[0].is_corrupt:
+            raise JpegError(f"of {len(content)} bytes holds {len(pictures)} whole pictures, expected 1")
+        image: Bytes = pictures[0].to_ndarray(format=self._format)
+        return image
+
+    def _new(self) -> Any:
+        decoder = self._av.CodecContext.create("mjpeg", "r")
+        decoder.thread_count = 1  # with more, a picture comes when the next one has
+        decoder.options = {"err_detect": "explode"}
+        return decoder
+
+
+def is_jpeg(content: bytes) -> bool:
+    """Whether it begins like one."""
+    return content.startswith(_START)

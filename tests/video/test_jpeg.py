@@ -1,0 +1,67 @@
+"""JPEG of cameras: any kind is read, and one that is not whole is refused."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from pixelrt.manifest import ColorOrder
+from pixelrt.video.sources.jpeg import JpegDecoder, JpegError
+
+SIZE = (98, 131)
+SLOPES = np.stack(np.broadcast_arrays(*np.ogrid[: SIZE[0], : SIZE[1]], 90), axis=2).astype(np.uint8)
+"""BGR: blue grows downwards, green to the right."""
+
+
+def encoded(image: NDArray[np.uint8] = SLOPES, *options: int) -> bytes:
+    found, content = cv2.imencode(".jpg", image, options)
+    assert found
+    return bytes(content)
+
+
+@pytest.mark.parametrize("color", ["rgb", "bgr"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        (),
+        (cv2.IMWRITE_JPEG_PROGRESSIVE, 1),
+        (cv2.IMWRITE_JPEG_RST_INTERVAL, 2),
+        (cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444),
+        (cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_422),
+    ],
+)
+def test_kinds(options: tuple[int, ...], color: ColorOrder) -> None:
+    image = JpegDecoder(color, "a test").decode(encoded(SLOPES, *options))
+    assert (image.dtype, image.shape) == (np.uint8, (*SIZE, 3))
+    np.testing.assert_allclose(image[..., :: 1 if color == "bgr" else -1], SLOPES, atol=8)
+
+
+def test_grey() -> None:
+    image = JpegDecoder("rgb", "a test").decode(encoded(np.ascontiguousarray(SLOPES[..., 0])))
+    np.testing.assert_allclose(image, np.repeat(SLOPES[..., :1], 3, axis=2), atol=4)
+
+
+def test_the_buffer_of_a_camera_is_longer() -> None:
+    np.testing.assert_array_equal(
+        JpegDecoder("bgr", "a test").decode(encoded() + bytes(1000)),
+        JpegDecoder("bgr", "a test").decode(encoded()),
+    )
+
+
+def test_what_is_not_whole_is_refused_and_the_next_one_is_read() -> None:
+    content = encoded()
+    third = len(content) // 3
+    decoder = JpegDecoder("bgr", "a test")
+    wanted = decoder.decode(content)
+    for broken, reason in (
+        (content[: 2 * third], r"is cut short \(\d+ bytes without an end\)"),
+        (content[:third] + content[2 * third :], r"of \d+ bytes cannot be decoded"),
+        (content[:2] + content[-2:], r"of 4 bytes"),
+        (b"", r"is cut short"),
+        (b"no picture" + content[-2:], r"of 12 bytes"),
+    ):
+        with pytest.raises(JpegError, match=reason):
+            decoder.decode(broken)
+        np.testing.assert_array_equal(decoder.decode(content), wanted)
