@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import re
 import time
 from collections.abc import Iterator
@@ -309,6 +310,20 @@ class TestNumbers:
             expect(announcer).to_have_text("Reconnecting: connection refused")
             states[0] = State(since_s=time.monotonic())
             expect(tab.get_by_role("status").filter(has_text="All well")).to_have_count(1)
+
+    def test_a_camera_that_has_ended(self, context: BrowserContext) -> None:
+        ended = State(state="ended", since_s=time.monotonic() - 200)
+        both = {**numbers_of(ended, "front").cameras, **numbers_of(State(), "rear").cameras}
+        told = dataclasses.replace(numbers_of(State()), cameras=both)
+        with served(lambda: told) as page, opened(context, page) as tab:
+            for name in both:
+                page.announce(name)
+            expect(tab.locator("#health")).to_contain_text("All well")
+            rows = tab.get_by_role("region", name="Health").get_by_role("listitem")
+            expect(rows.filter(has_text="front")).to_contain_text("Ended, since")
+            expect(rows.filter(has_text="front")).to_contain_text("3 min")
+            expect(rows.filter(has_text="rear")).to_contain_text("All well")
+            expect(tab.get_by_text("front: ended")).to_be_visible()
 
     def test_a_recording_that_failed(self, context: BrowserContext) -> None:
         sinks = (SinkNumbers(name="drive.mp4", written=1, dropped=9, failed="No space left on device"),)

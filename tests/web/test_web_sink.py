@@ -154,6 +154,19 @@ class TestStream:
                 assert {"network", "capture to delivery"} <= set(told["stages"])
                 assert [sink["name"] for sink in told["sinks"]] == ["notes"]
 
+    def test_sources_that_have_ended(self) -> None:
+        with pages.nothing_left():
+            sink = WebSink(PageOptions(port=0))
+            port = int(sink.url.rstrip("/").rpartition(":")[2])
+            cameras = [live.Camera(2, name="short"), live.Camera(None, 0.01, name="long")]
+            with live.network() as segmenter, segmenter.stream(cameras, sinks=[sink]) as stream:
+                for _ in stream:
+                    told = json.loads(pages.ask(port, "/api/status").body)
+                    states = [(camera["numbers"] or {}).get("health") for camera in told["cameras"]]
+                    if stream.sources[0].ended and states[0]["state"] == "ended":
+                        break
+                assert (states[0]["why"], states[1]["state"], told["health"]["state"]) == ("", "ok", "ok")
+
     def test_a_frozen_browser_does_not_slow_the_loop(self) -> None:
         """Every frame of 300 is delivered while a viewer asks for pictures and reads none."""
         with pages.nothing_left():

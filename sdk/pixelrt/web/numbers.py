@@ -14,7 +14,7 @@ class State:
     """How something is, since when, and why."""
 
     state: str = "ok"
-    """ok, overloaded, stalled, reconnecting or failed."""
+    """ok, overloaded, stalled, reconnecting, failed or ended."""
     since_s: float = 0.0
     """`time.monotonic` when it began."""
     why: str = ""

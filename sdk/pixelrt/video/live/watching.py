@@ -117,8 +117,7 @@ class SourceWatch:
             self._asked_s = None
             self._over = self.has_ended = True
             told = self._told == "ended"
-            self._set_link("ok", "")
-            self._load = Health()
+            self._link = self._load = Health()
         if not told:
             self._say("ended", "there are no more frames")
 

@@ -150,7 +150,7 @@ def numbers_of(statistics: StreamStatistics) -> Numbers:
     """What the page tells of a stream."""
     return Numbers(
         seconds=statistics.seconds,
-        health=_state(statistics.health),
+        health=_state(statistics.health, all(source.ended for source in statistics.sources)),
         cameras={source.name: _camera(source) for source in statistics.sources},
         stages={
             name: StageNumbers(p50_ms=stage.p50_ms, p95_ms=stage.p95_ms, p99_ms=stage.p99_ms)
@@ -173,9 +173,9 @@ def _camera(source: SourceStatistics) -> CameraNumbers:
         reconnects=source.reconnects,
         fps_captured=source.fps_captured,
         fps_delivered=source.fps_delivered,
-        health=_state(source.health),
+        health=_state(source.health, source.ended),
     )
 
 
-def _state(health: Health) -> State:
-    return State(state=health.state, since_s=health.since_s, why=health.why)
+def _state(health: Health, ended: bool) -> State:
+    return State(state="ended" if health and ended else health.state, since_s=health.since_s, why=health.why)

@@ -9,6 +9,7 @@ export const STATES = {
   stalled: "Stalled",
   reconnecting: "Reconnecting",
   failed: "Failed",
+  ended: "Ended",
 };
 
 const DROPPED = {
