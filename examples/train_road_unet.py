@@ -14,14 +14,12 @@ import argparse
 import json
 import math
 import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
+from labelled_pictures import Batches, Image, Labels, Pair, load_split
 from numpy.typing import NDArray
 from rich.progress import track
 from rich.table import Table
@@ -55,10 +53,6 @@ IGNORED = len(NAMES)
 MEAN = (0.485, 0.456, 0.406)  # of 0..1 RGB pixels; the values most vision networks are trained with
 STD = (0.229, 0.224, 0.225)
 
-Image = NDArray[np.uint8]
-Labels = NDArray[np.uint8]
-Pair = tuple[Image, Labels]
-
 
 def main() -> None:
     """Train, then evaluate on the test split."""
@@ -72,7 +66,7 @@ def main() -> None:
     weights = train(options)
     model = RoadUNet(width=options.width)
     model.load_state_dict(load_file(weights))
-    test = load_split(options.data / "test")
+    test = load_split(options.data / "test", IGNORED)
     report(evaluate(model, test, options.size, options.device), options.out / "test.json")
 
 
@@ -123,62 +117,15 @@ def parse_arguments() -> argparse.Namespace:
 # --- data ---------------------------------------------------------------------------------------------------
 
 
-def load_split(folder: Path) -> list[Pair]:
-    """Every (image, labels) pair of one split, in memory."""
-    images = sorted(path for path in (folder / "images").glob("*") if path.suffix in {".jpg", ".png"})
-    if not images:
-        raise SystemExit(f"{folder / 'images'} holds no .jpg or .png; expected the CamVid layout, see --help")
-    return [load_pair(path, folder / "labels" / f"{path.stem}.png") for path in images]
+def batches(pairs: list[Pair], options: argparse.Namespace, epoch: int) -> Batches:
+    """Augmented batches of one epoch, some pictures replaced by scenes of the procedural drive."""
 
-
-def load_pair(image_path: Path, labels_path: Path) -> Pair:
-    """One picture, uint8[H, W, 3] RGB, and its class ids, uint8[H, W]."""
-    image = cv2.imread(str(image_path), cv2.IMREAD_COLOR)
-    labels = cv2.imread(str(labels_path), cv2.IMREAD_GRAYSCALE)
-    if image is None or labels is None or image.shape[:2] != labels.shape:
-        raise SystemExit(f"{image_path} and {labels_path}: one is missing, damaged, or of another size")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.minimum(labels, IGNORED).astype(np.uint8)
-
-
-@dataclass(frozen=True)
-class Batches:
-    """Augmented batches of one epoch, prepared ahead in a thread.
-
-    Every sample draws from a generator of its own, seeded by (seed, epoch, position): the order in which
-    threads finish cannot change what is learnt.
-    """
-
-    pairs: list[Pair]
-    options: argparse.Namespace
-    epoch: int
-
-    def __len__(self) -> int:
-        return len(self.pairs) // self.options.batch
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        order = np.random.default_rng((self.options.seed, self.epoch)).permutation(len(self.pairs))
-        with ThreadPoolExecutor(max_workers=1) as pool:
-            ahead = pool.submit(self._batch, order, 0)
-            for index in range(len(self)):
-                ready = ahead.result()
-                if index + 1 < len(self):
-                    ahead = pool.submit(self._batch, order, index + 1)
-                yield ready
-
-    def _batch(self, order: NDArray[np.int64], index: int) -> tuple[Tensor, Tensor]:
-        size = self.options.batch
-        samples = [self._sample(int(order[at]), at) for at in range(index * size, (index + 1) * size)]
-        images = np.stack([image for image, _ in samples])
-        labels = np.stack([labels for _, labels in samples])
-        return normalise(torch.from_numpy(images)), torch.from_numpy(labels).long()
-
-    def _sample(self, which: int, position: int) -> Pair:
-        rng = np.random.default_rng((self.options.seed, self.epoch, position))
-        if rng.random() < self.options.drive:
+    def vary(pair: Pair, rng: np.random.Generator) -> Pair:
+        if rng.random() < options.drive:
             pair = scene(int(rng.integers(2**31)), (360, 480))
-        else:
-            pair = self.pairs[which]
-        return augment(pair, tuple(self.options.crop), tuple(self.options.scale), rng)
+        return augment(pair, tuple(options.crop), tuple(options.scale), rng)
+
+    return Batches(pairs, options.batch, options.seed, epoch, vary, normalise)
 
 
 def normalise(images: Tensor) -> Tensor:
@@ -289,12 +236,12 @@ class Supervised(nn.Module):
 
 def train(options: argparse.Namespace) -> Path:
     """Run the schedule and return the path of the weights to ship."""
-    pairs = [pair for split in options.splits for pair in load_split(options.data / split)]
+    pairs = [pair for split in options.splits for pair in load_split(options.data / split, IGNORED)]
     if len(pairs) < options.batch:
         raise SystemExit(
             f"{len(pairs)} pictures to train on, expected at least one batch (--batch {options.batch})"
         )
-    held_out = [] if "val" in options.splits else load_split(options.data / "val")
+    held_out = [] if "val" in options.splits else load_split(options.data / "val", IGNORED)
     run = Run(options, pairs)
     best = options.out / "road-unet.safetensors"
     for epoch in range(run.start, options.epochs):
@@ -352,13 +299,13 @@ class Run:
     def epoch(self, pairs: list[Pair], epoch: int) -> float:
         """Train on every picture once and return the mean loss."""
         self.model.train()
-        batches = Batches(pairs, self.options, epoch)
+        steps = batches(pairs, self.options, epoch)
         total = 0.0
         for images, labels in track(
-            batches, f"epoch {epoch + 1}", len(batches), console=console(), transient=True
+            steps, f"epoch {epoch + 1}", len(steps), console=console(), transient=True
         ):
             total += self.step(images.to(self.options.device), labels.to(self.options.device))
-        return total / max(1, len(batches))
+        return total / max(1, len(steps))
 
     def step(self, images: Tensor, labels: Tensor) -> float:
         """One gradient step."""

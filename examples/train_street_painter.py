@@ -23,8 +23,6 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -32,7 +30,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from labelled_pictures import Batches, Image, Labels, Pair, load_split
 from rich.progress import track
 from rich.table import Table
 from safetensors.torch import save_file
@@ -71,9 +69,6 @@ SHEET_ROWS = 8
 EMA_DECAY = 0.998
 SLOPE = 0.2
 
-Image = NDArray[np.uint8]
-Labels = NDArray[np.uint8]
-Pair = tuple[Image, Labels]
 Painter = SPADEGenerator | Pix2PixGenerator
 
 
@@ -166,7 +161,7 @@ def add_schedule(parser: argparse.ArgumentParser) -> None:
 def training_pairs(options: argparse.Namespace) -> list[Pair]:
     """What is trained on, at least one batch of it."""
     if options.data:
-        pairs = [pair for split in options.splits for pair in load_split(options.data / split)]
+        pairs = [pair for split in options.splits for pair in load_split(options.data / split, UNLABELLED)]
     else:
         pairs = drive_scenes(options)
     if len(pairs) < options.batch:
@@ -178,7 +173,7 @@ def held_out_pairs(options: argparse.Namespace) -> list[Pair]:
     """Pictures at the painter's size that are never trained on."""
     count = options.held_out
     if options.data:
-        pairs = load_split(options.data / "test")
+        pairs = load_split(options.data / "test", UNLABELLED)
         pairs = pairs[:: max(1, len(pairs) // count)][:count]
     else:
         pairs = draw(range(count), tuple(options.draw))
@@ -209,23 +204,6 @@ def draw(seeds: range, size: tuple[int, int]) -> list[Pair]:
     return [scene(seed, size) for seed in track(seeds, "draw", console=console(), transient=True)]
 
 
-def load_split(folder: Path) -> list[Pair]:
-    """Every (image, labels) pair of one split, in memory."""
-    images = sorted(path for path in (folder / "images").glob("*") if path.suffix in {".jpg", ".png"})
-    if not images:
-        raise SystemExit(f"{folder / 'images'} holds no .jpg or .png; expected the CamVid layout, see --help")
-    return [load_pair(path, folder / "labels" / f"{path.stem}.png") for path in images]
-
-
-def load_pair(image_path: Path, labels_path: Path) -> Pair:
-    """One picture, uint8[H, W, 3] RGB, and its class ids, uint8[H, W]."""
-    image = cv2.imread(str(image_path), cv2.IMREAD_COLOR)
-    labels = cv2.imread(str(labels_path), cv2.IMREAD_GRAYSCALE)
-    if image is None or labels is None or image.shape[:2] != labels.shape:
-        raise SystemExit(f"{image_path} and {labels_path}: one is missing, damaged, or of another size")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.minimum(labels, UNLABELLED).astype(np.uint8)
-
-
 def window(pair: Pair, size: tuple[int, int], zoom: float, place: tuple[float, float]) -> Pair:
     """The largest part with the shape of `size`, made smaller by `zoom`, at a place 0..1, brought to `size`.
 
@@ -241,46 +219,16 @@ def window(pair: Pair, size: tuple[int, int], zoom: float, place: tuple[float, f
     return small.astype(np.uint8), nearest(labels[part], *size)
 
 
-@dataclass(frozen=True)
-class Batches:
-    """Batches of one epoch, cut at random and mirrored at random, prepared ahead in a thread.
+def batches(pairs: list[Pair], options: argparse.Namespace, epoch: int) -> Batches:
+    """Batches of one epoch, cut at random and mirrored at random."""
 
-    Every sample draws from a generator of its own, seeded by (seed, epoch, position): the order in which
-    threads finish cannot change what is learnt.
-    """
-
-    pairs: list[Pair]
-    options: argparse.Namespace
-    epoch: int
-
-    def __len__(self) -> int:
-        return len(self.pairs) // self.options.batch
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        order = np.random.default_rng((self.options.seed, self.epoch)).permutation(len(self.pairs))
-        with ThreadPoolExecutor(max_workers=1) as pool:
-            ahead = pool.submit(self._batch, order, 0)
-            for index in range(len(self)):
-                ready = ahead.result()
-                if index + 1 < len(self):
-                    ahead = pool.submit(self._batch, order, index + 1)
-                yield ready
-
-    def _batch(self, order: NDArray[np.int64], index: int) -> tuple[Tensor, Tensor]:
-        size = self.options.batch
-        samples = [self._sample(int(order[at]), at) for at in range(index * size, (index + 1) * size)]
-        images = np.stack([image for image, _ in samples])
-        labels = np.stack([labels for _, labels in samples])
-        return to_tanh_range(torch.from_numpy(images)), torch.from_numpy(labels).long()
-
-    def _sample(self, which: int, position: int) -> Pair:
-        rng = np.random.default_rng((self.options.seed, self.epoch, position))
-        zoom = math.exp(rng.uniform(0, math.log(self.options.zoom)))
+    def vary(pair: Pair, rng: np.random.Generator) -> Pair:
+        zoom = math.exp(rng.uniform(0, math.log(options.zoom)))
         place = (float(rng.random()), float(rng.random()))
-        image, labels = window(self.pairs[which], tuple(self.options.size), zoom, place)
-        if rng.random() < 0.5:
-            image, labels = np.fliplr(image), np.fliplr(labels)
-        return image, labels
+        image, labels = window(pair, tuple(options.size), zoom, place)
+        return (np.fliplr(image), np.fliplr(labels)) if rng.random() < 0.5 else (image, labels)
+
+    return Batches(pairs, options.batch, options.seed, epoch, vary, to_tanh_range)
 
 
 def to_tanh_range(images: Tensor) -> Tensor:
@@ -405,13 +353,13 @@ class Run:
         """
         torch.manual_seed(int(np.random.default_rng((self.options.seed, epoch)).integers(2**31)))
         self.painter.train()
-        batches = Batches(pairs, self.options, epoch)
+        steps = batches(pairs, self.options, epoch)
         totals: dict[str, float] = {}
         for images, labels in track(
-            batches, f"epoch {epoch + 1}", len(batches), console=console(), transient=True
+            steps, f"epoch {epoch + 1}", len(steps), console=console(), transient=True
         ):
             for name, value in self.step(images.to(self.options.device), labels.to(self.options.device)):
-                totals[name] = totals.get(name, 0.0) + float(value.detach()) / len(batches)
+                totals[name] = totals.get(name, 0.0) + float(value.detach()) / len(steps)
         return totals
 
     def step(self, images: Tensor, labels: Tensor) -> list[tuple[str, Tensor]]:
@@ -465,8 +413,7 @@ class Run:
 
     def masks(self, pairs: list[Pair], epoch: int, pictures: int = 128) -> Iterator[Tensor]:
         """Masks for the averaged painter's batch norms, whose statistics no averaging of weights gives."""
-        batches = Batches(pairs[:pictures], self.options, epoch)
-        return (one_hot(labels) for _, labels in batches)
+        return (one_hot(labels) for _, labels in batches(pairs[:pictures], self.options, epoch))
 
     def save(self, epoch: int) -> None:
         """Write OUT/last.pt, whole or not at all."""
