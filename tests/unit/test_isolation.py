@@ -1129,7 +1129,7 @@ def test_closed_is_closed(bundle: Bundle) -> None:
 def test_a_child_that_does_not_end_at_close_is_killed(
     failing: IsolatedSegmenter, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("pixelrt.isolation.segmenter._PATIENCE_S", 0.2)
+    monkeypatch.setattr("pixelrt.isolation.supervisor._PATIENCE_S", 0.2)
     pid = failing.pid
     assert pid is not None
     os.kill(pid, signal.SIGSTOP)

@@ -7,8 +7,9 @@ ticket = segmenter.submit(frame)              # the next frame is handed over wh
 
 from __future__ import annotations
 
+from pixelrt.isolation.opening import isolate
 from pixelrt.isolation.options import IsolationOptions, LoadOptions
-from pixelrt.isolation.segmenter import IsolatedSegmenter, isolate
+from pixelrt.isolation.segmenter import IsolatedSegmenter
 from pixelrt.isolation.ticket import IsolatedTicket
 
 __all__ = ["IsolatedSegmenter", "IsolatedTicket", "IsolationOptions", "LoadOptions", "isolate"]

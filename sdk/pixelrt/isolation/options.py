@@ -10,7 +10,8 @@ import numpy as np
 
 from pixelrt.errors import InputError
 from pixelrt.manifest import ColorOrder
-from pixelrt.session import GpuOptions, Precision
+from pixelrt.session import GpuOptions, Precision, SessionOptions
+from pixelrt.strict import suggestion
 
 LOADER = "pixelrt:load"
 Size: TypeAlias = tuple[int, int]
@@ -63,6 +64,25 @@ class IsolationOptions:
             checked_size("warm_up", size)
         if not isinstance(self.loader, str) or not all(self.loader.partition(":")):
             raise InputError(f"loader is {self.loader!r}, expected 'module:function', as {LOADER!r}")
+
+
+def check_loading(loading: LoadOptions) -> None:
+    """Refuse what the child would refuse, before it is started.
+
+    Raises:
+        TypeError: If a name is not one of `LoadOptions`.
+        DeviceError, InputError: As `SessionOptions`.
+    """
+    for name in loading:
+        if name not in LoadOptions.__annotations__:
+            raise TypeError(
+                f"isolate() got an unexpected keyword argument {name!r}"
+                f"{suggestion(name, list(LoadOptions.__annotations__))}"
+            )
+    values: dict[str, Any] = {name: value for name, value in loading.items() if name != "color"}
+    if values.get("gpu", ...) is None:
+        del values["gpu"]
+    SessionOptions(**values)
 
 
 def _check_seconds(name: str, value: Any, otherwise: str) -> None:
