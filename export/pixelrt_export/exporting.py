@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from torch import nn
 
@@ -16,13 +16,16 @@ from pixelrt.manifest import Task, ValueRange
 from pixelrt_export.convert import generation as convert_generation
 from pixelrt_export.convert import segmentation as convert_segmentation
 from pixelrt_export.gate.generation import verify_generator
+from pixelrt_export.gate.generation_original import GeneratorConversion
 from pixelrt_export.gate.segmentation import verify
+from pixelrt_export.gate.segmentation_original import Conversion
 from pixelrt_export.network import Network, from_module, open_network
 from pixelrt_export.options import generation as of_generation
 from pixelrt_export.options import segmentation as of_segmentation
 from pixelrt_export.options.common import Classes, check_names
 from pixelrt_export.options.generation import GenerationOptions, OutputOptions
 from pixelrt_export.options.segmentation import ExportOptions
+from pixelrt_export.precision import PrecisionReport
 from pixelrt_export.progress import Steps, about_size
 from pixelrt_export.recipe import GenerationRecipe, ModelSection, SegmentationRecipe
 from pixelrt_export.report import GenerationReport, SegmentationReport
@@ -35,6 +38,7 @@ from pixelrt_export.write import Made, write_bundle
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+R = TypeVar("R", SegmentationReport, GenerationReport)
 _TASKS: dict[Task, Any] = {"segmentation": of_segmentation, "generation": of_generation}
 
 
@@ -225,19 +229,8 @@ def _segmenter(
 ) -> Made[SegmentationReport]:
     samples = samples_for(recipe, images, steps)
     conversion, precision = convert_segmentation.convert(recipe, network, samples, steps)
-    manifest, verification = conversion.manifest, None
-    if not recipe.gate.skip:
-        verification = verify(conversion, samples, manifest.gate, steps.track)
-        manifest = dataclasses.replace(manifest, gate=verification.gate)
-    report = SegmentationReport(
-        manifest=manifest,
-        precision=precision,
-        verification=verification,
-        samples=samples,
-        notes=verification.notes if verification else (),
-        seconds=steps.seconds,
-    )
-    return Made.of(conversion.fused, report)
+    judge = None if recipe.gate.skip else verify
+    return _judged(SegmentationReport, judge, conversion, precision, samples, steps)
 
 
 def _generator(
@@ -245,11 +238,25 @@ def _generator(
 ) -> Made[GenerationReport]:
     material = read_material(recipe, given, steps)
     conversion, precision, samples = convert_generation.convert(recipe, network, material, steps)
-    manifest, verification = conversion.manifest, None
-    if not recipe.gate.skip:
-        verification = verify_generator(conversion, samples, manifest.gate, steps.track)
+    judge = None if recipe.gate.skip else verify_generator
+    return _judged(GenerationReport, judge, conversion, precision, samples, steps)
+
+
+def _judged(
+    report: Callable[..., R],
+    judge: Callable[..., Any] | None,
+    conversion: Conversion | GeneratorConversion,
+    precision: PrecisionReport,
+    samples: Sequence[Any],
+    steps: Steps,
+) -> Made[R]:
+    """A converted network after its gate; `judge` measures it there, and is None where that is skipped."""
+    verification = None
+    manifest: Any = conversion.manifest
+    if judge is not None:
+        verification = judge(conversion, samples, manifest.gate, steps.track)
         manifest = dataclasses.replace(manifest, gate=verification.gate)
-    report = GenerationReport(
+    made = report(
         manifest=manifest,
         precision=precision,
         verification=verification,
@@ -257,4 +264,4 @@ def _generator(
         notes=verification.notes if verification else (),
         seconds=steps.seconds,
     )
-    return Made.of(conversion.fused, report)
+    return Made.of(conversion.fused, made)
