@@ -15,7 +15,8 @@ import pytest
 import stamped
 from leaks import nothing_left
 from live_server import LiveServer
-from rtsp_server import RtspServer, free_port
+from rtsp_server import RtspServer
+from server_process import free_port
 
 from pixelrt.errors import SourceError
 from pixelrt.video.events import Event

@@ -14,7 +14,8 @@ import pytest
 from fault_proxy import FaultProxy, fault_proxy
 from film import Seen, check, seen
 from leaks import nothing_left
-from rtsp_server import RtspServer, free_port
+from rtsp_server import RtspServer
+from server_process import free_port
 
 from pixelrt.errors import SourceError
 from pixelrt.video.events import Event

@@ -17,7 +17,8 @@ import stamped
 from fault_proxy import fault_proxy, lossy_relay
 from film import check, seen
 from leaks import nothing_left
-from live_server import PASSWORD, SHORT_FRAMES, USER, LiveServer, free_port
+from live_server import PASSWORD, SHORT_FRAMES, USER, LiveServer
+from server_process import free_port
 
 from pixelrt.errors import SourceError
 from pixelrt.video.events import Event

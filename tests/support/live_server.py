@@ -14,7 +14,6 @@ import io
 import json
 import socket
 import ssl
-import subprocess
 import sys
 import threading
 import time
@@ -22,16 +21,15 @@ from collections.abc import Iterator
 from contextlib import suppress
 from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 
-HOST = "127.0.0.1"
+from server_process import HOST, ServerProcess, free_port, say_ready
+
 USER, PASSWORD = "robot", "pass+word&7"
 SHORT_FRAMES = 40
-_READY = "ready"
 
 
-class LiveServer:
+class LiveServer(ServerProcess):
     """The process. Pictures are numbered by time since `epoch_s`, so that a new life goes on counting.
 
     Args:
@@ -41,45 +39,14 @@ class LiveServer:
             with its key).
     """
 
+    script = __file__
+
     def __init__(self, kind: str, port: int | None = None, **settings: Any) -> None:
         self.port = port or free_port(socket.SOCK_DGRAM if kind == "udp" else socket.SOCK_STREAM)
-        self.settings = {"kind": kind, "port": self.port, "epoch_s": time.monotonic(), **settings}
+        self.what = kind
         scheme = "https" if "certificate" in settings else kind
         self.url = f"{scheme}://{HOST}:{self.port}"
-        self._process: subprocess.Popen[str] | None = None
-        self.start()
-
-    def start(self) -> None:
-        command = [sys.executable, __file__, json.dumps(self.settings)]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline().strip()
-        if line != _READY:
-            self.kill()
-            raise RuntimeError(f"the {self.settings['kind']} server did not start: {line!r}")
-
-    def kill(self) -> None:
-        """SIGKILL: no goodbye."""
-        if self._process is None:
-            return
-        process, self._process = self._process, None
-        process.kill()
-        process.wait()
-        for pipe in (process.stdin, process.stdout):
-            if pipe is not None:
-                pipe.close()
-
-    def __enter__(self) -> LiveServer:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.kill()
-
-
-def free_port(kind: int = socket.SOCK_STREAM) -> int:
-    with socket.socket(socket.AF_INET, kind) as sock:
-        sock.bind((HOST, 0))
-        return int(sock.getsockname()[1])
+        super().__init__({"kind": kind, "port": self.port, "epoch_s": time.monotonic(), **settings})
 
 
 def _pictures(settings: dict[str, Any]) -> Iterator[Any]:
@@ -222,13 +189,13 @@ def _serve_http(settings: dict[str, Any]) -> None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(settings["certificate"])
         server.socket = context.wrap_socket(server.socket, server_side=True)
-    _say_ready()
+    say_ready()
     server.serve_forever()
 
 
 def _serve_tcp(settings: dict[str, Any]) -> None:
     server = socket.create_server((HOST, settings["port"]))
-    _say_ready()
+    say_ready()
     while True:
         client, _ = server.accept()
         threading.Thread(target=_feed, args=(client, settings), daemon=True).start()
@@ -242,17 +209,12 @@ def _feed(client: socket.socket, settings: dict[str, Any]) -> None:
 
 
 def _serve_udp(settings: dict[str, Any]) -> None:
-    _say_ready()
+    say_ready()
     url = f"udp://{HOST}:{settings['port']}?pkt_size=1316"
     _encode(url, "mpegts", _pictures(settings), settings)
 
 
-def _say_ready() -> None:
-    print(_READY, flush=True)  # noqa: T201 -- the parent waits for it
-
-
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).parent))
     chosen = json.loads(sys.argv[1])
     serve = {"http": _serve_http, "tcp": _serve_tcp, "udp": _serve_udp}
     threading.Thread(target=serve[chosen["kind"]], args=(chosen,), daemon=True).start()

@@ -8,17 +8,14 @@ Commands on its standard input, a line each: `resize 480x640`, `stall`, `go`, `b
 from __future__ import annotations
 
 import json
-import socket
-import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 from typing import Any
 
-HOST = "127.0.0.1"
+from server_process import HOST, ServerProcess, free_port, say_ready
+
 _GI = "/usr/lib/python3/dist-packages"
-_READY = "ready"
 _ENCODERS = {
     "h264": "x264enc tune=zerolatency speed-preset=ultrafast threads=1 key-int-max={gop} "
     "pass=quant quantizer=20 "
@@ -27,7 +24,7 @@ _ENCODERS = {
 }
 
 
-class RtspServer:
+class RtspServer(ServerProcess):
     """The process. Pictures are numbered by time since `epoch_s`, so that a new life goes on counting.
 
     Args:
@@ -36,52 +33,14 @@ class RtspServer:
             path, certificate (RTSPS: a PEM file with its key).
     """
 
+    script = __file__
+    what = "RTSP"
+
     def __init__(self, port: int | None = None, **settings: Any) -> None:
         self.port = port or free_port()
-        settings = {"port": self.port, "epoch_s": time.monotonic(), **settings}
-        self.settings = settings
         scheme = "rtsps" if "certificate" in settings else "rtsp"
         self.url = f"{scheme}://{HOST}:{self.port}/{settings.get('path', 'live')}"
-        self._process: subprocess.Popen[str] | None = None
-        self.start()
-
-    def start(self) -> None:
-        command = [sys.executable, __file__, json.dumps(self.settings)]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline().strip()
-        if line != _READY:
-            self.kill()
-            raise RuntimeError(f"the RTSP server did not start: {line!r}")
-
-    def tell(self, command: str) -> None:
-        assert self._process is not None
-        assert self._process.stdin is not None
-        self._process.stdin.write(command + "\n")
-        self._process.stdin.flush()
-
-    def kill(self) -> None:
-        """SIGKILL: no goodbye."""
-        if self._process is None:
-            return
-        process, self._process = self._process, None
-        process.kill()
-        process.wait()
-        for pipe in (process.stdin, process.stdout):
-            if pipe is not None:
-                pipe.close()
-
-    def __enter__(self) -> RtspServer:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.kill()
-
-
-def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
-    with socket.socket(socket.AF_INET, kind) as sock:
-        sock.bind((HOST, 0))
-        return int(sock.getsockname()[1])
+        super().__init__({"port": self.port, "epoch_s": time.monotonic(), **settings})
 
 
 class _Feeder:
@@ -175,7 +134,6 @@ def _permit(server_module: Any, factory: Any, role: str) -> Any:
 
 def main(settings: dict[str, Any]) -> None:
     sys.path.append(_GI)
-    sys.path.insert(0, str(Path(__file__).parent))
     import gi
 
     for namespace in ("Gst", "GstRtsp", "GstRtspServer"):
@@ -207,7 +165,7 @@ def main(settings: dict[str, Any]) -> None:
     loop = GLib.MainLoop()
     if not server.attach(None):
         sys.exit(f"port {settings['port']} is taken")
-    print(_READY, flush=True)  # noqa: T201 -- the parent waits for it
+    say_ready()
 
     def listen() -> None:
         for line in sys.stdin:
