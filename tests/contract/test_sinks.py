@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import resource
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import ClassVar
@@ -14,7 +12,9 @@ import cv2
 import numpy as np
 import pytest
 from deliveries import OnGpu, delivery
+from disks import full_disk
 from numpy.typing import NDArray
+from stripes import SIZE, stripes
 
 import pixelrt
 from pixelrt.bundle import Bundle
@@ -27,17 +27,8 @@ from pixelrt.video.sources import Frame, Source, open_source
 from pixelrt.video.sources.base import BaseSource
 
 Bytes = NDArray[np.uint8]
-SIZE = (96, 144)
 FRAMES = 6
 RED, GREEN, BLUE = range(3)
-
-
-def stripes(first: int) -> Bytes:
-    """Three upright stripes of equal width: red, green, blue, beginning with class `first`."""
-    image = np.zeros((*SIZE, 3), np.uint8)
-    for place in range(3):
-        image[:, 48 * place : 48 * (place + 1), (first + place) % 3] = 220
-    return image
 
 
 @pytest.fixture(scope="module")
@@ -544,20 +535,6 @@ def test_no_source_of_several_is_overwritten(tmp_path: Path, two: tuple[Source, 
         open_sinks([f"{tmp_path}/rear/cam 1.png", "null:"], two[1], num_frames=1)
     with pytest.raises(SinkError, match="asked for twice"):
         open_sinks([f"{tmp_path}/{{source}}.mp4", f"{tmp_path}/./{{source}}.mp4"], *two)
-
-
-@contextlib.contextmanager
-def full_disk() -> Iterator[None]:
-    """A disk on which no file can grow beyond 700 bytes, by the kernel's own limit.
-
-    It holds for pytest's log too, so nothing may be written to that meanwhile.
-    """
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (700, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def noisy(index: int) -> Frame:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import resource
 import tracemalloc
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -12,6 +10,7 @@ import av
 import cv2
 import numpy as np
 import pytest
+from disks import full_disk
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -246,17 +245,6 @@ def test_grey_and_colour_in_one_gif(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
     write_gif(tmp_path / "a.gif", [colour, grey], 10)
     np.testing.assert_array_equal(frames_of(tmp_path / "a.gif")[0][1], as_rgb(grey))
-
-
-@contextlib.contextmanager
-def full_disk() -> Iterator[None]:
-    """A disk on which no file can grow beyond 700 bytes, by the kernel's own limit (pytest's log too)."""
-    soft_limit, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (700, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft_limit, hard))
 
 
 class TestArrays:

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from stripes import SIZE, stripes
 
 import pixelrt
 from pixelrt.bundle import Bundle
@@ -29,14 +30,6 @@ from pixelrt.video.sources.paced import Paced
 from pixelrt.video.statistics import StageTimes
 
 Bytes = NDArray[np.uint8]
-SIZE = (96, 144)
-
-
-def stripes(first: int) -> Bytes:
-    image = np.zeros((*SIZE, 3), np.uint8)
-    for place in range(3):
-        image[:, 48 * place : 48 * (place + 1), (first + place) % 3] = 220
-    return image
 
 
 @pytest.fixture(scope="module")
