@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -18,6 +16,7 @@ import av
 import cv2
 import numpy as np
 import pytest
+from disks import full_disk
 from generator_contract import bundles as bundles
 from generators import ALL, CLASSES, FILTER, GAN, LABELS, PAINTER, SIZE, Kind
 from numpy.typing import NDArray
@@ -473,17 +472,6 @@ def test_a_full_disk_leaves_nothing(bundles: Bundles, capsys: Capture, out: str)
     assert code == 1
     assert "cannot be written (File too large)" in capsys.readouterr().err
     assert not left()
-
-
-@contextlib.contextmanager
-def full_disk() -> Iterator[None]:
-    """A disk on which no file can grow beyond 700 bytes, by the kernel's own limit (pytest's log too)."""
-    soft_limit, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (700, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft_limit, hard))
 
 
 class TestInterruption:
