@@ -32,7 +32,8 @@ from fake_tensorrt import (
     fake_library,
 )
 from numpy.typing import NDArray
-from session_contract import SessionContract, in_threads
+from session_contract import SessionContract
+from threads import in_threads
 
 import pixelrt.backends.tensorrt as backend
 from pixelrt.bundle import Bundle, sha256

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from threads import in_threads
 
 from pixelrt.cuda.capturing import CAPTURING
 from pixelrt.cuda.protocol import Driver, Stream
@@ -22,27 +23,6 @@ SIZE = 5000
 
 def noise(seed: int, size: int = SIZE) -> Bytes:
     return np.random.default_rng(seed).integers(0, 256, size, np.uint8)
-
-
-def in_threads(count: int, work: Callable[[int], None]) -> None:
-    """Run work(0) to work(count - 1) at once, and raise what one of them raised."""
-    problems: list[BaseException] = []
-    start = threading.Barrier(count)
-
-    def run(index: int) -> None:
-        try:
-            start.wait()
-            work(index)
-        except BaseException as problem:  # noqa: BLE001  # raised again below
-            problems.append(problem)
-
-    threads = [threading.Thread(target=run, args=(index,)) for index in range(count)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if problems:
-        raise problems[0]
 
 
 def round_trip(driver: Driver, stream: Stream, content: Bytes) -> Bytes:

@@ -7,14 +7,14 @@ Its masks are known to the pixel, so that one stale or misplaced value shows. Th
 from __future__ import annotations
 
 import gc
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from threads import in_threads
 
 from pixelrt.cuda.device_array import DeviceArray, DeviceMemoryPool
 from pixelrt.errors import DeviceError, InputError
@@ -43,27 +43,6 @@ def enlarged(frame: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]:
 
 def expect_mask(result: Any, index: int) -> None:
     np.testing.assert_array_equal(result.mask, MASKS[index])
-
-
-def in_threads(count: int, work: Callable[[int], None]) -> None:
-    """Run work(0) to work(count - 1) at once, and raise what one of them raised."""
-    problems: list[BaseException] = []
-    start = threading.Barrier(count)
-
-    def run(index: int) -> None:
-        try:
-            start.wait()
-            work(index)
-        except BaseException as problem:  # noqa: BLE001  # raised again below
-            problems.append(problem)
-
-    threads = [threading.Thread(target=run, args=(index,)) for index in range(count)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if problems:
-        raise problems[0]
 
 
 @contextmanager
