@@ -25,7 +25,17 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel
-from training_runs import add_machine, load_run, natural, positive, refuse_others, save_run, settings, share
+from training_runs import (
+    add_machine,
+    load_run,
+    natural,
+    positive,
+    prepare_run,
+    refuse_others,
+    save_run,
+    settings,
+    share,
+)
 
 from pixelrt.dependency import require
 from pixelrt.terminal import console
@@ -241,15 +251,10 @@ def parser_of(description: str | None, out: str) -> argparse.ArgumentParser:
 
 
 def prepare(options: argparse.Namespace) -> None:
-    """Seeds, threads and the folder for the results."""
+    """Check the size; then as `prepare_run`."""
     if any(length < STRIDE or length % STRIDE for length in options.size):
         raise SystemExit(f"--size {options.size[0]} {options.size[1]}: expected multiples of {STRIDE}")
-    torch.manual_seed(options.seed)
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    cv2.setNumThreads(1)
-    options.out.mkdir(parents=True, exist_ok=True)
+    prepare_run(options)
 
 
 class Training(ABC):

@@ -33,6 +33,7 @@ from training_runs import (
     load_weights,
     natural,
     positive,
+    prepare_run,
     refuse_others,
     save_run,
     settings,
@@ -57,12 +58,7 @@ STD = (0.229, 0.224, 0.225)
 def main() -> None:
     """Train, then evaluate on the test split."""
     options = parse_arguments()
-    torch.manual_seed(options.seed)
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    cv2.setNumThreads(1)
-    options.out.mkdir(parents=True, exist_ok=True)
+    prepare_run(options)
     weights = train(options)
     model = RoadUNet(width=options.width)
     model.load_state_dict(load_file(weights))

@@ -44,6 +44,7 @@ from training_runs import (
     load_weights,
     natural,
     positive,
+    prepare_run,
     refuse_others,
     save_run,
     settings,
@@ -75,12 +76,7 @@ Painter = SPADEGenerator | Pix2PixGenerator
 def main() -> None:
     """Train, then judge on held-out masks."""
     options = parse_arguments()
-    torch.manual_seed(options.seed)
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    cv2.setNumThreads(1)
-    options.out.mkdir(parents=True, exist_ok=True)
+    prepare_run(options)
     held_out = held_out_pairs(options)
     painter = load_painter(options) if options.evaluate else train(options, held_out)
     judge = load_judge(options.judge).to(options.device)

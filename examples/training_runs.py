@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import cv2
 import torch
 from torch import nn
 
@@ -107,6 +108,16 @@ def load_weights(network: nn.Module, path: Path, option: str, shape: str) -> Non
 
 
 # --- runs ---------------------------------------------------------------------------------------------------
+
+
+def prepare_run(options: argparse.Namespace) -> None:
+    """Seeds, threads and the folder for the results: what makes a run the same each time."""
+    torch.manual_seed(options.seed)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    cv2.setNumThreads(1)
+    options.out.mkdir(parents=True, exist_ok=True)
 
 
 def settings(options: argparse.Namespace, pictures: int) -> dict[str, Any]:
