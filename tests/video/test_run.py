@@ -297,6 +297,9 @@ def test_one_source_of_two_breaks(
     report = job.report()
     assert report.sources[0].frames == 1
     assert (report.sources[1].frames == 200) is keep_going
+    assert report.interrupted is not keep_going
+    assert "cannot be decoded" in report.sources[0].failed
+    assert report.sources[1].failed == ""
     assert [event.source for event in told if event.kind == "failed"] == ["set"]
     assert (tmp_path / "drive.mp4").exists() is (report.sources[1].frames > 0)
     if keep_going:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from disks import small_disk
 
 from pixelrt.bundle import Bundle
 from pixelrt.cli import main
@@ -86,13 +88,8 @@ def test_no_legend(bundle: str, tmp_path: Path) -> None:
         ([DRIVE, "--out", "nowhere/out.mp4"], "error: nowhere/out.mp4 cannot be written: there is no folder"),
         ([DRIVE, "--sheet", "sheet.txt"], "error: sheet.txt ends in .txt"),
         ([DRIVE, "--json", "nowhere/a.json"], "error: nowhere/a.json cannot be written: there is no folder"),
-        ([DRIVE, "--alpha", "2"], "error: alpha is 2.0"),
-        ([DRIVE, "--limit", "0"], "error: limit is 0"),
-        ([DRIVE, "--fps", "0"], "error: 0 frames per second were asked for, expected 0.01 to 1000"),
-        ([DRIVE, "--head", "scenes"], "error: the bundle has no head 'scenes' (did you mean 'scene'?)"),
         ([DRIVE, "--backend", "openvin"], "did you mean 'openvino'?"),
         ([DRIVE, "--labels", "ids"], "error: labels were given"),
-        ([DRIVE, "--fps", "1e12"], "error: 1e+12 frames per second were asked for"),
         ([DRIVE, "--out", "o.png", "--json", "o.png"], "error: o.png was asked for twice"),
         ([DRIVE, "--out", "a/../o.png", "--sheet", "o.png"], "error: o.png was asked for twice"),
         ([DRIVE, "--sheet", "o.png", "--json", "./o.png"], "error: ./o.png was asked for twice"),
@@ -113,6 +110,140 @@ def test_errors_are_one_message(
     assert "Traceback" not in shown.err
     assert shown.out == ""
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--alpha 2", "--alpha: '2' is no share; give 0 to 1"),
+        ("--alpha nan", "--alpha: 'nan' is no share"),
+        ("--limit 0", "--limit: '0' is no whole number of at least 1"),
+        ("--fps 0", "--fps: '0' is no rate; give 0.01 to 1000 frames a second"),
+        ("--fps 1e12", "--fps: '1e12' is no rate"),
+        ("--deadline 0", "--deadline: '0' is no time; give seconds above 0"),
+        ("--deadline soon", "--deadline: 'soon' is no time"),
+        ("--watchdog -1", "--watchdog: '-1' is no time"),
+        ("--watchdog inf", "--watchdog: 'inf' is no time"),
+        ("--head scenes", "--head: the bundle has no head 'scenes' (did you mean 'scene'?); it has scene"),
+        ("--adaptive", "has one input size only (32x48); export it with several sizes, or leave --adaptive"),
+        ("--adaptive --policy all", "--adaptive does not go with --policy all"),
+        ("--out - --out jsonl:", "--out - --out jsonl: asks for standard output twice"),
+        ("--out - --json -", "standard output cannot hold both results and --json"),
+        ("also.mp4 --labels ids", "--labels belongs to one source, and there are 2"),
+    ],
+)
+def test_wrong_arguments_are_said_first(
+    bundle: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    words: str,
+    message: str,
+) -> None:
+    """The source is not even opened: it is not there, and that is not what is said."""
+    monkeypatch.setattr("pixelrt.loading.load", None)
+    assert main(["run", bundle, "nowhere.mp4", *words.split()]) == 2
+    shown = capsys.readouterr()
+    assert message in shown.err
+    assert "None" not in shown.err
+    assert shown.out == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        ("--out nowhere/out.mp4", 1, "there is no folder"),
+        ("--out out.mp4?segmen=3", 1, "did you mean 'segment'?"),
+        ("--out web://:99999", 1, "port is 99999"),
+        ("--sheet sheet.txt", 1, "ends in .txt"),
+        ("--adaptive", 2, "--adaptive: files wait for the network"),
+    ],
+)
+def test_nothing_is_loaded_for_places_that_cannot_be_written(
+    make_bundle: Callable[..., Bundle],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    words: str,
+    code: int,
+    message: str,
+) -> None:
+    monkeypatch.setattr("pixelrt.loading.load", None)
+    several = str(make_bundle(smaller=((16, 24),)).path)
+    assert main(["run", several, DRIVE, *words.split()]) == code
+    assert message in capsys.readouterr().err
+
+
+def test_a_deadline_that_drops_everything_is_an_error(
+    bundle: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    figures = tmp_path / "run.json"
+    words = ["--deadline", "1e-6", "--out", f"{tmp_path}/out.mp4", "--json", f"{figures}"]
+    assert main(["run", bundle, DRIVE, *words]) == 1
+    shown = capsys.readouterr()
+    assert "6 deadline" in shown.out
+    said = re.search(
+        r"error: --deadline 1e-06 dropped 6 of 6 frames: .* about \d+ ms old .*--deadline (\S+)\n", shown.err
+    )
+    assert said is not None, shown.err
+    assert json.loads(figures.read_text())["deadline_s"] == 1e-6
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run.json"]
+    assert main(["run", bundle, DRIVE, "--deadline", str(10 * float(said[1]))]) == 0
+    assert "--deadline" not in capsys.readouterr().err
+
+
+def test_a_full_disk_shows_the_figures(
+    bundle: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    figures = tmp_path / "run.json"
+    with small_disk(tmp_path / "disk", 200) as disk:
+        drive = "test://drive?frames=100000&size=480x640"
+        assert main(["run", bundle, drive, "--out", f"{disk}/out.mp4", "--json", f"{figures}"]) == 1
+    shown = capsys.readouterr()
+    assert "cannot be written (No space left on device)" in shown.err.splitlines()[-1]
+    assert ", then interrupted\n" in shown.out
+    assert "capture to delivery" in shown.out
+    assert re.search(r"\nSinks\n.*\n +\S+/out.mp4 .*No space left", shown.out)
+    assert f"\nWritten\n  {figures}\n" in shown.out
+    assert json.loads(figures.read_text())["interrupted"]
+
+
+def test_figures_that_cannot_be_written_hide_no_failure(
+    bundle: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with small_disk(tmp_path / "disk", 200) as disk:
+        drive = "test://drive?frames=100000&size=480x640"
+        words = ["--out", f"{disk}/out.jsonl", "--json", f"{disk}/run.json"]
+        (disk / "filler").write_bytes(bytes(198 * 1024))
+        assert main(["run", bundle, drive, *words]) == 1
+    shown = capsys.readouterr()
+    assert "capture to delivery" in shown.out
+    problems = shown.err.splitlines()[-2:]
+    assert [word in line for word, line in zip(("run.json", "out.jsonl"), problems, strict=True)] == [
+        True
+    ] * 2
+
+
+def test_one_video_of_two_is_broken(bundle: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    video = tmp_path / "drive.mp4"
+    assert main(["run", bundle, "test://drive?frames=30&size=96x144", "--out", f"{video}"]) == 0
+    content = video.read_bytes()
+    (tmp_path / "broken.mp4").write_bytes(content[: len(content) * 7 // 10])
+    capsys.readouterr()
+    assert main(["run", bundle, f"{tmp_path}/broken.mp4", f"{video}", "--keep-going"]) == 1
+    shown = capsys.readouterr()
+    assert "; 1 of 2 sources failed\n" in shown.out
+    assert "interrupted" not in shown.out
+    assert re.search(r"\n  drive.mp4 +30 +30 ", shown.out)
+    assert re.search(r"\nbroken.mp4 failed: .* is damaged after frame ", shown.out)
+
+
+def test_the_same_source_twice_has_one_name_each_everywhere(
+    bundle: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", bundle, DRIVE, DRIVE]) == 0
+    shown = capsys.readouterr()
+    assert "\ndrive: 96x144" in shown.err
+    assert "\ndrive-2: 96x144" in shown.err
+    assert re.search(r"\n  drive-2 +6 +6 ", shown.out)
 
 
 def test_nothing_that_is_read_is_replaced(
@@ -241,4 +372,6 @@ def test_ctrl_c_while_it_starts_is_never_lost(bundle: str, tmp_path: Path, after
 
 def test_help_has_examples(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", "--help"]) == 0
-    assert "test://drive?frames=300&size=720x1280&seed=7" in capsys.readouterr().out
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "test://drive?frames=300&size=720x1280&seed=7" in shown
+    assert "without it they are measured only" in shown

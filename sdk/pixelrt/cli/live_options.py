@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from pixelrt.cli.options import add_machine_options
+from pixelrt.cli.options import add_machine_options, count, rate, seconds, share
 
 if TYPE_CHECKING:
     from pixelrt.video.live.metrics import Place
@@ -40,9 +40,10 @@ OUT (may be repeated; with several sources {source} in it stands for the name of
 
 ENDING = """\
 Ctrl-C ends the run after the frames on their way: the files are complete up to there, the figures are
-shown, and the exit code is 130. A source that breaks does the same with exit code 1. Where whoever reads
-standard output goes, a run of files ends at once, and a live one goes on as long as it has another OUT or
-the page; the exit code is 141.
+shown, and the exit code is 130. A source that breaks does the same with exit code 1. Where an OUT fails, a
+run of files ends, and a live one goes on without it; the exit code is 1. It is 1 as well where the deadline
+dropped every result. Where whoever reads standard output goes, a run of files ends at once, and a live one
+goes on as long as it has another OUT or the page; the exit code is 141.
 """
 
 
@@ -58,22 +59,26 @@ def add_live_options(parser: argparse.ArgumentParser) -> None:
 def _add_results(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("frames and results")
     group.add_argument(
-        "--out", metavar="OUT", action="append", default=[], help="where results go (below); repeatable"
+        "--out",
+        metavar="OUT",
+        action="append",
+        default=[],
+        help="where results go (below), repeatable; without it they are measured only",
     )
     group.add_argument("--sheet", metavar="FILE", help="write a contact sheet of overlays, such as sheet.png")
     group.add_argument(
         "--json", metavar="FILE", help="write all figures as JSON; `-` for standard output, without tables"
     )
-    group.add_argument("--limit", metavar="N", type=int, help="stop after N frames of each source")
+    group.add_argument("--limit", metavar="N", type=count, help="stop after N frames of each source")
     group.add_argument("--labels", metavar="DIR", help="folder of label PNGs for a folder of images")
     group.add_argument("--head", metavar="NAME", help="head to draw, write and score (default: the first)")
     group.add_argument(
-        "--alpha", type=float, default=0.5, help="weight of the classes' colours, 0..1 (default: 0.5)"
+        "--alpha", type=share, default=0.5, help="weight of the classes' colours, 0..1 (default: 0.5)"
     )
     group.add_argument("--no-legend", action="store_true", help="draw no class names into overlays")
     group.add_argument(
         "--fps",
-        type=float,
+        type=rate,
         help="frames a second of a folder, or of a source that does not say (default: 25)",
     )
 
@@ -87,7 +92,7 @@ def _add_loop(parser: argparse.ArgumentParser) -> None:
         "order (default: latest where all sources are live, else all)",
     )
     group.add_argument(
-        "--deadline", metavar="SECONDS", type=float, help="drop results whose frame is older than this"
+        "--deadline", metavar="SECONDS", type=seconds, help="drop results whose frame is older than this"
     )
     group.add_argument(
         "--adaptive",
@@ -98,7 +103,7 @@ def _add_loop(parser: argparse.ArgumentParser) -> None:
         "--keep-going", action="store_true", help="go on with the other sources when one fails"
     )
     group.add_argument(
-        "--watchdog", metavar="SECONDS", type=float, help="warn when no result came for so long"
+        "--watchdog", metavar="SECONDS", type=seconds, help="warn when no result came for so long"
     )
     group.add_argument(
         "--metrics",

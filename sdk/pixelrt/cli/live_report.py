@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pixelrt.cli.wording import counted, say_times
-from pixelrt.terminal import complain, heading, say, say_table
+from pixelrt.terminal import complain, heading, say, say_table, writing_output
 
 if TYPE_CHECKING:
     from pixelrt.video.report import RunReport
+
+_UNTIL_RESULT = ("decode", "wait", "network")
+"""The stages that make the age of a result."""
 
 
 def show(report: RunReport, json_file: str | None, *, tables: bool = True) -> None:
@@ -28,18 +32,40 @@ def show(report: RunReport, json_file: str | None, *, tables: bool = True) -> No
     from pixelrt.encoding import write_whole
 
     if json_file == "-":
-        sys.stdout.write(report.to_json())
+        with writing_output():
+            sys.stdout.write(report.to_json())
+            sys.stdout.flush()
         return
+    if tables:
+        _show_tables(report)
+    else:
+        complain(_summary(report))
     if json_file is not None:
         write_whole(Path(json_file), report.to_json().encode())
-    if not tables:
-        complain(_summary(report))
-        return
-    _show_times(report)
-    _show_sources(report)
-    _show_sinks(report)
-    _show_classes(report)
-    _show_files([*report.outputs, *([json_file] if json_file else [])])
+    if tables:
+        _show_files([*report.outputs, *([json_file] if json_file else [])])
+
+
+def advice_on_deadline(report: RunReport) -> str:
+    """What the deadline did, and which one would do; empty where it dropped less than was delivered."""
+    dropped = sum(source.dropped.get("deadline", 0) for source in report.sources)
+    if report.deadline_s is None or dropped <= report.frames:
+        return ""
+    captured = sum(source.captured for source in report.sources)
+    ages_ms = {name: report.stages[name].p50_ms for name in _UNTIL_RESULT if name in report.stages}
+    age_ms = sum(ages_ms.values())
+    parts = ", ".join(f"{name} {age:.0f}" for name, age in ages_ms.items())
+    what = "results are" if "network" in ages_ms else "frames are, before the network has them,"
+    return (
+        f"--deadline {report.deadline_s:g} dropped {dropped} of {counted(captured, 'frame')}: {what} about "
+        f"{age_ms:.0f} ms old here ({parts}); try --deadline {_roomy(max(age_ms / 1e3, report.deadline_s)):g}"
+    )
+
+
+def _roomy(age_s: float) -> float:
+    """Twice the age, rounded up to one digit."""
+    step = 10.0 ** math.floor(math.log10(2 * age_s))
+    return round(math.ceil(2 * age_s / step) * step, 9)
 
 
 def reasons_text(counts: Mapping[str, int]) -> str:
@@ -50,15 +76,25 @@ def reasons_text(counts: Mapping[str, int]) -> str:
 def _summary(report: RunReport) -> str:
     sizes = sorted({source.frame_size for source in report.sources})
     of = " and ".join(f"{rows}x{cols}" for rows, cols in sizes)
+    failed = sum(bool(source.failed) for source in report.sources)
     ended = ", then interrupted" if report.interrupted else ""
+    if failed and not report.interrupted:
+        ended = f"; {failed} of {counted(len(report.sources), 'source')} failed"
     return (
         f"{counted(report.frames, 'frame')} of {of} in {report.seconds:.1f} s: "
         f"{report.fps:.1f} frames/s with everything in it{ended}"
     )
 
 
-def _show_times(report: RunReport) -> None:
+def _show_tables(report: RunReport) -> None:
     say(_summary(report))
+    _show_times(report)
+    _show_sources(report)
+    _show_sinks(report)
+    _show_classes(report)
+
+
+def _show_times(report: RunReport) -> None:
     if len(report.network_sizes) > 1:
         say("network sizes: " + ", ".join(f"{size} {n} times" for size, n in report.network_sizes.items()))
     if report.stages:
@@ -71,7 +107,7 @@ def _show_sources(report: RunReport) -> None:
     sources = report.sources
     if len(sources) == 1 and not any((sources[0].dropped, sources[0].lost, sources[0].reconnects)):
         return
-    heading(f"Sources (policy {report.policy})")
+    heading(f"Sources (policy {report.policy or 'latest for cameras, all for files'})")
     say_table(
         ("source", ">captured", ">results", "dropped", "lost", ">reconnects"),
         [
@@ -86,6 +122,10 @@ def _show_sources(report: RunReport) -> None:
             for source in sources
         ],
     )
+    if len(sources) > 1:
+        for source in sources:
+            if source.failed:
+                say(f"{source.name} failed: {source.failed}")
 
 
 def _show_sinks(report: RunReport) -> None:

@@ -6,19 +6,21 @@ import argparse
 import contextlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from pixelrt.bundle import Bundle
-from pixelrt.cli.display import displayed
+from pixelrt.cli.display import View, displayed
+from pixelrt.cli.live_checks import check_arguments, check_load, check_sizes, check_written, head_of
 from pixelrt.cli.live_options import run_options
-from pixelrt.cli.live_report import show
+from pixelrt.cli.live_report import advice_on_deadline, show
 from pixelrt.cli.options import machine_options
-from pixelrt.cli.places import check_outside
 from pixelrt.cli.stopping import Stop
 from pixelrt.cli.wording import counted
-from pixelrt.errors import InputError, SinkError, SourceError
+from pixelrt.errors import InputError, PixelRTError, SinkError
+from pixelrt.manifest import Head
 from pixelrt.terminal import complain
 
 if TYPE_CHECKING:
@@ -26,12 +28,20 @@ if TYPE_CHECKING:
     from pixelrt.video.live.metrics import MetricsServer
     from pixelrt.video.live.statistics import StreamView
     from pixelrt.video.report import RunReport
-    from pixelrt.video.run import Run
+    from pixelrt.video.run import Run, RunOptions
     from pixelrt.video.sinks import Sink
     from pixelrt.video.sources import Source
 
+Outs: TypeAlias = Callable[[argparse.Namespace, Bundle], Sequence[str]]
+"""The URIs of the sinks."""
 Play: TypeAlias = "Callable[[Source, Callable[[], Source]], Source]"
 """What is made of an opened source; it may be opened again."""
+
+
+def as_asked(arguments: argparse.Namespace, bundle: Bundle) -> Sequence[str]:
+    """Sinks that were asked for."""
+    outs: Sequence[str] = arguments.out
+    return outs
 
 
 def as_it_comes(source: Source, again: Callable[[], Source]) -> Source:
@@ -39,62 +49,110 @@ def as_it_comes(source: Source, again: Callable[[], Source]) -> Source:
     return source
 
 
-def run_live(arguments: argparse.Namespace, stop: Stop, outs: Sequence[str], play: Play = as_it_comes) -> int:
+def run_live(
+    arguments: argparse.Namespace, stop: Stop, outs: Outs = as_asked, play: Play = as_it_comes
+) -> int:
     """Run, and show the figures.
 
     Args:
         arguments: Of `add_live_options`.
         stop: Whether a signal asked for the end.
-        outs: URIs of the sinks.
+        outs: What the sinks are.
         play: What is made of each source.
 
     Returns:
         0; 130 after Ctrl-C, 143 after SIGTERM.
 
     Raises:
-        PixelRTError: If something cannot be opened, read or written.
+        UsageError: If arguments do not go together, or do not fit the bundle.
+        PixelRTError: If something cannot be opened, read or written, or no result was young enough.
     """
     from pixelrt.loading import load
-    from pixelrt.video.run import Run, check_channels
-    from pixelrt.video.sinks import prints
 
     options = run_options(arguments)
+    check_arguments(arguments)
     bundle = Bundle.open(arguments.bundle)
-    check_channels(bundle)
+    head, uris = head_of(bundle, arguments), outs(arguments, bundle)
+    check_sizes(bundle, arguments)
     with contextlib.ExitStack() as opened:
         metrics = [opened.enter_context(server) for server in _metrics(arguments)]
         sources = _open_sources(arguments, play, stop, opened)
         if stop():
             return _too_early(stop)
-        sheets = _sheets(arguments, sources)
-        _check_places(arguments, [*outs], sheets, bundle, sources)
+        check_load(sources, arguments)
+        sinks = opened.enter_context(_opened_sinks(arguments, bundle, head, sources, uris))
         segmenter = opened.enter_context(load(bundle, color="rgb", **machine_options(arguments)))
         if stop():
             return _too_early(stop)
-        sinks = opened.enter_context(_opened_sinks(arguments, segmenter, sources, outs, sheets))
         _announce(segmenter, sources)
         views = [partial(_measured, server, segmenter) for server in metrics]
-        plain = prints(outs) and sys.stdout.isatty()
-        with displayed(sources, _title(segmenter), views, plain=plain) as observers:
-            job = Run(segmenter, sources, sinks, options=options, observers=observers, stop=stop)
-            failure = _execute(job)
-        report = job.report()
-        show(report, arguments.json, tables=not prints(outs))
-        _raise_what_failed(report, failure, sinks)
-        return stop.exit_code
+        _run(arguments, _Work(segmenter, sources, sinks, options, views), stop)
+    return stop.exit_code
 
 
-def _raise_what_failed(report: RunReport, failure: SourceError | None, sinks: Sequence[Sink]) -> None:
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """Everything that is open."""
+
+    segmenter: Segmenter
+    sources: Sequence[Source]
+    sinks: Sequence[Sink]
+    options: RunOptions
+    views: Sequence[View]
+
+
+def _run(arguments: argparse.Namespace, work: _Work, stop: Stop) -> None:
+    """Run, show the figures however it ended, and then raise what went wrong."""
+    from pixelrt.video.run import Run
+    from pixelrt.video.sinks import prints
+
+    printing = prints(arguments.out)
+    plain = printing and sys.stdout.isatty()
+    with displayed(work.sources, _title(work.segmenter), work.views, plain=plain) as observers:
+        job = Run(
+            work.segmenter, work.sources, work.sinks, options=work.options, observers=observers, stop=stop
+        )
+        failure = _execute(job)
+    report = job.report()
+    if failure is None:
+        show(report, arguments.json, tables=not printing)
+        _raise_what_failed(report, work.sinks, stop)
+    else:
+        _show_after(failure, report, arguments.json, tables=not printing)
+        raise failure
+
+
+def _execute(job: Run) -> PixelRTError | BrokenPipeError | None:
+    """Run; what breaks is returned, so that the figures are shown first."""
+    try:
+        job.execute()
+    except (PixelRTError, BrokenPipeError) as problem:
+        return problem
+    return None
+
+
+def _show_after(failure: Exception, report: RunReport, json_file: str | None, *, tables: bool) -> None:
+    """Show the figures after a failure, which is told also where they cannot be shown."""
+    try:
+        show(report, json_file, tables=tables)
+    except (SinkError, BrokenPipeError) as problem:
+        if not isinstance(failure, BrokenPipeError) and str(problem) != str(failure):
+            complain(f"error: {problem}")
+
+
+def _raise_what_failed(report: RunReport, sinks: Sequence[Sink], stop: Stop) -> None:
     from pixelrt.video.sinks.json_lines import StandardOutput
 
-    if failure is not None:
-        raise failure
     gone = [sink.name for sink in sinks if isinstance(sink, StandardOutput) and sink.reader_is_gone]
     failed = [f"{sink.name}: {sink.failed}" for sink in report.sinks if sink.failed and sink.name not in gone]
     if failed:
         raise SinkError(f"results are missing in {'; '.join(failed)}")
     if gone:
         raise BrokenPipeError
+    if advice := advice_on_deadline(report):
+        if not report.frames and not stop():
+            raise InputError(advice)
+        complain(f"note: {advice}")
 
 
 def _too_early(stop: Stop) -> int:
@@ -119,61 +177,27 @@ def _sources(arguments: argparse.Namespace, play: Play) -> Iterator[Source]:
     from pixelrt.video.sources import DEFAULT_FPS, open_source
 
     fps = DEFAULT_FPS if arguments.fps is None else arguments.fps
-    if arguments.labels is not None and len(arguments.sources) > 1:
-        raise InputError(
-            f"labels belong to one source, and there are {len(arguments.sources)}; run them one by one"
-        )
     for uri in arguments.sources:
         again = partial(open_source, uri, labels=arguments.labels, fps=fps)
         yield play(again(), again)
 
 
-def _sheets(arguments: argparse.Namespace, sources: Sequence[Source]) -> list[str]:
-    from pixelrt.video.sinks.places import per_source
-
-    return [] if arguments.sheet is None else per_source(arguments.sheet, sources)
-
-
-def _check_places(
-    arguments: argparse.Namespace,
-    outs: Sequence[str],
-    sheets: Sequence[str],
-    bundle: Bundle,
-    sources: Sequence[Source],
-) -> None:
-    """Refuse places that are read, or are in the bundle, before anything takes long."""
-    from pixelrt.encoding import temporary_for
-    from pixelrt.video.sinks import check_places, prints, written_by
-
-    if prints(outs) and arguments.json == "-":
-        raise InputError("standard output cannot hold both results and --json; write one into a file")
-    files = [] if arguments.json in (None, "-") else [arguments.json]
-    places = [*written_by(outs, *sources), *sheets, *files]
-    check_outside(bundle, places)
-    check_places(places, *sources)
-    for file in files:
-        temporary_for(Path(file))
-
-
 @contextlib.contextmanager
 def _opened_sinks(
-    arguments: argparse.Namespace,
-    segmenter: Segmenter,
-    sources: Sequence[Source],
-    outs: Sequence[str],
-    sheets: Sequence[str],
+    arguments: argparse.Namespace, bundle: Bundle, head: Head, sources: Sequence[Source], outs: Sequence[str]
 ) -> Iterator[list[Sink]]:
     """Open all sinks; whatever is not finished at the end is given up."""
-    from pixelrt.video.run import pick_head
     from pixelrt.video.sinks import ContactSheet, open_sinks
+    from pixelrt.video.sinks.places import per_source
     from pixelrt.video.sinks.routing import each_its_own
 
+    sheets = [] if arguments.sheet is None else per_source(arguments.sheet, sources)
+    check_written(arguments, outs, sheets, bundle, sources)
     sinks: list[Sink] = []
     try:
         sinks += open_sinks(outs, *sources, num_frames=arguments.limit)
         if sheets:
-            head = pick_head(segmenter, arguments.head)
-            titles = [f"{segmenter.bundle.manifest.name} on {source.name}" for source in sources]
+            titles = [f"{bundle.manifest.name} on {name}" for name in _names(sources)]
             made = [
                 ContactSheet(Path(file), head.classes, alpha=arguments.alpha, title=title)
                 for file, title in zip(sheets, titles, strict=True)
@@ -196,10 +220,17 @@ def _announce(segmenter: Segmenter, sources: Sequence[Source]) -> None:
     info = segmenter.session.info
     name = segmenter.bundle.manifest.name
     complain(f"{name} on {info.backend} {info.version} ({info.device}, {info.precision}: {info.why})")
-    for source in sources:
+    for name, source in zip(_names(sources), sources, strict=True):
         rows, cols = source.size
         frames = "" if source.num_frames is None else f", {counted(source.num_frames, 'frame')}"
-        complain(f"{source.name}: {rows}x{cols}{frames}, {source.fps:.6g} frames/s")
+        complain(f"{name}: {rows}x{cols}{frames}, {source.fps:.6g} frames/s")
+
+
+def _names(sources: Sequence[Source]) -> list[str]:
+    """What the stream calls them."""
+    from pixelrt.video.live.opening import unique
+
+    return unique([source.name for source in sources])
 
 
 def _metrics(arguments: argparse.Namespace) -> Iterator[MetricsServer]:
@@ -227,12 +258,3 @@ def _measured(server: MetricsServer, segmenter: Segmenter, stream: StreamView) -
     complain(f"metrics: {server.url}")
     with server:
         yield
-
-
-def _execute(job: Run) -> SourceError | None:
-    """Run; a source that breaks is returned, so that the figures are shown first."""
-    try:
-        job.execute()
-    except SourceError as problem:
-        return problem
-    return None

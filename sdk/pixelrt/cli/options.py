@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import math
 import re
 from typing import Any, get_args
 
 from pixelrt.cuda.opening import DriverName
 from pixelrt.pipeline.options import GpuOptions
+
+_LONGEST_S = 366 * 24 * 3600.0
+_LAST_PORT = 65535
 
 
 def add_machine_options(parser: argparse.ArgumentParser) -> None:
@@ -83,6 +87,67 @@ def count(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least 1")
     return number
+
+
+def seconds(text: str) -> float:
+    """A time, above 0 and up to a year.
+
+    Raises:
+        argparse.ArgumentTypeError: If it is none.
+    """
+    value = _number(text)
+    if not 0 < value <= _LONGEST_S:
+        raise argparse.ArgumentTypeError(f"{text!r} is no time; give seconds above 0 (up to a year)")
+    return value
+
+
+def share(text: str) -> float:
+    """A number of 0 to 1.
+
+    Raises:
+        argparse.ArgumentTypeError: If it is none.
+    """
+    value = _number(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no share; give 0 to 1, such as 0.5")
+    return value
+
+
+def rate(text: str) -> float:
+    """Frames a second of a source.
+
+    Raises:
+        argparse.ArgumentTypeError: If it is no rate at which a video can be written.
+    """
+    from pixelrt.encoding import FASTEST_FPS, SLOWEST_FPS
+
+    value = _number(text)
+    if not SLOWEST_FPS <= value <= FASTEST_FPS:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no rate; give {SLOWEST_FPS:g} to {FASTEST_FPS:g} frames a second, such as 25"
+        )
+    return value
+
+
+def port(text: str) -> int:
+    """A port to serve on; 0 for any.
+
+    Raises:
+        argparse.ArgumentTypeError: If it is none.
+    """
+    if not re.fullmatch(r"[0-9]{1,5}", text) or int(text) > _LAST_PORT:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no port; give 1 to {_LAST_PORT}, or 0 for any that is free"
+        )
+    return int(text)
+
+
+def _number(text: str) -> float:
+    """The number, or NaN where it is none."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
 
 
 def grid(text: str) -> tuple[int, int]:

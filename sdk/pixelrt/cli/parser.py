@@ -7,6 +7,7 @@ import re
 import sys
 from typing import Any, NoReturn
 
+from pixelrt.errors import InputError
 from pixelrt.strict import suggestion
 
 USAGE = 2
@@ -17,6 +18,12 @@ COMMAND = "COMMAND"
 
 
 _LEAST_COLUMN = 14
+
+
+class UsageError(InputError):
+    """Arguments of which each is fine, and that do not go together or do not fit the bundle."""
+
+    exit_code = USAGE
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter):

@@ -45,4 +45,4 @@ def run(arguments: argparse.Namespace) -> int:
     """
     # From here on, because a library that is interrupted while it is imported may swallow the Ctrl-C.
     with stopping() as stop:
-        return run_live(arguments, stop, arguments.out)
+        return run_live(arguments, stop)

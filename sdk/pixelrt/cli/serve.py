@@ -6,13 +6,15 @@ import argparse
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from pixelrt.cli.live_options import ENDING, SINKS, SOURCES, add_live_options
 from pixelrt.cli.live_run import run_live
+from pixelrt.cli.options import port
 from pixelrt.cli.stopping import stopping
 
 if TYPE_CHECKING:
+    from pixelrt.bundle import Bundle
     from pixelrt.video.sources import Source
 
 _EPILOG = f"""\
@@ -40,8 +42,12 @@ def add_parser(subparsers: Any) -> None:
     )
     group = parser.add_argument_group("the page")
     group.add_argument("--host", default="127.0.0.1", help="address to serve on (default: 127.0.0.1)")
-    group.add_argument("--port", type=int, default=8080, help="0 for any that is free (default: 8080)")
-    group.add_argument("--token", help="what viewers on other machines must know (default: a new one)")
+    group.add_argument("--port", type=port, default=8080, help="0 for any that is free (default: 8080)")
+    group.add_argument(
+        "--token",
+        type=_token,
+        help="what viewers must know, 12 characters or more (default: a new one, where others can connect)",
+    )
     group.add_argument("--loop", action="store_true", help="play files again and again")
     add_live_options(parser)
 
@@ -56,16 +62,32 @@ def run(arguments: argparse.Namespace) -> int:
         PixelRTError: If something cannot be opened, read, written or served.
     """
     with stopping() as stop:
-        return run_live(
-            arguments, stop, [_page(arguments), *arguments.out], partial(_at_its_rate, arguments.loop)
-        )
+        return run_live(arguments, stop, _with_page, partial(_at_its_rate, arguments.loop))
 
 
-def _page(arguments: argparse.Namespace) -> str:
-    """The URI of the page."""
+def _with_page(arguments: argparse.Namespace, bundle: Bundle) -> list[str]:
+    """The URIs of the page, which is named after the bundle, and of the sinks that were asked for."""
     host = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
-    token = "" if arguments.token is None else f"?token={quote(arguments.token)}"
-    return f"web://{host}:{arguments.port}{token}"
+    options = {"title": bundle.manifest.name}
+    if arguments.token is not None:
+        options["token"] = arguments.token
+    return [f"web://{host}:{arguments.port}?{urlencode(options, quote_via=quote)}", *arguments.out]
+
+
+def _token(text: str) -> str:
+    """A token for viewers.
+
+    Raises:
+        argparse.ArgumentTypeError: If it could be guessed.
+    """
+    from pixelrt.errors import InputError
+    from pixelrt.web.options import check_token
+
+    try:
+        check_token(text)
+    except InputError as problem:
+        raise argparse.ArgumentTypeError(str(problem)) from problem
+    return text
 
 
 def _at_its_rate(loop: bool, source: Source, again: Callable[[], Source]) -> Source:

@@ -47,6 +47,8 @@ class SourceReport:
     lost: dict[str, int]
     """Frames that the source itself lost, by its reasons; not among `captured`."""
     reconnects: int
+    failed: str
+    """Why it broke; empty while all is well."""
     coverage: dict[str, float]
     """Mean share of the picture per class, 0..1."""
     accuracy: Accuracy | None
@@ -61,8 +63,10 @@ class RunReport:
 
     bundle: str
     head: str
-    policy: Policy
-    """Whether every frame was computed (`all`), or the newest (`latest`)."""
+    policy: Policy | None
+    """Whether every frame was computed (`all`), or the newest (`latest`); None where sources differ."""
+    deadline_s: float | None
+    """Age above which frames and results were dropped; None for no limit."""
     source: str
     """Names of the sources."""
     frame_size: tuple[int, int]
@@ -72,7 +76,7 @@ class RunReport:
     frames: int
     """Results, of all sources."""
     interrupted: bool
-    """Whether it was stopped before the source ended."""
+    """Whether it was stopped before all sources had ended, or broken."""
     seconds: float
     """From the first frame asked for to the last file finished."""
     fps: float

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 from pixelrt.bundle import Bundle
-from pixelrt.errors import InputError
+from pixelrt.errors import InputError, SourceError
 from pixelrt.machine import describe
 from pixelrt.manifest import Head
 from pixelrt.segmentation import Segmenter
@@ -146,7 +146,7 @@ class Run:
         self._segmenter, self._sinks, self._stop = segmenter, tuple(sinks), stop
         self._options, self._observers = options or RunOptions(), observers or Observers()
         check_channels(segmenter.bundle)
-        self._head = pick_head(segmenter, self._options.head)
+        self._head = pick_head(segmenter.bundle, self._options.head)
         several = sources if isinstance(sources, Sequence) else [sources]
         self._sources = [Limited(source, self._options.limit) for source in several]
         self._interrupted = False
@@ -164,9 +164,10 @@ class Run:
     def execute(self) -> None:
         """Run to the end of the sources, and finish the sinks.
 
-        Ctrl-C and a source that breaks end the run early, and the sinks are finished with what there is. A
-        sink that breaks makes all of them drop what is half-written; with the policy `latest` it just gets no
-        more results, `report` says why, and the run ends with the last one.
+        Ctrl-C and a source that breaks end the run early, and the sinks are finished with what there is; with
+        `keep_going` the run ends with the other sources, and then raises. A sink that breaks makes all of
+        them drop what is half-written; with the policy `latest` it just gets no more results, `report` says
+        why, and the run ends with the last one.
 
         Raises:
             SourceError: If a source breaks.
@@ -179,12 +180,20 @@ class Run:
                     watching.enter_context(view(self._stream))
                 watching.enter_context(self._stopping())
                 self._stream.run(self._note)
+        except SourceError:
+            self._interrupted |= not self._others_went_on()
+            raise
         except BaseException:
             self._interrupted = True
             raise
         finally:
             self._stream.close()
             self._ended = time.perf_counter()
+
+    def _others_went_on(self) -> bool:
+        """Whether a source that broke did not end the run."""
+        states = {source.health.state for source in self._stream.statistics().sources}
+        return self._options.keep_going and states != {"failed"}
 
     def report(self) -> RunReport:
         """What was measured so far."""
@@ -196,6 +205,7 @@ class Run:
             bundle=self._segmenter.bundle.manifest.name,
             head=self._head.name,
             policy=self._stream.policy,
+            deadline_s=self._options.deadline,
             source=", ".join(source.name for source in now.sources),
             frame_size=self._sources[0].size,
             outputs=tuple(map(str, self._stream.outputs)),
@@ -226,6 +236,7 @@ class Run:
             dropped=dict(now.dropped),
             lost=dict(now.lost),
             reconnects=now.reconnects,
+            failed=now.health.why if now.health.state == "failed" else "",
             coverage=tally.coverage(),
             accuracy=tally.accuracy(),
             no_accuracy=tally.problem,
@@ -335,13 +346,13 @@ def check_channels(bundle: Bundle) -> None:
         )
 
 
-def pick_head(segmenter: Segmenter, asked: str | None) -> Head:
+def pick_head(bundle: Bundle, asked: str | None) -> Head:
     """The head of a name, or the first.
 
     Raises:
         InputError: If there is none of that name, or it emits no mask.
     """
-    heads = {head.name: head for head in segmenter.bundle.segmentation.heads}
+    heads = {head.name: head for head in bundle.segmentation.heads}
     name = next(iter(heads)) if asked is None else asked
     if name not in heads:
         raise InputError(

@@ -58,8 +58,8 @@ def check_token(token: str) -> None:
     """
     if not re.fullmatch(r"[A-Za-z0-9._~-]+", token) or len(token) < SHORTEST_TOKEN:
         raise InputError(
-            f"the token has {len(token)} characters, expected at least {SHORTEST_TOKEN} of "
-            "A-Z a-z 0-9 . _ ~ -; leave it out and one is made"
+            f"the token has {len(token)} character{'' if len(token) == 1 else 's'}, expected at least "
+            f"{SHORTEST_TOKEN} of A-Z a-z 0-9 . _ ~ -; leave it out and one is made"
         )
 
 
