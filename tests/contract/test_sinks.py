@@ -460,7 +460,7 @@ class Told:
         health = Health()
         self.health = health
         self.sources = tuple(
-            SourceStatus(name=name, health=health, size=SIZE, fps=25.0, live=False, ended=False)
+            SourceStatus(name=name, health=health, size=SIZE, fps=25.0, live=False, policy="all", ended=False)
             for name in names
         )
 
@@ -514,7 +514,7 @@ def test_sources_are_named_apart(tmp_path: Path, two: tuple[Source, Source], uri
 )
 def test_another_field(tmp_path: Path, two: tuple[Source, Source], uri: str, hint: str) -> None:
     for sources in (two, two[:1]):
-        with pytest.raises(SinkError, match=rf"in it{hint}; expected \{{source\}}, or no braces"):
+        with pytest.raises(SinkError, match=rf"in it{hint}; expected \{{source\}}, \{{time\}}, or no braces"):
             open_sinks([f"{tmp_path}/{uri}"], *sources)
 
 

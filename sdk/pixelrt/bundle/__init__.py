@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from pixelrt.bundle.folder import MANIFEST, MODEL, check_folder, locked, sha256, write_file, write_folder
+from pixelrt.bundle.folder import (
+    MANIFEST,
+    MODEL,
+    check_folder,
+    file_place,
+    locked,
+    sha256,
+    write_file,
+    write_folder,
+)
 from pixelrt.bundle.opened import Bundle
 
 __all__ = [
@@ -10,6 +19,7 @@ __all__ = [
     "MODEL",
     "Bundle",
     "check_folder",
+    "file_place",
     "locked",
     "sha256",
     "write_file",

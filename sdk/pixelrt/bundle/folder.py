@@ -8,6 +8,7 @@ import hashlib
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -22,19 +23,40 @@ def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+def file_place(path: Path) -> Path:
+    """Where a file of a name is written: what links with that name point to, which stay as they are.
+
+    Raises:
+        BundleError: If something is there that no file may take the place of: a folder, a device, a pipe.
+    """
+    place = Path(os.path.realpath(path))
+    try:
+        mode = place.stat().st_mode
+    except FileNotFoundError:
+        return place
+    except OSError as problem:
+        raise BundleError(f"{path} cannot be written ({problem.strerror})") from problem
+    if not stat.S_ISREG(mode):
+        what = "a folder" if stat.S_ISDIR(mode) else "no file but a device, a pipe or a socket"
+        raise BundleError(f"{path} is {what}, expected a file; choose another name")
+    return place
+
+
 def write_file(path: Path, content: bytes) -> None:
     """Write a file whole or not at all: under a temporary name, flushed to disk, then renamed.
 
     Raises:
-        BundleError: If it cannot be written (a full disk, no permission); nothing is left behind.
+        BundleError: If it cannot be written (a full disk, no permission, no file is there); nothing is left
+            behind.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    place = file_place(path)
+    temporary = place.with_name(f".{place.name}.{secrets.token_hex(4)}.tmp")
     try:
         with temporary.open("wb") as stream:
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
-        temporary.replace(path)
+        temporary.replace(place)
     except OSError as problem:
         raise BundleError(f"{path} cannot be written ({problem.strerror}); nothing was changed") from problem
     finally:

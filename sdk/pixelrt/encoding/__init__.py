@@ -15,8 +15,9 @@ images are in it without loss, and those of up to 256 colours but for the roundi
 from __future__ import annotations
 
 from pixelrt.encoding.arrays import ArraysEncoder, whole_number
+from pixelrt.encoding.drafts import Draft, is_being_written, rescue
 from pixelrt.encoding.encoders import AUTOMATIC, ENCODERS, SOFTWARE
-from pixelrt.encoding.files import explained, give_name, keep_unfinished, temporary_for, write_whole
+from pixelrt.encoding.files import explained, real_place, temporary_for, write_whole
 from pixelrt.encoding.film import FASTEST_FPS, FASTEST_GIF_FPS, FORMATS, SLOWEST_FPS, check_film
 from pixelrt.encoding.folder import ImageFolder
 from pixelrt.encoding.gif import GifEncoder
@@ -34,6 +35,7 @@ __all__ = [
     "SLOWEST_FPS",
     "SOFTWARE",
     "ArraysEncoder",
+    "Draft",
     "GifEncoder",
     "ImageFolder",
     "VideoEncoder",
@@ -41,8 +43,9 @@ __all__ = [
     "encode_image",
     "encode_png",
     "explained",
-    "give_name",
-    "keep_unfinished",
+    "is_being_written",
+    "real_place",
+    "rescue",
     "temporary_for",
     "whole_number",
     "write_gif",

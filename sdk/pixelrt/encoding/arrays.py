@@ -13,6 +13,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pixelrt.encoding.drafts import Draft
 from pixelrt.encoding.files import explained, temporary_for
 from pixelrt.errors import SinkError
 
@@ -69,14 +70,13 @@ class ArraysEncoder:
         """
         if not self._growing:
             return False
-        temporary = temporary_for(self.path)
+        draft = Draft(self.path)
         try:
             with explained(self.path):
-                self._write(temporary, others)
-                temporary.replace(self.path)
+                self._write(draft.hidden, others)
+                draft.finish()
         finally:
-            with contextlib.suppress(OSError):  # a disk that is read only holds nothing to remove
-                temporary.unlink(missing_ok=True)
+            draft.give_up()
             self.abort()
         return True
 

@@ -22,6 +22,9 @@ class Encoder:
 
     name: str
     options: dict[str, str] = field(default_factory=dict)
+    prompt: dict[str, str] = field(default_factory=dict)
+    """Options with which every picture is handed out at once, instead of after those that follow it."""
+
     is_hardware: bool = False
     bits_per_pixel: float = 0.0
     """For encoders that know a bit rate and no quality."""
@@ -37,9 +40,14 @@ class Encoder:
 ENCODERS = {
     encoder.name: encoder
     for encoder in (
-        Encoder(name="h264_nvenc", options={"preset": "p4", "rc": "vbr", "cq": "23"}, is_hardware=True),
+        Encoder(
+            name="h264_nvenc",
+            options={"preset": "p4", "rc": "vbr", "cq": "23"},
+            prompt={"zerolatency": "1", "delay": "0"},
+            is_hardware=True,
+        ),
         Encoder(name="h264_v4l2m2m", is_hardware=True, bits_per_pixel=0.12),
-        Encoder(name="libx264", options={"preset": "veryfast", "crf": "20"}),
+        Encoder(name="libx264", options={"preset": "veryfast", "crf": "20"}, prompt={"tune": "zerolatency"}),
         Encoder(name="mpeg4", options={"qscale": "3"}, ticks_per_s=65_535),
     )
 }

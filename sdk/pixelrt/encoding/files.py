@@ -8,22 +8,42 @@ import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
-from pixelrt.bundle import write_file
+from pixelrt.bundle import file_place, write_file
 from pixelrt.errors import BundleError, SinkError
 
 
 def temporary_for(path: Path) -> Path:
-    """A hidden name beside `path`, to be renamed to it when it is whole.
+    """A hidden name beside the place of `path`, to be renamed to it when it is whole.
+
+    Links are followed: the file that they point to is the one that is replaced, and they stay.
 
     Raises:
-        SinkError: If there is no folder to write into, it may not be written to, or a folder is in the way.
+        SinkError: If there is no folder to write into, it may not be written to, or something is in the way:
+            a folder, a device, a pipe, a file that is read only.
     """
     if not path.parent.is_dir():
         raise SinkError(f"{path} cannot be written: there is no folder {path.parent}; make it first")
-    check_writable(path.parent, path)
     if path.is_dir():
         raise SinkError(f"{path} is a folder, expected a file; give {path}/ for a folder of images")
-    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    place = real_place(path)
+    if not place.parent.is_dir():
+        raise SinkError(f"{path} cannot be written: it is a link to {place}, and there is no such folder")
+    check_writable(place.parent, path)
+    if place.exists() and not os.access(place, os.W_OK):
+        raise SinkError(f"{path} is read only for this user; choose another name, or remove it first")
+    return place.with_name(f".{place.name}.{secrets.token_hex(4)}.tmp")
+
+
+def real_place(path: Path) -> Path:
+    """Where a file of a name is written: behind all links.
+
+    Raises:
+        SinkError: If something is there that no file may take the place of.
+    """
+    try:
+        return file_place(path)
+    except BundleError as problem:
+        raise SinkError(str(problem)) from problem
 
 
 def check_writable(folder: Path, path: Path) -> None:
@@ -52,28 +72,6 @@ def explained(
     except kinds as problem:
         reason = getattr(problem, "strerror", None) or problem
         raise SinkError(f"{path} cannot be {doing} ({reason}); nothing half-written was left") from problem
-
-
-def give_name(temporary: Path, path: Path) -> None:
-    """Rename a finished file, when it is on the disk: the power may go at any time.
-
-    Raises:
-        OSError: If it cannot be done.
-    """
-    with temporary.open("rb+") as stream:
-        os.fsync(stream.fileno())
-    temporary.replace(path)
-
-
-def keep_unfinished(temporary: Path, path: Path) -> Path:
-    """Keep what there is of a file that was not finished, under a name that says so: `out-unfinished.mp4`.
-
-    Raises:
-        OSError: If it cannot be renamed.
-    """
-    kept = path.with_name(f"{path.stem}-unfinished{path.suffix}")
-    temporary.replace(kept)
-    return kept
 
 
 def write_whole(path: Path, content: bytes) -> None:

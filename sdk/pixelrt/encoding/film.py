@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from pixelrt.dependency import require
-from pixelrt.encoding.files import give_name, keep_unfinished, temporary_for
+from pixelrt.encoding.drafts import Draft
+from pixelrt.encoding.files import temporary_for
 from pixelrt.encoding.images import Bytes, checked
 from pixelrt.errors import SinkError
 
@@ -51,13 +52,7 @@ def check_film(path: Path, fps: float, instead: str = "a folder of images") -> N
 
 
 class FilmEncoder(ABC):
-    """A film on its way into a file: under a hidden name until `close`, which gives it its own.
-
-    Attributes:
-        kept: Where a film is that was not finished and is kept all the same (`keep`).
-    """
-
-    kept: Path | None = None
+    """A film on its way into a file: under a hidden name until `close`, which gives it its own."""
 
     def __init__(
         self, path: Path, *, size: tuple[int, int], fps: float, instead: str, keep: bool = False
@@ -69,14 +64,19 @@ class FilmEncoder(ABC):
         self._written, self._last = 0, -1
         self._tick = self._tick_for(self._fps)
         self._failures: tuple[type[Exception], ...] = (OSError, self._av.FFmpegError)
-        self._temporary = temporary_for(path)
         self._container: Any = None
+        self._draft = Draft(path, keep=keep)
         try:
             with self._explained():
-                self._container, self._stream = self._open(f"file:{self._temporary}")
+                self._container, self._stream = self._open(f"file:{self._draft.hidden}")
         except BaseException:
             self.abort()
             raise
+
+    @property
+    def kept(self) -> Path | None:
+        """Where a film is that was not finished and is kept all the same (`keep`)."""
+        return self._draft.kept
 
     def write(self, image: Bytes, time_s: float | None = None, name: str = "") -> None:
         """Encode an image.
@@ -101,6 +101,7 @@ class FilmEncoder(ABC):
         self._last = max(round(at_s / self._tick), self._last + 1)
         with self._explained():
             self._encode(seen)
+            self._draft.sync()
         self._written += 1
 
     def close(self) -> bool:
@@ -121,7 +122,7 @@ class FilmEncoder(ABC):
                     self._flush()
                     self._container.close()
                     self._container = None
-                    give_name(self._temporary, self.path)
+                    self._draft.finish()
             except BaseException:
                 self.abort()
                 raise
@@ -138,14 +139,7 @@ class FilmEncoder(ABC):
             self._container = None
             with contextlib.suppress(*self._failures):
                 container.close()
-            self._keep_written()
-        with contextlib.suppress(OSError):  # a disk that is read only holds nothing to remove
-            self._temporary.unlink(missing_ok=True)
-
-    def _keep_written(self) -> None:
-        with contextlib.suppress(OSError):
-            if self._keep and self._written and self._temporary.stat().st_size:
-                self.kept = keep_unfinished(self._temporary, self.path)
+        self._draft.give_up(worth=self._written > 0)
 
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:
@@ -155,8 +149,7 @@ class FilmEncoder(ABC):
         except self._failures as problem:
             self.abort()
             reason = getattr(problem, "strerror", None) or problem
-            left = f"what came before is in {self.kept}" if self.kept else "nothing half-written was left"
-            raise SinkError(f"{self.path} cannot be written ({reason}); {left}") from problem
+            raise SinkError(f"{self.path} cannot be written ({reason}); {self._draft.left}") from problem
 
     @abstractmethod
     def _tick_for(self, fps: Fraction) -> Fraction:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -92,9 +93,17 @@ class ImageFolder:
         """Where to write something of a name that is new, in the folder, which is there then.
 
         Raises:
-            SinkError: If there was something of that name already, or the folder cannot be made.
+            SinkError: If it is no name of a file in the folder, there was something of that name already, or
+                the folder cannot be made.
         """
+        if {"/", "\0", os.sep} & {*name}:
+            raise SinkError(
+                f"{self.path}/ cannot hold {name!r}, which is no name of a file in it; give frames names "
+                "without a slash"
+            )
         file = self.path / f"{name}{suffix}"
+        if file.is_symlink():
+            raise SinkError(f"{file} is a link to something elsewhere; choose a folder without links")
         if name in self._names:
             raise SinkError(f"{file} was written already in this run: two frames are called {name!r}")
         self.make()

@@ -15,16 +15,17 @@ from pixelrt.encoding.images import Bytes, as_rgb
 from pixelrt.errors import SinkError
 
 _BT709 = 1
-_FRAGMENT_US = 2_000_000
+_FRAGMENT_US = 1_000_000
 
 
 class VideoEncoder(FilmEncoder):
     """An H.264 video. It is complete with its index in front, so that it can be played while it is copied.
 
-    With `keep` it is written in pieces of two seconds that can be played without an index, and the index
-    comes at the end: what was written outlives a power cut (under its hidden name), an error and a full disk
-    (as `out-unfinished.mp4`). Sides of an odd length are made even by repeating the last row or column
-    (4:2:0 needs it).
+    With `keep` it is written in pieces of a second that can be played without an index, which comes at the
+    end, by an encoder that holds nothing back (files are larger for it). What was written outlives an error
+    and a full disk (as `out-unfinished.mp4`), the end of the process but for the last second and a frame, and
+    a power cut but for 4 seconds (under the hidden name). Sides of an odd length are made even by repeating
+    the last row or column (4:2:0 needs it).
 
     Args:
         path: Ends in .mp4, .mov or .mkv.
@@ -70,9 +71,8 @@ class VideoEncoder(FilmEncoder):
         if suffix not in FORMATS:
             raise SinkError(f"{self.path} ends in {suffix}, expected a video: {', '.join(FORMATS)}")
         self._container = self._av.open(file, "w", format=FORMATS[suffix], options=self._layout(suffix))
-        stream = self._container.add_stream(
-            self._encoder.name, rate=self._fps, options=dict(self._encoder.options)
-        )
+        options = self._encoder.options | (self._encoder.prompt if self._keep else {})
+        stream = self._container.add_stream(self._encoder.name, rate=self._fps, options=options)
         if bit_rate := self._encoder.bit_rate(self.size, self._fps):
             stream.bit_rate = bit_rate
         rows, cols = self.size

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, field
 from typing import Any
@@ -43,6 +44,10 @@ class Frame:
     """Name of the source."""
 
     def __post_init__(self) -> None:
+        for what in ("time_s", "captured_s", "clock_s"):
+            seconds = getattr(self, what)
+            if seconds is not None and not math.isfinite(seconds):
+                raise SourceError(f"frame {self.name} has the {what} {seconds}, expected a number of seconds")
         if not is_on_device(self.image):
             self._check_image()
         if self.truth is not None and self.truth.shape != self.size:

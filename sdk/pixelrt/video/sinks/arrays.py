@@ -15,6 +15,7 @@ from pixelrt.segmentation import Segmentation
 from pixelrt.video.delivery import Delivery
 from pixelrt.video.sinks.base import BaseSink
 from pixelrt.video.sinks.kinds import SinkOptions
+from pixelrt.video.sinks.parts import folder_for
 from pixelrt.video.sources.address import parse_path, switch
 
 SUFFIX = ".npz"
@@ -36,6 +37,8 @@ class ArraysFolder(BaseSink):
     Raises:
         SinkError: If the folder cannot be made.
     """
+
+    wants_picture = False
 
     def __init__(self, path: Path, *, compress: bool = True) -> None:
         self.path = path
@@ -85,10 +88,11 @@ def _outputs(result: Segmentation, prefix: str) -> Iterator[tuple[str, Any]]:
 
 
 def open_arrays(uri: str, options: SinkOptions) -> ArraysFolder:
-    """Open a folder of arrays: `results.npz/?compress=no`.
+    """Open a folder of arrays: `results.npz/?compress=no`; for a camera a new one, such as `results-2.npz`.
 
     Raises:
         SinkError: If an option is unknown, or the folder cannot be made.
     """
     address = parse_path(uri, error=SinkError)
-    return ArraysFolder(Path(address.rest), **address.options({"compress": switch}, SinkError))
+    given = address.options({"compress": switch}, SinkError)
+    return ArraysFolder(folder_for(Path(address.rest), options), **given)

@@ -17,6 +17,8 @@ from pixelrt.video.delivery import Delivery
 from pixelrt.video.frame import Bytes, Frame
 from pixelrt.video.sources.address import switch, whole
 
+_LATEST_S = 2**32
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Content:
@@ -58,8 +60,11 @@ def overlay_jpeg(delivery: Delivery, quality: int) -> bytes:
 
 
 def taken_ns(frame: Frame) -> int:
-    """When a frame was taken, in nanoseconds since 1970: by its source's clock, else by this machine's."""
-    if frame.clock_s is not None:
+    """When a frame was taken, in nanoseconds since 1970: by its source's clock, else by this machine's.
+
+    A clock outside the years 1970 to 2106, which formats cannot hold, is none.
+    """
+    if frame.clock_s is not None and 0 <= frame.clock_s < _LATEST_S:
         return round(frame.clock_s * 1e9)
     return time.time_ns() - round((time.monotonic() - frame.captured_s) * 1e9)
 

@@ -5,30 +5,36 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
-from pixelrt.encoding import give_name, keep_unfinished, temporary_for
+from pixelrt.encoding import Draft
 from pixelrt.errors import SinkError
 from pixelrt.video.delivery import Delivery
 from pixelrt.video.sinks.base import BaseSink
 from pixelrt.video.sinks.kinds import SinkOptions
-from pixelrt.video.sinks.parts import PartedSink, read_seconds
-from pixelrt.video.sinks.places import Read
-from pixelrt.video.sources.address import parse_path, switch
+from pixelrt.video.sinks.parts import PART_READERS, PartedSink, PartOptions
+from pixelrt.video.sources.address import parse_path
 
 if TYPE_CHECKING:
     from pixelrt.video.live.statistics import StreamView
 
 STDOUT = "jsonl:"
+_READ_EVERY_S = 0.25
 
 
 class Lines:
-    """Makes the lines; knows how many frames of a source were dropped, where a stream is attached."""
+    """Makes the lines; knows how many frames of a source were dropped, where a stream is attached.
 
-    stream: StreamView | None = None
+    That is read four times a second: it takes a stream longer than a line takes.
+    """
+
+    def __init__(self) -> None:
+        self.stream: StreamView | None = None
+        self._read_s = -float("inf")
+        self._dropped: dict[str, Mapping[str, int]] = {}
 
     def line(self, delivery: Delivery) -> str:
         """The result of a frame as JSON, with its line feed."""
@@ -45,15 +51,16 @@ class Lines:
             "coverage": {name: round(share, 6) for name, share in result.coverage().items()},
         }
         if self.stream is not None:
-            values["dropped"] = self._dropped(self.stream, frame.source)
+            values["dropped"] = dict(self._dropped_by_source(self.stream).get(frame.source, {}))
         return json.dumps(values, ensure_ascii=False, allow_nan=False) + "\n"
 
-    def _dropped(self, stream: StreamView, source: str) -> dict[str, int]:
-        """Frames that were dropped so far, by reason."""
-        for each in stream.statistics().sources:
-            if each.name == source:
-                return dict(each.dropped)
-        return {}
+    def _dropped_by_source(self, stream: StreamView) -> Mapping[str, Mapping[str, int]]:
+        """Frames that were dropped, by reason; a quarter of a second ago at most."""
+        now_s = time.monotonic()
+        if now_s - self._read_s >= _READ_EVERY_S:
+            self._dropped = {each.name: each.dropped for each in stream.statistics().sources}
+            self._read_s = now_s
+        return self._dropped
 
 
 class StandardOutput(BaseSink):
@@ -94,34 +101,23 @@ class StandardOutput(BaseSink):
             raise SinkError(f"standard output cannot be written ({reason})") from problem
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LinesOptions:
-    """The options of the URI."""
-
-    segment: float | None = None
-    """Begin a new file after so many seconds."""
-    keep: bool = False
-    """Whether what was written outlives an error and a full disk, as `out-unfinished.jsonl`."""
-
-
 class JsonLines(PartedSink):
     """Lines in a file, which appears under its name when it is closed; each is handed to the disk at once.
 
     Args:
         path: Of the file, or of its first part.
         options: How it is written.
-        sources: What is read, so that no part overwrites it.
+        taken: Places of others, where no part goes.
 
     Raises:
         SinkError: If there is no folder to write into.
     """
 
     def __init__(
-        self, path: Path, *, options: LinesOptions | None = None, sources: Sequence[Read] = ()
+        self, path: Path, *, options: PartOptions | None = None, taken: Collection[Path] = ()
     ) -> None:
-        self._options, self._lines = options or LinesOptions(), Lines()
-        super().__init__(path, segment_s=self._options.segment, sources=sources)
-        temporary_for(path)
+        self._lines = Lines()
+        super().__init__(path, options=options, taken=taken)
 
     def __enter__(self) -> JsonLines:
         return self
@@ -131,7 +127,7 @@ class JsonLines(PartedSink):
         self._lines.stream = stream
 
     def _begin(self, path: Path, delivery: Delivery) -> _LinesPart:
-        return _LinesPart(path, self._lines, keep=self._options.keep)
+        return _LinesPart(path, self._lines, keep=self._parts.keep)
 
     def _clock_s(self, delivery: Delivery) -> float:
         return delivery.frame.time_s
@@ -140,16 +136,15 @@ class JsonLines(PartedSink):
 class _LinesPart:
     """One file."""
 
-    kept: Path | None = None
-
     def __init__(self, path: Path, lines: Lines, *, keep: bool) -> None:
-        self._path, self._lines, self._keep = path, lines, keep
-        self._temporary = temporary_for(path)
+        self._path, self._lines = path, lines
+        self._draft = Draft(path, keep=keep)
         self._good_bytes = 0
-        try:
-            self._stream: IO[bytes] = self._temporary.open("wb", buffering=0)
-        except OSError as problem:
-            raise self._failed(problem) from problem
+        self._stream = self._draft.open()
+
+    @property
+    def kept(self) -> Path | None:
+        return self._draft.kept
 
     def write(self, delivery: Delivery) -> None:
         line = memoryview(self._lines.line(delivery).encode())
@@ -157,15 +152,16 @@ class _LinesPart:
             left = line
             while left:
                 left = left[self._stream.write(left) :]
+            self._good_bytes += len(line)
+            self._draft.sync()
         except OSError as problem:
             raise self._failed(problem) from problem
-        self._good_bytes += len(line)
 
     def close(self) -> bool:
         if not self._stream.closed:
             try:
                 self._stream.close()
-                give_name(self._temporary, self._path)
+                self._draft.finish()
             except OSError as problem:
                 raise self._failed(problem) from problem
         return True
@@ -173,19 +169,15 @@ class _LinesPart:
     def abort(self) -> None:
         """Keep whole lines where that was asked for, else nothing."""
         with contextlib.suppress(OSError):
-            if self._keep and self._good_bytes and not self._stream.closed:
+            if not self._stream.closed:
                 self._stream.truncate(self._good_bytes)
-                self.kept = keep_unfinished(self._temporary, self._path)
         with contextlib.suppress(OSError):
             self._stream.close()
-        with contextlib.suppress(OSError):  # a disk that is read only holds nothing to remove
-            self._temporary.unlink(missing_ok=True)
+        self._draft.give_up(worth=self._good_bytes > 0)
 
     def _failed(self, problem: OSError) -> SinkError:
-        if hasattr(self, "_stream"):
-            self.abort()
-        left = f"what came before is in {self.kept}" if self.kept else "nothing half-written was left"
-        return SinkError(f"{self._path} cannot be written ({problem.strerror}); {left}")
+        self.abort()
+        return SinkError(f"{self._path} cannot be written ({problem.strerror}); {self._draft.left}")
 
 
 def open_stdout(uri: str, options: SinkOptions) -> StandardOutput:
@@ -206,8 +198,5 @@ def open_lines(uri: str, options: SinkOptions) -> JsonLines:
         SinkError: If an option is unknown, or the file cannot be made.
     """
     address = parse_path(uri, error=SinkError)
-    given = {
-        "keep": any(source.live for source in options.sources),
-        **address.options({"segment": read_seconds, "keep": switch}, SinkError),
-    }
-    return JsonLines(Path(address.rest), options=LinesOptions(**given), sources=options.sources)
+    given = {"keep": options.live, **address.options(PART_READERS, SinkError)}
+    return JsonLines(Path(address.rest), options=PartOptions(**given), taken=options.taken)

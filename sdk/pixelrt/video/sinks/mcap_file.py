@@ -5,64 +5,51 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from pixelrt.dependency import require
-from pixelrt.encoding import give_name, keep_unfinished, temporary_for
+from pixelrt.encoding import Draft
 from pixelrt.errors import SinkError
 from pixelrt.manifest import ClassInfo
 from pixelrt.video.delivery import Delivery
-from pixelrt.video.sinks.content import CONTENT_READERS, Content, describe, topic_of
+from pixelrt.video.sinks.content import Content, describe, topic_of
 from pixelrt.video.sinks.kinds import SinkOptions
 from pixelrt.video.sinks.mcap_topics import PURPOSE, SourceTopics
-from pixelrt.video.sinks.parts import PartedSink, read_seconds
-from pixelrt.video.sinks.places import Read
-from pixelrt.video.sources.address import parse_path, switch
+from pixelrt.video.sinks.recording import Recording, RecordingOptions, open_recording
 
 _CHUNK_BYTES = 4 << 20
 _CHUNK_S = 2.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class McapOptions:
-    """How results are recorded; the options of the URI."""
-
-    content: Content = field(default_factory=Content)
-    segment: float | None = None
-    """Begin a new file after so many seconds."""
-    keep: bool = False
-    """Whether what was written outlives an error and a full disk, as `out-unfinished.mcap`."""
-
-
-class McapSink(PartedSink):
+class McapSink(Recording):
     """Per source: `/SOURCE/camera`, `/SOURCE/mask`, `/SOURCE/overlay`, `/SOURCE/coverage`, `/SOURCE/latency`.
 
     Times are those of the source's clock, else those of this machine. The file is written under a hidden name
     in compressed chunks of 4 MiB, or of 2 s where that is less, with their own checksums and index, and
     appears under its own when it is closed. After a power cut every whole chunk can be read: `mcap recover`
-    makes a file of them, and `bag://.out.mcap.xxxx.tmp` is a source.
+    makes a file of them; the next run calls the hidden file `out-unfinished.mcap`, which is a source.
+
+    Foxglove shows a mask of class ids as nearly black, so overlays are recorded too unless they are left out.
 
     Args:
         path: Of the file, or of its first part.
         options: What is recorded, and how.
-        sources: What is read, so that no part overwrites it.
+        taken: Places of others, where no part goes.
 
     Raises:
         SinkError: If the file cannot be made.
         MissingDependency: If the extra `foxglove` is not installed.
     """
 
+    content = Content(overlay=True)
+
     def __init__(
-        self, path: Path, *, options: McapOptions | None = None, sources: Sequence[Read] = ()
+        self, path: Path, *, options: RecordingOptions | None = None, taken: Collection[Path] = ()
     ) -> None:
-        self._options = options or McapOptions()
-        super().__init__(path, segment_s=self._options.segment, sources=sources)
-        self.wants_overlay = self._options.content.overlay
         require("foxglove", "foxglove", PURPOSE)
-        temporary_for(path)
+        super().__init__(path, options=options, taken=taken)
 
     def __enter__(self) -> McapSink:
         return self
@@ -70,21 +57,16 @@ class McapSink(PartedSink):
     def _begin(self, path: Path, delivery: Delivery) -> _McapPart:
         return _McapPart(path, self._options)
 
-    def _clock_s(self, delivery: Delivery) -> float:
-        return delivery.times.captured_s if delivery.frame.clock_s is None else delivery.frame.clock_s
-
 
 class _McapPart:
     """One file."""
 
-    kept: Path | None = None
-
-    def __init__(self, path: Path, options: McapOptions) -> None:
+    def __init__(self, path: Path, options: RecordingOptions) -> None:
         foxglove = require("foxglove", "foxglove", PURPOSE)
         mcap = require("foxglove.mcap", "foxglove", PURPOSE)
         self._path, self._options = path, options
-        self._temporary = temporary_for(path)
-        self._disk = _Disk(self._temporary, path)
+        self._draft = Draft(path, keep=options.keep)
+        self._disk = _Disk(self._draft.open())
         self._context = foxglove.Context()
         self._topics: dict[str, SourceTopics] = {}
         self._open = True
@@ -93,6 +75,10 @@ class _McapPart:
             compression=mcap.MCAPCompression.Zstd, chunk_size=_CHUNK_BYTES, compression_threads=0
         )
         self._writer: Any = foxglove.open_mcap(self._disk, context=self._context, writer_options=settings)
+
+    @property
+    def kept(self) -> Path | None:
+        return self._draft.kept
 
     def write(self, delivery: Delivery) -> None:
         name = delivery.frame.source
@@ -108,7 +94,7 @@ class _McapPart:
             self._check()
             try:
                 self._disk.close()
-                give_name(self._temporary, self._path)
+                self._draft.finish()
             except OSError as problem:
                 raise self._failed(problem) from problem
         return True
@@ -129,6 +115,13 @@ class _McapPart:
             with contextlib.suppress(RuntimeError):  # the disk knows more
                 self._writer.flush()
             self._flushed_s = now_s
+            self._sync()
+
+    def _sync(self) -> None:
+        try:
+            self._draft.sync()
+        except OSError as problem:
+            raise self._failed(problem) from problem
 
     def _finish(self) -> None:
         """Write what is held back and the index; the disk tells whether it worked."""
@@ -146,18 +139,13 @@ class _McapPart:
         if self._open:
             self._finish()
         self._leave()
-        left = f"what came before is in {self.kept}" if self.kept else "nothing half-written was left"
-        return SinkError(f"{self._path} cannot be written ({problem.strerror}); {left}")
+        return SinkError(f"{self._path} cannot be written ({problem.strerror}); {self._draft.left}")
 
     def _leave(self) -> None:
         """Remove the file, or keep it where that was asked for and something is in it."""
         with contextlib.suppress(OSError):
             self._disk.close()
-        with contextlib.suppress(OSError):
-            if self._options.keep and self._topics and self._temporary.stat().st_size:
-                self.kept = keep_unfinished(self._temporary, self._path)
-        with contextlib.suppress(OSError):  # a disk that is read only holds nothing to remove
-            self._temporary.unlink(missing_ok=True)
+        self._draft.give_up(worth=bool(self._topics))
 
 
 class _Disk:
@@ -166,13 +154,10 @@ class _Disk:
     The writer of Foxglove prints an error of its file, and goes on.
     """
 
-    def __init__(self, temporary: Path, path: Path) -> None:
+    def __init__(self, stream: IO[bytes]) -> None:
         self.problem: OSError | None = None
         self._at = self._end = 0
-        try:
-            self._stream = temporary.open("wb", buffering=0)
-        except OSError as problem:
-            raise SinkError(f"{path} cannot be written ({problem.strerror})") from problem
+        self._stream = stream
 
     def write(self, data: bytes) -> int:
         self._at += len(data)
@@ -200,15 +185,9 @@ class _Disk:
 
 
 def open_mcap(uri: str, options: SinkOptions) -> McapSink:
-    """Open an MCAP file: `out.mcap?camera=no&quality=90&overlay=yes&segment=600`.
+    """Open an MCAP file: `out.mcap?camera=no&quality=90&overlay=no&segment=600`.
 
     Raises:
         SinkError: If an option is unknown, or the file cannot be made.
     """
-    address = parse_path(uri, error=SinkError)
-    readers = {**CONTENT_READERS, "segment": read_seconds, "keep": switch}
-    given = address.options(readers, SinkError)
-    content = Content(**{key: given.pop(key) for key in CONTENT_READERS if key in given})
-    keep = any(source.live for source in options.sources)
-    chosen = McapOptions(content=content, **{"keep": keep, **given})
-    return McapSink(Path(address.rest), options=chosen, sources=options.sources)
+    return open_recording(McapSink, uri, options)

@@ -12,6 +12,7 @@ from pixelrt.video.sinks.content import Content, camera_jpeg, describe, overlay_
 
 PURPOSE = "writing MCAP"
 _STAGES = ("received", "submitted", "computed", "delivered")
+_STAMP = "timestamp"
 _TIME_SCHEMA = {
     "type": "object",
     "title": "time",
@@ -38,7 +39,8 @@ class SourceTopics:
         self._mask = channels.RawImageChannel(f"/{root}/mask", metadata=about, context=context)
         self._camera = channels.CompressedImageChannel(f"/{root}/camera", context=context)
         self._overlay = channels.CompressedImageChannel(f"/{root}/overlay", context=context)
-        shares = {info.name: {"type": "number", "minimum": 0, "maximum": 1} for info in classes}
+        self._keys = _keys([info.name for info in classes])
+        shares = {key: {"type": "number", "minimum": 0, "maximum": 1} for key in self._keys.values()}
         ages = {f"{stage}_ms": {"type": "number"} for stage in _STAGES}
         self._coverage = self._json("coverage", "pixelrt.Coverage", shares, context)
         self._latency = self._json("latency", "pixelrt.Latency", ages, context)
@@ -53,7 +55,8 @@ class SourceTopics:
             self._mask.log(self._ids(result.mask_at(frame.size), at_ns), log_time=at_ns)
         if options.overlay:
             self._overlay.log(self._picture(overlay_jpeg(delivery, options.quality), at_ns), log_time=at_ns)
-        self._coverage.log(self._stamped(result.coverage(), at_ns), log_time=at_ns)
+        shares = {self._keys[name]: share for name, share in result.coverage().items()}
+        self._coverage.log(self._stamped(shares, at_ns), log_time=at_ns)
         ages = {f"{stage}_ms": round(age, 3) for stage, age in delivery.times.ages_ms.items()}
         self._latency.log(self._stamped(ages, at_ns), log_time=at_ns)
 
@@ -63,12 +66,12 @@ class SourceTopics:
             channel.close()
 
     def _json(self, name: str, title: str, values: dict[str, Any], context: Any) -> Any:
-        schema = {"type": "object", "title": title, "properties": {"timestamp": _TIME_SCHEMA, **values}}
+        schema = {"type": "object", "title": title, "properties": {_STAMP: _TIME_SCHEMA, **values}}
         return self._foxglove.Channel(f"/{self.root}/{name}", schema=schema, context=context)
 
     def _stamped(self, values: dict[str, float], at_ns: int) -> dict[str, Any]:
         seconds, nanoseconds = divmod(at_ns, 10**9)
-        return {"timestamp": {"sec": seconds, "nsec": nanoseconds}, **values}
+        return {_STAMP: {"sec": seconds, "nsec": nanoseconds}, **values}
 
     def _picture(self, jpeg: bytes, at_ns: int) -> Any:
         return self._messages.CompressedImage(
@@ -89,3 +92,11 @@ class SourceTopics:
 
     def _timestamp(self, at_ns: int) -> Any:
         return self._messages.Timestamp(*divmod(at_ns, 10**9))
+
+
+def _keys(names: list[str]) -> dict[str, str]:
+    """What the shares of classes are called: as the classes, but none as the time of the message."""
+    key = _STAMP
+    while key in names:
+        key += "_"
+    return {name: key if name == _STAMP else name for name in names}

@@ -1,20 +1,49 @@
-"""Recordings in parts: `out.mp4`, `out-2.mp4`, ... A part that is finished stays, whatever comes after it."""
+"""Recordings in parts: `out.mp4`, `out-2.mp4`, ... A part that is finished stays, whatever comes after it.
+
+A part never takes the place of a file that is there, except the first one of a recording that is neither kept
+nor in segments: a recorder that is started again goes on behind the highest number.
+"""
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
+from pixelrt.encoding import is_being_written, real_place, rescue, temporary_for
 from pixelrt.errors import SinkError
+from pixelrt.terminal import complain
 from pixelrt.video.delivery import Delivery
 from pixelrt.video.sinks.base import BaseSink
-from pixelrt.video.sinks.places import Read, check_places
-from pixelrt.video.sources.address import number
+from pixelrt.video.sinks.kinds import SinkOptions
+from pixelrt.video.sinks.places import behind_links
+from pixelrt.video.sources.address import number, switch
 
 read_seconds: Callable[[str], float] = number(0.1, 1e7, "seconds")
 """Reads the option `segment`."""
+
+
+PART_READERS: dict[str, Callable[[str], Any]] = {"segment": read_seconds, "keep": switch}
+"""Of the options of a URI, by the fields of `PartOptions`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartOptions:
+    """What holds for every recording; options of its URI."""
+
+    segment: float | None = None
+    """Begin a new file after so many seconds."""
+    keep: bool = False
+    """Whether what was written outlives an error and a full disk, as `out-unfinished.mp4`, and no file that
+    is there is replaced."""
+
+    @property
+    def replaces(self) -> bool:
+        """Whether the first part takes the place of a file that is there."""
+        return self.segment is None and not self.keep
 
 
 class Part(Protocol):
@@ -37,19 +66,32 @@ class Part(Protocol):
 class PartedSink(BaseSink, ABC):
     """A recording that begins a new file when its content asks for it, or after some time.
 
+    What killed processes left of it gets names that are seen, and is told on standard error.
+
     Args:
         path: Of the first part.
-        segment_s: Begin a new part after so many seconds; None for one part.
-        sources: What is read, so that no part overwrites it.
+        options: How parts begin, and whether they replace what is there.
+        taken: Places of others, behind all links, where no part goes.
+
+    Raises:
+        SinkError: If something is there that is no file.
     """
 
-    def __init__(self, path: Path, *, segment_s: float | None = None, sources: Sequence[Read] = ()) -> None:
-        self.path = path
-        self._segment_s, self._sources = segment_s, sources
+    def __init__(
+        self, path: Path, *, options: PartOptions | None = None, taken: Collection[Path] = ()
+    ) -> None:
+        self.path = real_place(path) if path.is_symlink() else path
+        self._parts = options or PartOptions()
+        self._taken = frozenset(taken)
         self._finished: list[Path] = []
         self._kept: list[Path] = []
         self._part: Part | None = None
+        self._part_path = self.path
+        self._number = 0
         self._began_s: float | None = None
+        temporary_for(self._first()[0])  # found out before the first frame
+        for found in rescue(self.path):
+            complain(f"{found} is what a run that was killed left; it is kept")
 
     def write(self, delivery: Delivery) -> None:
         """Take one result, in a new part where it does not belong into the present one.
@@ -61,7 +103,7 @@ class PartedSink(BaseSink, ABC):
         if self._part is not None and (self._is_over(now_s) or not self._fits(self._part, delivery)):
             self._finish_part()
         if self._part is None:
-            self._part = self._begin(self._next_path(), delivery)
+            self._part = self._begin(self._new_path(), delivery)
         # a clock that went back does not make a part longer
         self._began_s = now_s if self._began_s is None else min(self._began_s, now_s)
         try:
@@ -99,30 +141,38 @@ class PartedSink(BaseSink, ABC):
 
     def _is_over(self, now_s: float) -> bool:
         began_s = now_s if self._began_s is None else self._began_s
-        return self._segment_s is not None and now_s - began_s >= self._segment_s
+        return self._parts.segment is not None and now_s - began_s >= self._parts.segment
 
     def _finish_part(self) -> None:
         part, self._part, self._began_s = self._part, None, None
         if part is None:
             return
-        path = self._next_path()
         try:
             if part.close():
-                self._finished.append(path)
+                self._finished.append(self._part_path)
         except SinkError as problem:
+            part.abort()
             self._note_kept(part)
             raise self._with_kept(problem) from problem
 
-    def _next_path(self) -> Path:
-        """Where the present part goes, or the next one.
+    def _new_path(self) -> Path:
+        """Where the next part goes; where the last one would have gone, if nothing came for that."""
+        if self._number == 0:
+            self._part_path, self._number = self._first()
+        elif self._finished and self._finished[-1] == self._part_path:
+            number = highest_number(self.path) if self._number == 1 else self._number
+            self._part_path, self._number = next_free(self.path, number, self._is_free)
+        return self._part_path
 
-        Raises:
-            SinkError: If something is read from there.
-        """
-        number = len(self._finished) + 1
-        path = self.path if number == 1 else self.path.with_stem(f"{self.path.stem}-{number}")
-        check_places([path], *self._sources)
-        return path
+    def _first(self) -> tuple[Path, int]:
+        highest = highest_number(self.path)
+        if self._parts.replaces or (highest == 1 and self._is_free(self.path)):
+            return self.path, 1
+        return next_free(self.path, highest, self._is_free)
+
+    def _is_free(self, path: Path) -> bool:
+        is_mine = path == self.path or behind_links(path) not in self._taken
+        return is_mine and not path.exists() and not is_being_written(path)
 
     def _note_kept(self, part: Part) -> None:
         if part.kept is not None:
@@ -132,3 +182,38 @@ class PartedSink(BaseSink, ABC):
         if not self._finished:
             return problem
         return SinkError(f"{problem}; kept: {', '.join(map(str, self._finished))}")
+
+
+def folder_for(path: Path, options: SinkOptions) -> Path:
+    """A folder for the frames of a source: of a camera, which counts them anew after each start, a new one.
+
+    Args:
+        path: The folder that was asked for.
+        options: What holds for the sink.
+    """
+
+    def is_free(folder: Path) -> bool:
+        is_empty = not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
+        return is_empty and (folder == path or behind_links(folder) not in options.taken)
+
+    if not options.live or not path.parent.is_dir() or is_free(path):
+        return path
+    return next_free(path, highest_number(path), is_free)[0]
+
+
+def highest_number(path: Path) -> int:
+    """The number of the last part that is there: 7 for `out-7.mp4`; 1 where there is none."""
+    if not path.parent.is_dir():
+        return 1
+    name = re.compile(rf"{re.escape(path.stem)}-(\d{{1,9}}){re.escape(path.suffix)}")
+    numbers = [int(match[1]) for file in path.parent.iterdir() if (match := name.fullmatch(file.name))]
+    return max(numbers, default=1)
+
+
+def next_free(path: Path, number: int, is_free: Callable[[Path], bool]) -> tuple[Path, int]:
+    """The first part behind a number for which there is room, and its number."""
+    while True:
+        number += 1
+        part = path.with_stem(f"{path.stem}-{number}")
+        if is_free(part):
+            return part, number

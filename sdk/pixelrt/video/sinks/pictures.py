@@ -9,6 +9,7 @@ from pixelrt.errors import SinkError
 from pixelrt.video.delivery import Delivery
 from pixelrt.video.sinks.base import BaseSink
 from pixelrt.video.sinks.kinds import SinkOptions
+from pixelrt.video.sinks.parts import folder_for
 from pixelrt.video.sources.address import parse_path
 
 
@@ -63,6 +64,8 @@ class MaskFolder(BaseSink):
         SinkError: If the folder cannot be made.
     """
 
+    wants_picture = False
+
     def __init__(self, path: Path) -> None:
         self.path = path
         self._folder = ImageFolder(path)
@@ -90,12 +93,12 @@ class MaskFolder(BaseSink):
 
 
 def open_masks(uri: str, options: SinkOptions) -> MaskFolder:
-    """Open a folder of masks.
+    """Open a folder of masks; for a camera a new one, `masks-2` where there are masks in `masks`.
 
     Raises:
         SinkError: If it cannot be made.
     """
-    return MaskFolder(_path(uri))
+    return MaskFolder(folder_for(_path(uri), options))
 
 
 def open_picture(uri: str, options: SinkOptions) -> PictureSink:

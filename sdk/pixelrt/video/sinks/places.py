@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 import re
 from collections.abc import Iterable, Sequence
@@ -13,6 +14,8 @@ from pixelrt.strict import suggestion
 
 FIELD = "{source}"
 """Stands for the name of the source in the URI of a sink."""
+TIME = "{time}"
+"""Stands for the time at which a run began: `20261128T175646Z`."""
 
 
 class Read(Protocol):
@@ -42,12 +45,12 @@ def check_places(places: Iterable[str | os.PathLike[str]], *sources: Read) -> No
     Raises:
         SinkError: If a place is a file or folder of a source, or is there twice.
     """
-    read = {Path(path).resolve(): source.name for source in sources for path in source.paths}
+    read = {behind_links(path): source.name for source in sources for path in source.paths}
     seen: set[Path] = set()
     for text in (os.fspath(place) for place in places):
         if text == "null:":
             continue
-        place = Path(text).resolve()
+        place = behind_links(text)
         if place in read:
             raise SinkError(f"{text} is where {read[place]} is read from; write somewhere else")
         if place in seen:
@@ -55,14 +58,36 @@ def check_places(places: Iterable[str | os.PathLike[str]], *sources: Read) -> No
         seen.add(place)
 
 
+def behind_links(path: str | os.PathLike[str]) -> Path:
+    """Where a path leads, whether or not something is there."""
+    return Path(os.path.realpath(path))
+
+
+def timed(text: str, when: datetime.datetime | None = None) -> str:
+    """A place with the time at which the run began, in UTC, where it has `{time}` in it.
+
+    Args:
+        text: The place.
+        when: The time, with its zone; None for now.
+    """
+    utc = (when or datetime.datetime.now(datetime.timezone.utc)).astimezone(datetime.timezone.utc)
+    return text.replace(TIME, utc.strftime("%Y%m%dT%H%M%SZ"))
+
+
 def file_names(sources: Sequence[Read]) -> tuple[str, ...]:
     """What `{source}` stands for, per source: its name as part of a file's name, unlike every other's."""
-    names: list[str] = []
+    plains: list[str] = []
     for source in sources:
         name = Path(source.name).stem if source.paths else source.name
         plain = re.sub(r"[^\w.-]+", "-", name).strip("-.") or "source"
-        same = sum(plain == other or other.startswith(f"{plain}-") for other in names)
-        names.append(plain if plain not in names else f"{plain}-{same + 1}")
+        plains.append(plain)
+    names: list[str] = []
+    for plain in plains:
+        name, number = plain, 1
+        while name in names or (number > 1 and name in plains):
+            number += 1
+            name = f"{plain}-{number}"
+        names.append(name)
     return tuple(names)
 
 
@@ -76,16 +101,25 @@ def per_source(text: str, sources: Sequence[Read]) -> list[str]:
     Raises:
         SinkError: If it does not name them apart.
     """
-    for field in re.findall(r"\{\w*\}", text):
-        if field != FIELD:
-            hint = suggestion(field, [FIELD])
-            raise SinkError(f"{text} has {field} in it{hint}; expected {FIELD}, or no braces")
+    check_fields(text)
     if len(sources) > 1 and FIELD not in text:
         raise SinkError(
             f"{text} holds one source, and there are {len(sources)}; put {FIELD} in it, "
             f"such as {_apart(text)}"
         )
     return [text.replace(FIELD, name) for name in file_names(sources)]
+
+
+def check_fields(text: str) -> None:
+    """Refuse a place with something in braces that nobody fills in.
+
+    Raises:
+        SinkError: If there is something.
+    """
+    for field in re.findall(r"\{\w*\}", text):
+        if field not in (FIELD, TIME):
+            hint = suggestion(field, [FIELD, TIME])
+            raise SinkError(f"{text} has {field} in it{hint}; expected {FIELD}, {TIME}, or no braces")
 
 
 def _apart(text: str) -> str:

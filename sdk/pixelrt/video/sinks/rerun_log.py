@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import os
 import socket
 import threading
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pixelrt.dependency import require
-from pixelrt.encoding import give_name, keep_unfinished, temporary_for
+from pixelrt.encoding import Draft
 from pixelrt.errors import SinkError
 from pixelrt.video.delivery import Delivery
 from pixelrt.video.sinks.base import BaseSink
@@ -29,9 +27,8 @@ from pixelrt.video.sinks.content import (
     topic_of,
 )
 from pixelrt.video.sinks.kinds import SinkOptions
-from pixelrt.video.sinks.parts import PartedSink, read_seconds
-from pixelrt.video.sinks.places import Read
-from pixelrt.video.sources.address import parse_address, parse_path, switch
+from pixelrt.video.sinks.recording import Recording, RecordingOptions, open_recording
+from pixelrt.video.sources.address import parse_address
 
 PORT = 9876
 """Where Rerun's viewer listens."""
@@ -183,24 +180,13 @@ class RerunViewer(BaseSink):
             log.leave()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RrdOptions:
-    """How results are recorded; the options of the URI."""
-
-    content: Content = field(default_factory=Content)
-    segment: float | None = None
-    """Begin a new file after so many seconds."""
-    keep: bool = False
-    """Whether what was written outlives an error, as `out-unfinished.rrd`."""
-
-
-class RerunFile(PartedSink):
+class RerunFile(Recording):
     """The same as `RerunViewer` in a file, which appears under its name when it is closed.
 
     Args:
         path: Of the file, or of its first part.
         options: What is recorded, and how.
-        sources: What is read, so that no part overwrites it.
+        taken: Places of others, where no part goes.
 
     Raises:
         SinkError: If the file cannot be made.
@@ -208,13 +194,10 @@ class RerunFile(PartedSink):
     """
 
     def __init__(
-        self, path: Path, *, options: RrdOptions | None = None, sources: Sequence[Read] = ()
+        self, path: Path, *, options: RecordingOptions | None = None, taken: Collection[Path] = ()
     ) -> None:
-        self._options = options or RrdOptions()
-        super().__init__(path, segment_s=self._options.segment, sources=sources)
-        self.wants_overlay = self._options.content.overlay
         require("rerun", "rerun", _PURPOSE)
-        temporary_for(path)
+        super().__init__(path, options=options, taken=taken)
 
     def __enter__(self) -> RerunFile:
         return self
@@ -222,21 +205,20 @@ class RerunFile(PartedSink):
     def _begin(self, path: Path, delivery: Delivery) -> _RrdPart:
         return _RrdPart(path, self._options)
 
-    def _clock_s(self, delivery: Delivery) -> float:
-        return delivery.times.captured_s if delivery.frame.clock_s is None else delivery.frame.clock_s
-
 
 class _RrdPart:
     """One file."""
 
-    kept: Path | None = None
-
-    def __init__(self, path: Path, options: RrdOptions) -> None:
-        self._path, self._keep = path, options.keep
-        self._temporary = temporary_for(path)
+    def __init__(self, path: Path, options: RecordingOptions) -> None:
+        self._path = path
+        self._draft = Draft(path, keep=options.keep)
         self._flushed_s = time.monotonic()
         self._log: _Log | None = _Log(options.content, tick_s=_FLUSH_S)
-        self._log.recording.save(self._temporary)
+        self._log.recording.save(self._draft.hidden)
+
+    @property
+    def kept(self) -> Path | None:
+        return self._draft.kept
 
     def write(self, delivery: Delivery) -> None:
         if self._log is not None:
@@ -250,9 +232,9 @@ class _RrdPart:
             self._log.leave()
             self._log = None
             try:
-                give_name(self._temporary, self._path)
+                self._draft.finish()
             except OSError as problem:
-                raise SinkError(f"{self._path} cannot be written ({problem.strerror})") from problem
+                raise self._failed(problem) from problem
         return True
 
     def _flush_in_time(self, log: _Log) -> None:
@@ -260,28 +242,27 @@ class _RrdPart:
         if now_s - self._flushed_s >= _FLUSH_S:
             log.flush(f"{self._path} cannot be written")
             self._flushed_s = now_s
+            try:
+                self._draft.sync()
+            except OSError as problem:
+                raise self._failed(problem) from problem
 
     def _check_space(self) -> None:
         """Stop while there is room for an end: Rerun does not come back from a full disk."""
         disk = os.statvfs(self._path.parent)
         if disk.f_bavail * disk.f_frsize < _LEAST_FREE_BYTES:
-            self.abort()
-            left = f"what came before is in {self.kept}" if self.kept else "nothing half-written was left"
-            raise SinkError(
-                f"{self._path} cannot be written (less than {_LEAST_FREE_BYTES >> 20} MiB are left on its "
-                f"disk); {left}"
-            )
+            raise self._failed(f"less than {_LEAST_FREE_BYTES >> 20} MiB are left on its disk")
 
     def abort(self) -> None:
         log, self._log = self._log, None
-        if log is None:
-            return
-        log.leave()
-        with contextlib.suppress(OSError):
-            if self._keep and self._temporary.stat().st_size:
-                self.kept = keep_unfinished(self._temporary, self._path)
-        with contextlib.suppress(OSError):  # a disk that is read only holds nothing to remove
-            self._temporary.unlink(missing_ok=True)
+        if log is not None:
+            log.leave()
+        self._draft.give_up()
+
+    def _failed(self, problem: OSError | str) -> SinkError:
+        self.abort()
+        reason = problem if isinstance(problem, str) else problem.strerror
+        return SinkError(f"{self._path} cannot be written ({reason}); {self._draft.left}")
 
 
 def open_viewer(uri: str, options: SinkOptions) -> RerunViewer:
@@ -304,9 +285,4 @@ def open_rrd(uri: str, options: SinkOptions) -> RerunFile:
     Raises:
         SinkError: If an option is unknown, or the file cannot be made.
     """
-    address = parse_path(uri, error=SinkError)
-    given = address.options({**CONTENT_READERS, "segment": read_seconds, "keep": switch}, SinkError)
-    content = Content(**{key: given.pop(key) for key in CONTENT_READERS if key in given})
-    keep = any(source.live for source in options.sources)
-    chosen = RrdOptions(content=content, **{"keep": keep, **given})
-    return RerunFile(Path(address.rest), options=chosen, sources=options.sources)
+    return open_recording(RerunFile, uri, options)

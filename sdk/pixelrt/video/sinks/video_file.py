@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,24 +11,19 @@ from pixelrt.errors import SinkError
 from pixelrt.video.delivery import Delivery
 from pixelrt.video.frame import Frame
 from pixelrt.video.sinks.kinds import SinkOptions
-from pixelrt.video.sinks.parts import Part, PartedSink, read_seconds
-from pixelrt.video.sinks.places import Read
-from pixelrt.video.sources.address import one_of, parse_path, switch
+from pixelrt.video.sinks.parts import PART_READERS, Part, PartedSink, PartOptions
+from pixelrt.video.sources.address import one_of, parse_path
 
 _INSTEAD = "a folder of masks (masks/)"
 _JUMP_S = 3600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class VideoOptions:
+class VideoOptions(PartOptions):
     """How a video is recorded; the options of its URI."""
 
     encoder: str = AUTOMATIC
     """`auto` (hardware where it works), `software`, `libx264`, `h264_nvenc`, ..."""
-    segment: float | None = None
-    """Begin a new file after so many seconds."""
-    keep: bool = False
-    """Whether what was written outlives a power cut, an error and a full disk; the index comes at the end."""
 
 
 class VideoSink(PartedSink):
@@ -36,8 +31,9 @@ class VideoSink(PartedSink):
 
     It is written under a hidden name and appears under its own when it is closed: complete, with its index in
     front, so that it can be played while it is still being copied. A crash leaves no file that looks whole.
-    With `keep` the index comes last, and what was written is never lost: after a power cut the hidden file
-    plays as it is, after an error or on a full disk `out-unfinished.mp4` does.
+    With `keep` the index comes last, and what was written is never lost but for its last second and a frame
+    (4 s where the power goes): after an error or on a full disk it is in `out-unfinished.mp4`; the next run
+    gives that name to what one that was killed has left.
 
     A video has one size and one clock: frames of another size, or after a clock that went back or jumped by
     more than an hour, begin a new part, `out-2.mp4`. Sides of an odd length are made even by repeating the
@@ -48,7 +44,7 @@ class VideoSink(PartedSink):
         size: Height and width of the frames to come.
         fps: Their nominal rate.
         options: How it is recorded.
-        sources: What is read, so that no part overwrites it.
+        taken: Places of others, where no part goes.
 
     Raises:
         SinkError: If the file cannot be made, at that rate or by that encoder.
@@ -63,12 +59,12 @@ class VideoSink(PartedSink):
         size: tuple[int, int],
         fps: float,
         options: VideoOptions | None = None,
-        sources: Sequence[Read] = (),
+        taken: Collection[Path] = (),
     ) -> None:
         self._options, self._fps = options or VideoOptions(), fps
-        super().__init__(path, segment_s=self._options.segment, sources=sources)
+        super().__init__(path, options=self._options, taken=taken)
         self.codec = ""
-        self._part = self._open(path, size)
+        self._part = self._open(self._new_path(), size)
 
     def __enter__(self) -> VideoSink:
         return self
@@ -126,11 +122,7 @@ class _VideoPart:
         self.encoder.abort()
 
 
-_READERS = {
-    "encoder": one_of(AUTOMATIC, SOFTWARE, *ENCODERS),
-    "segment": read_seconds,
-    "keep": switch,
-}
+_READERS = {"encoder": one_of(AUTOMATIC, SOFTWARE, *ENCODERS), **PART_READERS}
 
 
 def open_video(uri: str, options: SinkOptions) -> VideoSink:
@@ -140,11 +132,11 @@ def open_video(uri: str, options: SinkOptions) -> VideoSink:
         SinkError: If an option is unknown, or the file cannot be made.
     """
     address = parse_path(uri, error=SinkError)
-    given = {"keep": options.source.live, **address.options(_READERS, SinkError)}
+    given = {"keep": options.live, **address.options(_READERS, SinkError)}
     return VideoSink(
         Path(address.rest),
         size=options.source.size,
         fps=options.source.fps,
         options=VideoOptions(**given),
-        sources=options.sources,
+        taken=options.taken,
     )

@@ -1,0 +1,170 @@
+"""Files that grow for a while: hidden until they are whole, and found again when nobody finished them."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import glob
+import os
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from pixelrt.encoding.files import explained, temporary_for
+from pixelrt.errors import SinkError
+
+_SYNC_S = 2.0
+_EMPTY_S = 60.0
+"""Where a hidden file is still empty after so long, nobody is about to write it."""
+
+
+class Draft:
+    """A file that is being written, under a hidden name beside its place; it is empty at first.
+
+    It is locked meanwhile: a hidden file without a lock is of a process that was killed (`rescue`).
+
+    Args:
+        path: Where it goes. What is there stays until `finish`.
+        keep: Whether `give_up` keeps what was written.
+
+    Attributes:
+        hidden: Where it is until then.
+        kept: Where `give_up` has left it.
+
+    Raises:
+        SinkError: If it cannot be made.
+    """
+
+    def __init__(self, path: Path, *, keep: bool = False) -> None:
+        self.path, self._keep = path, keep
+        self.hidden = temporary_for(path)
+        self._place = self.hidden.with_name(Path(os.path.realpath(path)).name)
+        self.kept: Path | None = None
+        self._synced_s = time.monotonic()
+        with explained(path):
+            self._file = os.open(self.hidden, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+        _lock(self._file)
+
+    @property
+    def left(self) -> str:
+        """What is left after `give_up`, for a message."""
+        return f"what came before is in {self.kept}" if self.kept else "nothing half-written was left"
+
+    def open(self) -> IO[bytes]:
+        """It, for writing without a buffer.
+
+        Raises:
+            SinkError: If it cannot be opened; nothing is left then.
+        """
+        try:
+            return self.hidden.open("wb", buffering=0)
+        except OSError as problem:
+            self.give_up(worth=False)
+            raise SinkError(f"{self.path} cannot be written ({problem.strerror}); {self.left}") from problem
+
+    def sync(self) -> None:
+        """Bring what was written to the disk, where it was not within 2 s: the power may go at any time.
+
+        Raises:
+            OSError: If it cannot be done.
+        """
+        if self._keep and time.monotonic() - self._synced_s >= _SYNC_S:
+            os.fdatasync(self._file)
+            self._synced_s = time.monotonic()
+
+    def finish(self) -> None:
+        """Give it its name, when it is on the disk.
+
+        Raises:
+            OSError: If it cannot be done.
+        """
+        os.fsync(self._file)
+        self.hidden.replace(self._place)
+        self._release()
+
+    def give_up(self, *, worth: bool = True) -> None:
+        """Keep what was written as `out-unfinished.mp4`, where that was asked for; else remove it.
+
+        Args:
+            worth: Whether there is something worth keeping in it.
+        """
+        if self._file == -1:
+            return
+        if self._keep and worth and os.fstat(self._file).st_size:
+            self.kept = _shown(self.hidden, self.path)
+        else:
+            with contextlib.suppress(OSError):  # a disk that is read only holds nothing to remove
+                self.hidden.unlink(missing_ok=True)
+        self._release()
+
+    def _release(self) -> None:
+        file, self._file = self._file, -1
+        os.close(file)
+
+
+def is_being_written(path: Path) -> bool:
+    """Whether there is a hidden file for a place."""
+    return any(path.parent.glob(f".{glob.escape(path.name)}.{'[0-9a-f]' * 8}.tmp"))
+
+
+def rescue(path: Path) -> list[Path]:
+    """Give what killed processes left of a file, and of its parts (`out-2.mp4`), a name that is seen.
+
+    Args:
+        path: Where the file, or its first part, would have gone; behind all links.
+
+    Returns:
+        The new names, such as `out-unfinished.mp4`. Files that somebody still writes stay.
+    """
+    part = rf"{re.escape(path.stem)}(?:-\d+)?{re.escape(path.suffix)}"
+    name = re.compile(rf"\.({part})\.[0-9a-f]{{8}}\.tmp")
+    with explained(path):
+        found = [match for file in sorted(path.parent.iterdir()) if (match := name.fullmatch(file.name))]
+    rescued = []
+    for match in found:
+        hidden = path.with_name(match[0])
+        with _abandoned(hidden) as size_bytes:
+            if size_bytes:
+                rescued.append(_shown(hidden, path.with_name(match[1])))
+            elif size_bytes == 0 and time.time() - hidden.stat().st_mtime > _EMPTY_S:
+                hidden.unlink(missing_ok=True)
+    return rescued
+
+
+@contextlib.contextmanager
+def _abandoned(hidden: Path) -> Iterator[int | None]:
+    """The size of a hidden file that nobody writes any more; None where somebody may."""
+    try:
+        file = os.open(hidden, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:  # gone meanwhile, or of another user
+        yield None
+        return
+    try:
+        yield os.fstat(file).st_size if _lock(file) else None
+    finally:
+        os.close(file)
+
+
+def _lock(file: int) -> bool:
+    """Whether the file could be locked, until it is closed: not on every kind of disk."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _shown(hidden: Path, path: Path) -> Path:
+    """Rename a hidden file to `out-unfinished.mp4`, or `out-unfinished-2.mp4`; if it cannot be, it stays."""
+    stem = f"{path.stem}-unfinished"
+    kept, number = path.with_stem(stem), 1
+    while os.path.lexists(kept):
+        number += 1
+        kept = path.with_stem(f"{stem}-{number}")
+    try:
+        hidden.rename(kept)
+    except OSError:
+        return hidden
+    return kept

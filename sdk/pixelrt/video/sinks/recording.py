@@ -1,0 +1,66 @@
+"""Recordings for viewers: what `.mcap` and `.rrd` have in common."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar, TypeVar
+
+from pixelrt.errors import SinkError
+from pixelrt.video.delivery import Delivery
+from pixelrt.video.sinks.content import CONTENT_READERS, Content, taken_ns
+from pixelrt.video.sinks.kinds import SinkOptions
+from pixelrt.video.sinks.parts import PART_READERS, PartedSink, PartOptions
+from pixelrt.video.sources.address import parse_path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordingOptions(PartOptions):
+    """What is recorded, and how; the options of a URI."""
+
+    content: Content = field(default_factory=Content)
+
+
+class Recording(PartedSink):
+    """Parts that are cut by the time at which frames were taken.
+
+    Args:
+        path: Of the file, or of its first part.
+        options: What is recorded, and how.
+        taken: Places of others, where no part goes.
+
+    Raises:
+        SinkError: If the file cannot be made.
+    """
+
+    content: ClassVar[Content] = Content()
+    """What is recorded where nobody says."""
+
+    def __init__(
+        self, path: Path, *, options: RecordingOptions | None = None, taken: Collection[Path] = ()
+    ) -> None:
+        self._options = options or RecordingOptions(content=self.content)
+        super().__init__(path, options=self._options, taken=taken)
+        self.wants_overlay = self._options.content.overlay
+
+    def _clock_s(self, delivery: Delivery) -> float:
+        return taken_ns(delivery.frame) / 1e9
+
+
+Kind = TypeVar("Kind", bound=Recording)
+
+
+def open_recording(kind: type[Kind], uri: str, options: SinkOptions) -> Kind:
+    """Open a recording: `out.mcap?camera=no&quality=90&overlay=yes&segment=600`. That of a camera is kept.
+
+    Raises:
+        SinkError: If an option is unknown, or the file cannot be made.
+    """
+    address = parse_path(uri, error=SinkError)
+    given = address.options({**CONTENT_READERS, **PART_READERS}, SinkError)
+    seen = {key: given.pop(key) for key in CONTENT_READERS if key in given}
+    content = dataclasses.replace(kind.content, **seen)
+    chosen = RecordingOptions(content=content, **{"keep": options.live, **given})
+    return kind(Path(address.rest), options=chosen, taken=options.taken)
