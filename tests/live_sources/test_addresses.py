@@ -7,7 +7,8 @@ import pytest
 from pixelrt.errors import SourceError
 from pixelrt.video.sources import open_source
 from pixelrt.video.sources.base import SourceOptions
-from pixelrt.video.sources.network.settings import NetworkSettings, read_settings, without_secrets
+from pixelrt.video.sources.hiding import without_secrets
+from pixelrt.video.sources.network.settings import NetworkSettings, read_settings
 
 
 def settings(text: str) -> NetworkSettings:
@@ -24,14 +25,18 @@ def settings(text: str) -> NetworkSettings:
         ("rtsp://cam/real?channel=1&subtype=0", "rtsp://cam/real?channel=1&subtype=0"),
         ("http://cam/v?user=robot&pwd=geheim&channel=2", "http://cam/v?user=***&pwd=***&channel=2"),
         ("http://cam?geheim", "http://cam?***"),
-        ("http://cam/v?next=robot:geheim@x", "http://cam/v?next=***"),
+        ("http://cam/v?next=robot:geheim@x", "http://cam/v?***"),
+        ("rtsp://cam/user=robot&password=geheim&channel=1.sdp", "rtsp://cam/user=***&channel=1.sdp"),
         (
-            "rtsp://cam/user=robot&password=geheim&channel=1.sdp",
-            "rtsp://cam/user=***&password=***&channel=1.sdp",
+            "rtsp://cam/user=robot_password=ge_heim_channel=1_stream=0.sdp",
+            "rtsp://cam/user=***_channel=1_stream=0.sdp",
         ),
+        ("rtsp://cam/live/robot:geheim", "rtsp://cam/live/robot:***"),
+        ("rtsp://cam/h264Preview_01_main", "rtsp://cam/h264Preview_01_main"),
+        ("rtsps://cam:7441/q8Zk3mV0pL7xW2cN?enableSrtp", "rtsps://cam:7441/***?***"),
         ("rtsp://robot:geh/eim@cam/live", "rtsp://***@cam/live"),
         ("rtsp://robot:geh@eim@cam/live", "rtsp://cam/live"),
-        ("rtsp://robot:geheim", "rtsp://***@***"),
+        ("rtsp://robot:geheim", "rtsp://***"),
         ("udp://@239.0.0.1:5000", "udp://239.0.0.1:5000"),
         ("srt://cam:9000?passphrase=geheim", "srt://cam:9000?passphrase=***"),
     ],

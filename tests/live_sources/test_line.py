@@ -12,7 +12,7 @@ from contextlib import ExitStack, closing
 import pytest
 from leaks import nothing_left
 
-from pixelrt.video.sources.network.line import hang_up, line_to, open_sockets
+from pixelrt.video.sources.network.line import Opening, hang_up, keep_apart
 
 HOST = "127.0.0.1"
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="/proc/self/fd is Linux's")
@@ -31,11 +31,10 @@ def connect(server: socket.socket) -> socket.socket:
 def test_the_one_new_socket_is_found_and_whoever_waits_on_it_is_woken(server: socket.socket) -> None:
     with nothing_left(), ExitStack() as stack:
         older = stack.enter_context(connect(server))
-        before = open_sockets()
-        client = stack.enter_context(connect(server))
-        line = line_to(HOST, server.getsockname()[1], before)
-        assert line is not None
-        stack.enter_context(line)
+        with Opening(*server.getsockname()) as opening:
+            client = stack.enter_context(connect(server))
+        assert opening.line is not None
+        line = stack.enter_context(opening.line)
         assert line.getsockname() == client.getsockname()
         received: list[bytes] = []
         waiting = threading.Thread(target=lambda: received.append(client.recv(10)))
@@ -52,20 +51,73 @@ def test_the_one_new_socket_is_found_and_whoever_waits_on_it_is_woken(server: so
 def test_where_there_is_doubt_nothing_is_touched(server: socket.socket) -> None:
     port = server.getsockname()[1]
     with nothing_left(), ExitStack() as stack:
-        before = open_sockets()
-        assert line_to(HOST, port, before) is None, "none"
-        stack.enter_context(connect(server))
-        stack.enter_context(connect(server))
-        assert line_to(HOST, port, before) is None, "two"
-        assert line_to(HOST, port + 1, before) is None, "another port"
-        assert line_to("nowhere.invalid", port, before) is None
+        openings = [Opening(HOST, port), Opening(HOST, port + 1), Opening("nowhere.invalid", port)]
+        for opening in openings:
+            stack.enter_context(opening)
+        for _ in range(2):
+            stack.enter_context(connect(server))
+    assert [opening.line for opening in openings] == [None, None, None]
+    with nothing_left(), Opening(HOST, port) as opening:
+        pass
+    assert opening.line is None
 
 
 def test_other_sockets_are_none(server: socket.socket) -> None:
     port = server.getsockname()[1]
     with nothing_left(), ExitStack() as stack:
-        before = open_sockets()
-        datagrams = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
-        datagrams.connect((HOST, port))
-        stack.enter_context(socket.create_server((HOST, 0)))
-        assert line_to(HOST, port, before) is None
+        with Opening(HOST, port) as opening:
+            datagrams = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+            datagrams.connect((HOST, port))
+            stack.enter_context(socket.create_server((HOST, 0)))
+            ours = stack.enter_context(socket.socket())
+            keep_apart(ours)
+            ours.connect((HOST, port))
+        assert opening.line is None
+
+
+def test_each_of_many_that_open_at_once_knows_its_own(server: socket.socket) -> None:
+    """Each is slow after it has connected, as FFmpeg is."""
+    count, turn = 12, threading.Barrier(12)
+    pairs: list[tuple[socket.socket, socket.socket | None]] = []
+
+    def connect_slowly() -> None:
+        turn.wait()
+        with Opening(*server.getsockname()) as opening:
+            time.sleep(0.01)
+            client = connect(server)
+            time.sleep(0.3)
+        pairs.append((client, opening.line))
+
+    with nothing_left():
+        threads = [threading.Thread(target=connect_slowly) for _ in range(count)]
+        began_s = time.monotonic()
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        took_s = time.monotonic() - began_s
+        for client, line in pairs:
+            assert line is not None
+            with client, line:
+                assert line.getsockname() == client.getsockname()
+    assert len(pairs) == count
+    assert took_s < count * 0.3, "they wait for a socket, not for what comes after it"
+
+
+def test_one_that_gets_no_socket_does_not_hold_up_the_others_for_ever(server: socket.socket) -> None:
+    place = server.getsockname()
+    with nothing_left(), ExitStack() as stack:
+        with Opening(*place) as first, Opening(*place) as second:
+            client = stack.enter_context(connect(server))
+        assert first.line is None
+        assert second.line is not None
+        assert stack.enter_context(second.line).getsockname() == client.getsockname()
+
+
+def test_who_is_cancelled_does_not_wait(server: socket.socket) -> None:
+    place = server.getsockname()
+    with Opening(*place):
+        began_s = time.monotonic()
+        with Opening(*place, lambda: True):
+            pass
+        assert time.monotonic() - began_s < 0.9

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import parse_qsl
+from urllib.parse import unquote_plus
 
 from pixelrt.errors import PixelRTError, SourceError
 from pixelrt.strict import suggestion
+from pixelrt.video.sources.hiding import HIDDEN, may_be_secret, without_secrets
 
 T = TypeVar("T")
 
@@ -23,23 +24,29 @@ class Address:
     (`rtsp://camera/live?channel=1#transport=tcp`).
     """
 
-    text: str
-    """All of it, as it was given."""
+    shown: str
+    """For people: without options, and without secrets."""
     scheme: str
     """In lower case, without `://`; empty for paths."""
-    rest: str
+    rest: str = field(repr=False)
     """What stands between scheme and options."""
-    query: Mapping[str, str] = field(default_factory=dict)
+    query: Mapping[str, str] = field(default_factory=dict, repr=False)
     """The options."""
+    network: bool = False
+    """Whether the options stand behind `#`."""
 
     def options(
-        self, readers: Mapping[str, Callable[[str], Any]], error: type[PixelRTError] = SourceError
+        self,
+        readers: Mapping[str, Callable[[str], Any]],
+        error: type[PixelRTError] = SourceError,
+        elsewhere: Collection[str] = (),
     ) -> dict[str, Any]:
         """Read the options.
 
         Args:
             readers: What each known option makes of its text; raises ValueError, saying what it expects.
             error: What is raised.
+            elsewhere: Options of other schemes.
 
         Raises:
             PixelRTError: Of the kind `error`, if an option is unknown, or its value cannot be used.
@@ -47,15 +54,31 @@ class Address:
         values: dict[str, Any] = {}
         for key, text in self.query.items():
             if key not in readers:
-                hint = suggestion(key, list(readers))
-                known = ", ".join(readers) or "none"
-                kind = f"{self.scheme}://" if self.scheme else Path(self.rest).suffix or self.rest
-                raise error(f"{self.text}: {kind} has no option {key!r}{hint}; known: {known}")
+                raise error(
+                    f"{self.shown}: {self._kind} has no option {self._unknown(key, readers, elsewhere)}"
+                )
             try:
                 values[key] = readers[key](text)
             except ValueError as problem:
-                raise error(f"{self.text}: {key}={text}: {problem}") from None
+                given = HIDDEN if may_be_secret(key) else text
+                raise error(f"{self.shown}: {key}={given}: {problem}") from None
         return values
+
+    @property
+    def _kind(self) -> str:
+        return f"{self.scheme}://" if self.scheme else Path(self.rest).suffix or self.shown
+
+    def _unknown(self, key: str, known: Iterable[str], elsewhere: Collection[str]) -> str:
+        """A key and what is known instead; behind `#` it may be the rest of a password."""
+        choices = list(known)
+        hint = suggestion(key, choices)
+        if HIDDEN in self.shown and not self.network:
+            key, hint = HIDDEN, ""
+        elif self.network and not hint and key not in elsewhere:
+            key, hint = HIDDEN, " (if it is a part of the camera's own address, write its '#' as %23)"
+        else:
+            key = repr(key)
+        return f"{key}{hint}; known: {', '.join(choices) or 'none'}"
 
 
 def parse_address(text: str, *, network: bool = False, error: type[PixelRTError] = SourceError) -> Address:
@@ -70,8 +93,10 @@ def parse_address(text: str, *, network: bool = False, error: type[PixelRTError]
         PixelRTError: Of the kind `error`, if options are no list of key=value, or one is there twice.
     """
     scheme, _, rest = text.partition("://")
-    place, _, query = rest.partition("#" if network else "?")
-    return Address(text, scheme.lower(), place, _pairs(text, query, error))
+    mark = "#" if network else "?"
+    place, _, query = rest.partition(mark)
+    shown = _shown(text, f"{scheme}://{place}")
+    return Address(shown, scheme.lower(), place, _pairs(shown, mark, query, error), network)
 
 
 def parse_path(text: str, *, error: type[PixelRTError] = SourceError) -> Address:
@@ -85,18 +110,27 @@ def parse_path(text: str, *, error: type[PixelRTError] = SourceError) -> Address
         PixelRTError: Of the kind `error`, if options are no list of key=value, or one is there twice.
     """
     place, _, query = text.partition("?")
-    return Address(text, "", place, _pairs(text, query, error))
+    shown = _shown(text, place)
+    return Address(shown, "", place, _pairs(shown, "?", query, error))
 
 
-def _pairs(text: str, query: str, error: type[PixelRTError]) -> dict[str, str]:
-    try:
-        pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query))
-    except ValueError as problem:
-        raise error(f"{text}: {query!r} is not a list of key=value ({problem})") from problem
+def _shown(text: str, place: str) -> str:
+    """What people see of a place; nothing, if its mark stands in the midst of a user and a password."""
+    whole = without_secrets(text)
+    return whole if f"{HIDDEN}@" in whole or whole.endswith(f"://{HIDDEN}") else without_secrets(place)
+
+
+def _pairs(shown: str, mark: str, query: str, error: type[PixelRTError]) -> dict[str, str]:
+    pairs = []
+    for pair in query.split("&") if query else []:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise error(f"{shown}: what stands behind its '{mark}' is not a list of key=value")
+        pairs.append((unquote_plus(key), unquote_plus(value)))
     values: dict[str, str] = {}
     for key, value in pairs:
         if key in values:
-            raise error(f"{text}: {key} is there twice; give it once")
+            raise error(f"{shown}: {key} is there twice; give it once")
         values[key] = value
     return values
 

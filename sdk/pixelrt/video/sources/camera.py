@@ -13,6 +13,7 @@ from pixelrt.video.events import Event
 from pixelrt.video.frame import Bytes, Frame
 from pixelrt.video.sources.address import number, parse_address, switch
 from pixelrt.video.sources.base import BaseSource, SourceOptions, parse_size
+from pixelrt.video.sources.hiding import without_secrets
 from pixelrt.video.sources.lazy import LATE_S, Lazy
 from pixelrt.video.sources.reconnecting import Backoff, Persistence, Reconnecting, StallError
 from pixelrt.video.sources.v4l2.device import Device
@@ -217,7 +218,7 @@ def open_camera(text: str, options: SourceOptions) -> Reconnecting:
     address = parse_address(text if "://" in text else f"v4l2://{text}")
     path = f"/dev/video{address.rest}" if re.fullmatch(r"\d+", address.rest) else address.rest
     if not path.startswith("/"):
-        raise SourceError(f"{text} names no camera, expected 0, /dev/video0 or {_EXAMPLE}")
+        raise SourceError(f"{without_secrets(text)} names no camera, expected 0, /dev/video0 or {_EXAMPLE}")
     values = address.options(_READERS)
     camera = CameraOptions(
         wish=Wish(size=values.get("size"), fps=values.get("fps"), format=values.get("format")),

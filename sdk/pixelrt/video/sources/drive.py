@@ -14,6 +14,7 @@ from pixelrt.strict import suggestion
 from pixelrt.video.drive import CLASSES, Drive, DriveOptions
 from pixelrt.video.frame import Frame
 from pixelrt.video.sources.base import BaseSource, SourceOptions, check_fps, parse_size
+from pixelrt.video.sources.hiding import HIDDEN, without_secrets
 
 EXAMPLE = "test://drive?frames=300&size=720x1280&seed=7"
 
@@ -58,7 +59,9 @@ def open_test(text: str, options: SourceOptions) -> DriveSource:
     """
     kind, _, query = text.partition("://")[2].partition("?")
     if kind != "drive":
-        raise SourceError(f"{text}: no test source {kind!r}{suggestion(kind, ['drive'])}; try {EXAMPLE}")
+        shown = without_secrets(text)
+        kind = HIDDEN if HIDDEN in shown else kind
+        raise SourceError(f"{shown}: no test source {kind!r}{suggestion(kind, ['drive'])}; try {EXAMPLE}")
     return DriveSource(query, options.color)
 
 

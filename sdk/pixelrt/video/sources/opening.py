@@ -16,7 +16,8 @@ from pixelrt.video.sources.base import DEFAULT_FPS, Source, SourceOptions
 from pixelrt.video.sources.camera import PLACES, open_camera
 from pixelrt.video.sources.drive import EXAMPLE, open_test
 from pixelrt.video.sources.gstreamer.source import open_csi, open_pipeline
-from pixelrt.video.sources.network import SCHEMES, open_network, without_secrets
+from pixelrt.video.sources.hiding import without_secrets
+from pixelrt.video.sources.network import SCHEMES, open_network
 from pixelrt.video.sources.pictures import SUFFIXES, Pictures
 from pixelrt.video.sources.video_file import VideoFile
 
@@ -60,11 +61,14 @@ def open_source(
         SourceError: If there is nothing to open; the message says what is near.
         MissingDependency: If a library is needed that is not installed.
     """
-    text = os.fspath(uri)
+    text = os.fsdecode(uri)
     options = SourceOptions(labels=None if labels is None else Path(labels), fps=fps, color=color)
     opener = _opener(text)
     if opener is None:
-        return _open_path(text, options)
+        try:
+            return _open_path(text, options)
+        except OSError as problem:  # of looking for it: its name is too long, its folder is not for this user
+            raise SourceError(f"{without_secrets(text)} cannot be read ({problem.strerror})") from None
     if labels is not None:
         raise SourceError(
             f"labels were given, and {without_secrets(text)} is no image or folder of images; leave them away"
@@ -103,6 +107,9 @@ def _open_path(text: str, options: SourceOptions) -> Source:
 
 
 def _missing(path: Path) -> str:
+    shown = without_secrets(str(path))
+    if shown != str(path):
+        return f"{shown} does not exist, and it does not begin as an address does; expected {_KNOWN}"
     folder = path.parent
     if not folder.is_dir():
         present = next(parent for parent in folder.parents if parent.is_dir())

@@ -15,6 +15,7 @@ from pixelrt.video.sources.bags.mcap_index import MAGIC
 from pixelrt.video.sources.bags.recording import BrokenRecordingError, Recording
 from pixelrt.video.sources.bags.rosbag import Rosbag
 from pixelrt.video.sources.base import SourceOptions, natural
+from pixelrt.video.sources.hiding import without_secrets
 
 SUFFIXES = (".mcap", ".bag", ".db3")
 _METADATA = "metadata.yaml"
@@ -46,14 +47,16 @@ def open_bag(text: str, options: SourceOptions) -> Bag:
         MissingDependency: If the extra `bags` is not installed.
     """
     if options.labels is not None:
-        raise SourceError(f"labels were given, and {text} is no image or folder of images; leave them away")
+        raise SourceError(
+            f"labels were given, and {without_secrets(text)} is no image or folder of images; leave them away"
+        )
     address = _address(text)
     path = Path(address.rest)
     topic = address.options(_OPTIONS).get("topic")
     if not path.exists():
         near = [item.name for item in path.parent.iterdir()] if path.parent.is_dir() else []
         raise SourceError(
-            f"{path} does not exist{suggestion(path.name, near)}; expected a recording "
+            f"{without_secrets(str(path))} does not exist{suggestion(path.name, near)}; expected a recording "
             f"({', '.join(SUFFIXES)}) or the folder of one"
         )
     with contextlib.ExitStack() as opened:
@@ -68,7 +71,7 @@ def _address(text: str) -> Address:
     if text.lower().startswith("bag://"):
         return parse_address(text)
     if Path(text).exists():  # a name may have a question mark in it
-        return Address(text, "", text)
+        return Address(without_secrets(text), "", text)
     return parse_path(text)
 
 

@@ -14,7 +14,8 @@ from pixelrt.errors import SourceError
 from pixelrt.manifest import ColorOrder
 from pixelrt.video.frame import Bytes
 from pixelrt.video.sources.gstreamer.player import Picture
-from pixelrt.video.sources.gstreamer.texts import explained, shown, with_sink
+from pixelrt.video.sources.gstreamer.texts import explained, with_sink
+from pixelrt.video.sources.hiding import pipeline_without_secrets, words_without_secrets
 from pixelrt.video.sources.reconnecting import HopelessError
 
 _START_S = 10.0
@@ -42,7 +43,8 @@ class GObjectPlayer:
         self.fps: float | None = None
         self.lost = 0
         self._failure: SourceError | None = None
-        self._text, self._color = shown(pipeline), color
+        self._given, self._color = pipeline, color
+        self._text = pipeline_without_secrets(pipeline)
         self._pipeline = self._parsed(with_sink(pipeline, color))
         self._bus = self._pipeline.get_bus()
         try:
@@ -90,7 +92,7 @@ class GObjectPlayer:
         try:
             parsed = gst.parse_launch_full(text, None, gst.ParseFlags.FATAL_ERRORS)
         except glib.Error as problem:
-            said = shown(explained(problem.message))
+            said = explained(words_without_secrets(problem.message, self._given))
             raise HopelessError(f"{self._text!r} is no pipeline: {said}") from None
         if not isinstance(parsed, gst.Pipeline):
             raise HopelessError(f"{self._text!r} is one element, expected element ! element ! ...")
@@ -139,7 +141,7 @@ class GObjectPlayer:
             return
         problem, debug = message.parse_error()
         detail = (debug or "").strip().rsplit("\n", 1)[-1]
-        said = shown(explained(f"{problem.message} {detail}"))
+        said = explained(words_without_secrets(f"{problem.message} {detail}", self._given))
         self._failure = SourceError(f"{self._text!r} failed at {message.src.get_name()}: {said}")
 
     def _running_s(self, sample: Any) -> float | None:

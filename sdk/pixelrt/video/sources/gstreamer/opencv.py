@@ -6,7 +6,8 @@ from pixelrt.dependency import require
 from pixelrt.errors import SourceError
 from pixelrt.manifest import ColorOrder
 from pixelrt.video.sources.gstreamer.player import Picture
-from pixelrt.video.sources.gstreamer.texts import shown, with_sink
+from pixelrt.video.sources.gstreamer.texts import with_sink
+from pixelrt.video.sources.hiding import pipeline_without_secrets
 
 
 class OpenCvPlayer:
@@ -28,7 +29,7 @@ class OpenCvPlayer:
 
     def __init__(self, pipeline: str, color: ColorOrder) -> None:
         self._cv2 = require("cv2", "video", "reading a pipeline of GStreamer")
-        self._text, self._color = shown(pipeline), color
+        self._text, self._color = pipeline_without_secrets(pipeline), color
         text = with_sink(pipeline, "bgr", {"max-buffers": "1", "drop": "true"})
         self._capture = self._cv2.VideoCapture(text, self._cv2.CAP_GSTREAMER)
         if not self._capture.isOpened():

@@ -15,6 +15,7 @@ from pixelrt.video.sources.address import number, one_of, parse_address, switch,
 from pixelrt.video.sources.base import BaseSource, SourceOptions, parse_size
 from pixelrt.video.sources.gstreamer.player import Picture, Player, open_player
 from pixelrt.video.sources.gstreamer.texts import FLIPS, CsiOptions, csi_pipeline
+from pixelrt.video.sources.hiding import without_secrets
 from pixelrt.video.sources.lazy import LATE_S, Lazy
 from pixelrt.video.sources.reconnecting import Backoff, Persistence, Reconnecting, StallError
 
@@ -197,7 +198,7 @@ def open_csi(text: str, options: SourceOptions) -> Reconnecting:
     address = parse_address(text)
     if not re.fullmatch(r"\d{1,2}", address.rest):
         raise SourceError(
-            f"{text} names no camera, expected its number, such as csi://0?size=1080x1920&fps=30"
+            f"{without_secrets(text)} names no camera, expected its number, such as csi://0?size=1080x1920&fps=30"
         )
     values = address.options(_CSI_READERS)
     persistence = Persistence(

@@ -24,8 +24,6 @@ FLIPS = {
 }
 """`flip-method` of nvvidconv."""
 INSTALL = "sudo apt install python3-gi gir1.2-gstreamer-1.0 gstreamer1.0-plugins-good"
-_HIDDEN = "..."
-_SECRETS = "user-id|user-pw|password|passwd|token|authentication|passphrase"
 _TEGRA = Path("/etc/nv_tegra_release")
 
 
@@ -91,12 +89,6 @@ def explained(message: str) -> str:
             "video (no sink): videoconvert changes pixels, decodebin decodes"
         )
     return message
-
-
-def shown(text: str) -> str:
-    """A pipeline, or words about it, without passwords."""
-    text = re.sub(r"://[^/@\s]*@", f"://{_HIDDEN}@", text)
-    return re.sub(rf"\b({_SECRETS})=(\"[^\"]*\"|\S+)", rf"\1={_HIDDEN}", text)
 
 
 def _missing(element: str) -> str:

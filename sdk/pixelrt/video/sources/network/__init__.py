@@ -38,6 +38,5 @@ it; with an uneven pace some may show traces of it until the next keyframe. Over
 from __future__ import annotations
 
 from pixelrt.video.sources.network.opening import SCHEMES, open_network
-from pixelrt.video.sources.network.settings import without_secrets
 
-__all__ = ["SCHEMES", "open_network", "without_secrets"]
+__all__ = ["SCHEMES", "open_network"]

@@ -13,7 +13,7 @@ from typing import Any
 from pixelrt.encoding import FASTEST_FPS, SLOWEST_FPS
 from pixelrt.errors import SourceError
 from pixelrt.video.sources.network.knock import knock
-from pixelrt.video.sources.network.line import hang_up, line_to, open_sockets
+from pixelrt.video.sources.network.line import Opening, hang_up
 from pixelrt.video.sources.network.packets import Arrival
 from pixelrt.video.sources.network.reasons import broken, no_connection
 from pixelrt.video.sources.network.settings import (
@@ -70,6 +70,7 @@ class Connection:
             SourceError: If the connection broke, or the server closed a live stream.
         """
         arrivals = _Arrivals(self)
+        failure: SourceError
         try:
             for packet in self.container.demux(self.stream):
                 if cancelled():
@@ -80,11 +81,14 @@ class Connection:
         except self.av.ExitError:
             if cancelled():
                 return
-            raise StallError(f"{self.settings.shown}: no frame for {self.settings.stall_s:g} s") from None
+            failure = StallError(f"{self.settings.shown}: no frame for {self.settings.stall_s:g} s")
         except (self.av.FFmpegError, OSError) as problem:
-            raise broken(problem, self.settings) from None
-        if self.live and not cancelled():
-            raise SourceError(f"{self.settings.shown}: the server closed the stream")
+            failure = broken(problem, self.settings)
+        else:
+            if cancelled() or not self.live:
+                return
+            failure = SourceError(f"{self.settings.shown}: the server closed the stream")
+        raise failure
 
 
 class _Arrivals:
@@ -139,25 +143,37 @@ def connected(
         SourceError: If it cannot be opened: which step failed, and why.
     """
     opened_s = time.monotonic()
+    failure: SourceError | None = None
+    container: Any = None
+    line: socket.socket | None = None
     try:
         if settings.scheme in RTSP:
             knock(settings, cancelled)
-        if cancelled():
-            yield None
-            return
-        before = open_sockets()
-        container = av.open(
-            settings.url, options=_options(settings), timeout=(settings.connect_s, settings.stall_s)
-        )
+        if not cancelled():
+            container, line = _opened(av, settings, cancelled)
     except (av.FFmpegError, OSError) as problem:
-        raise no_connection(av, problem, settings, time.monotonic() - opened_s) from None
-    line = line_to(settings.host, settings.port or STANDARD_PORTS.get(settings.scheme, 0), before)
+        failure = no_connection(av, problem, settings, time.monotonic() - opened_s)
+    if failure is not None:  # raised here, so that FFmpeg's, which holds the password, is not its context
+        raise failure
+    if container is None:
+        yield None
+        return
     try:
         yield _describe(av, container, settings, opened_s, line)
     finally:
         container.close()
         if line is not None:
             line.close()
+
+
+def _opened(
+    av: Any, settings: NetworkSettings, cancelled: Callable[[], bool]
+) -> tuple[Any, socket.socket | None]:
+    port = settings.port or STANDARD_PORTS.get(settings.scheme, 0)
+    with Opening(settings.host, port, cancelled) as opening:
+        patience_s = settings.connect_s, settings.stall_s
+        container = av.open(settings.url, options=_options(settings), timeout=patience_s)
+    return container, opening.line
 
 
 def _options(settings: NetworkSettings) -> dict[str, str]:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 
+from pixelrt.video.sources.network.line import keep_apart
 from pixelrt.video.sources.network.settings import STANDARD_PORTS, NetworkSettings
 from pixelrt.video.sources.reconnecting import HopelessError
 
@@ -30,6 +31,7 @@ def knock(settings: NetworkSettings, cancelled: Callable[[], bool]) -> None:
     problem: OSError = TimeoutError()
     for family, kind, protocol, _, address in found:
         with closing(socket.socket(family, kind, protocol)) as sock:
+            keep_apart(sock)
             sock.setblocking(False)
             try:
                 _connect(sock, address, until_s, cancelled)
@@ -71,7 +73,7 @@ def _ask(
         answer += data
     if not answer.startswith(b"RTSP/"):
         raise HopelessError(
-            f"{settings.shown}: port {port} answers, and not in RTSP (it says {answer[:24]!r}); "
+            f"{settings.shown}: what listens there answers, and not in RTSP (it says {answer[:24]!r}); "
             "cameras speak RTSP on port 554, or as their web page says"
         )
 

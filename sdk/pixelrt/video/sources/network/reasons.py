@@ -43,7 +43,7 @@ def _why_not(av: Any, problem: Exception, settings: NetworkSettings, waited_s: f
             isinstance(problem, ConnectionRefusedError),
             "connection refused: nothing listens on that port; is the camera on, and the port right?",
         ),
-        (number in _UNREACHABLE, f"{settings.host} cannot be reached from here; check cable and network"),
+        (number in _UNREACHABLE, f"{settings.place} cannot be reached from here; check cable and network"),
         (
             number == errno.EADDRINUSE,
             "another program on this machine receives on that port; use another one",
@@ -89,7 +89,7 @@ def _hopeless(av: Any, settings: NetworkSettings) -> list[tuple[tuple[type[Excep
             (av.HTTPUnauthorizedError,),
             (
                 "the camera wants a user and a password, or refuses those given (401); "
-                f"write {scheme}://user:password@{settings.host}/..."
+                f"write {scheme}://user:password@{settings.place}{_port(settings)}/..."
             ),
         ),
         ((av.HTTPForbiddenError,), "the camera forbids it to this user (403)"),
@@ -107,12 +107,16 @@ def _hopeless(av: Any, settings: NetworkSettings) -> list[tuple[tuple[type[Excep
     ]
 
 
+def _port(settings: NetworkSettings) -> str:
+    return "" if settings.port is None else f":{settings.port}"
+
+
 def _words(problem: Exception) -> str:
     return str(getattr(problem, "strerror", None) or type(problem).__name__)
 
 
 def _unknown_host(settings: NetworkSettings) -> str:
-    return f"no host of the name {settings.host} is known here; check its spelling, or give its number"
+    return f"no host of the name {settings.place} is known here; check its spelling, or give its number"
 
 
 def _is_known(settings: NetworkSettings) -> bool:

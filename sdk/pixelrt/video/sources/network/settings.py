@@ -12,6 +12,7 @@ from pixelrt.errors import SourceError
 from pixelrt.manifest import ColorOrder
 from pixelrt.video.sources.address import number, one_of, parse_address, scheme_of, switch
 from pixelrt.video.sources.base import SourceOptions
+from pixelrt.video.sources.hiding import HIDDEN, without_secrets
 from pixelrt.video.sources.reconnecting import Backoff, Persistence
 
 SCHEMES = ("rtsp", "rtsps", "http", "https", "udp", "tcp", "rtmp", "rtmps", "srt")
@@ -20,27 +21,9 @@ ALWAYS_LIVE = ("rtsp", "rtsps", "udp", "tcp", "rtmp", "rtmps", "srt")
 ENCRYPTED = ("rtsps", "https", "rtmps")
 STANDARD_PORTS = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443, "rtmp": 1935, "rtmps": 443}
 _NEEDS_PORT = ("udp", "tcp", "srt")
+_OF_SOME = ("transport", "live", "verify")
+"""Options that not every scheme has."""
 
-_HARMLESS = frozenset(
-    (
-        "camera",
-        "ch",
-        "channel",
-        "channelno",
-        "fps",
-        "id",
-        "profile",
-        "res",
-        "size",
-        "stream",
-        "subtype",
-        "track",
-    )
-)
-"""Keys of a query whose values say which picture it is; the values of all others may be secrets."""
-_SECRET_IN_PATH = re.compile(r"(?i)\b(user(?:name)?|pass(?:word|wd)?|pwd|token|auth|key|secret)=[^/&;_]*")
-_PLACE = re.compile(r"(\[[0-9A-Fa-f:.%]+\]|[\w.-]*)(:\d*)?")
-_HIDDEN = "***"
 _ESCAPES = "a '#', '@', '/', '?' or '[' in a user or password is written %23, %40, %2F, %3F, %5B"
 
 
@@ -73,6 +56,13 @@ class NetworkSettings:
     color: ColorOrder
 
     @property
+    def place(self) -> str:
+        """The host for messages and addresses; what is no secret for sure."""
+        if self.host not in self.shown:
+            return "HOST"
+        return f"[{self.host}]" if ":" in self.host else self.host
+
+    @property
     def lossy(self) -> bool:
         """Whether what is sent may get lost."""
         return self.scheme == "udp" or (self.scheme in RTSP and self.transport != "tcp")
@@ -86,17 +76,27 @@ def read_settings(text: str, options: SourceOptions) -> NetworkSettings:
     """
     url, _, behind = text.partition("#")
     scheme = scheme_of(url) or ""
+    if not text.isprintable() or " " in url:
+        raise SourceError(
+            f"{without_secrets(url)!r}: a space or a character that cannot be seen stands in it; "
+            "write a space as %20, and others likewise"
+        )
     if "@" in behind:
         raise SourceError(
-            f"{scheme}://{_HIDDEN}: there is an '@' behind a '#', and options stand there; {_ESCAPES}"
+            f"{scheme}://{HIDDEN}: there is an '@' behind a '#', and options stand there; {_ESCAPES}"
         )
     shown = without_secrets(url)
+    if _is_ambiguous(url):
+        raise SourceError(
+            f"{shown}: there is an '@' behind its first '/' or '?', which may be the password's; {_ESCAPES}"
+        )
     host, port = _place(url, shown, scheme)
-    values = parse_address(f"{shown}#{behind}" if behind else shown, network=True).options(_readers(scheme))
+    address = parse_address(f"{shown}#{behind}" if behind else shown, network=True)
+    values = address.options(_readers(scheme), elsewhere=_OF_SOME)
     return NetworkSettings(
         url=url,
         shown=shown,
-        name=re.sub(r"[^A-Za-z0-9.]+", "-", shown.partition("://")[2]).strip("-."),
+        name=re.sub(r"[^A-Za-z0-9.]+", "-", shown.partition("://")[2]).strip("-.") or scheme,
         scheme=scheme,
         host=host,
         port=port,
@@ -108,42 +108,49 @@ def read_settings(text: str, options: SourceOptions) -> NetworkSettings:
     )
 
 
-def without_secrets(url: str) -> str:
-    """The address without user, password, and values of the query that may be secret."""
-    scheme, _, rest = url.partition("://")
-    before_query, question, query = rest.partition("?")
-    place, slash, path = before_query.partition("/")
-    place = place.rpartition("@")[2]
-    if "@" in path or not _PLACE.fullmatch(place):  # a password that was not escaped
-        place, slash, path = _HIDDEN, "@", path.rpartition("@")[2] if "@" in path else _HIDDEN
-    path = _SECRET_IN_PATH.sub(rf"\1={_HIDDEN}", path)
-    return f"{scheme}://{place}{slash}{path}{question}{_without_values(query)}"
-
-
-def _without_values(query: str) -> str:
-    shown = []
-    for pair in query.split("&") if query else []:
-        key, equals, value = pair.partition("=")
-        harmless = key.lower() in _HARMLESS or not value
-        shown.append(f"{key}={value}" if equals and harmless else f"{key}={_HIDDEN}" if equals else _HIDDEN)
-    return "&".join(shown)
+def _is_ambiguous(url: str) -> bool:
+    """Whether a part of a password may be taken for the host, and be asked for in the network's directory."""
+    rest = url.partition("://")[2]
+    place = re.split("[/?]", rest, maxsplit=1)[0]
+    return ":" in place and "@" in rest[len(place) :]
 
 
 def _place(url: str, shown: str, scheme: str) -> tuple[str, int | None]:
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname or "", parts.port
-    except ValueError:
+    parts = _parts(url)
+    if parts is None:
         raise SourceError(
             f"{shown}: expected {scheme}://user:password@host:port/path, with a port up to 65535; {_ESCAPES}"
-        ) from None
+        )
+    host, port = parts
+    if not _can_be_host(host):
+        raise SourceError(
+            f"{shown}: no host has such a name; its parts have 1 to 63 letters, digits and hyphens"
+        )
     if not host and scheme != "udp":
         raise SourceError(
             f"{shown}: there is no host in it; expected {scheme}://host{_port_hint(scheme)}/..."
         )
     if port is None and scheme in _NEEDS_PORT:
-        raise SourceError(f"{shown}: there is no port in it; expected {scheme}://{host or ''}:5000")
+        raise SourceError(f"{shown}: there is no port in it; expected {shown}:5000")
     return host, port
+
+
+def _parts(url: str) -> tuple[str, int | None] | None:
+    """Host and port; None if they cannot be told. The reason, which may hold the password, is left out."""
+    try:
+        parts = urlsplit(url)
+        place = parts.hostname or "", parts.port
+    except ValueError:
+        return None
+    return place
+
+
+def _can_be_host(name: str) -> bool:
+    try:
+        name.encode("idna")
+    except UnicodeError:
+        return False
+    return True
 
 
 def _port_hint(scheme: str) -> str:

@@ -37,9 +37,9 @@ class NetworkStream(BaseSource):
 
     `interrupt` ends the iteration at once. `close` then waits for the reading thread: until the next packet,
     or, where none comes, a tenth of a second, after which its TCP socket is shut down. What has none
-    (`udp://`), one that cannot be told from others (not on Linux; two connections to one host that were
-    opened at the same moment), and one that is just being opened, is waited for until FFmpeg gives up by
-    itself: after `stall_s`, and while it connects after at most twice `connect_s`.
+    (`udp://`), one that cannot be told from others (not on Linux), and one that is just being opened, is
+    waited for until FFmpeg gives up by itself: after `stall_s`, and while it connects after at most twice
+    `connect_s`.
 
     Args:
         settings: Where, and how.
