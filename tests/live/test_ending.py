@@ -140,7 +140,7 @@ def test_sources_that_it_opened_are_closed_and_others_are_not() -> None:
     list(network().stream(camera))
     assert camera.closed == 0
     opened = network().stream("test://drive?frames=2&size=64x96")
-    (given,) = opened._loop._inputs
+    (given,) = opened._loop.inputs
     given.source.close = lambda: closed.append(threading.current_thread().name)  # type: ignore[method-assign]
     closed: list[str] = []
     list(opened)

@@ -76,7 +76,7 @@ def test_the_end_of_a_source_is_no_failure() -> None:
     stream = network().stream(Camera(2), on_event=events.append)
     list(stream)
     assert [event.kind for event in events] == ["connected", "ended"]
-    assert stream.health
+    assert stream.health.is_ok
 
 
 def test_a_failed_source_ends_the_others() -> None:
@@ -186,7 +186,7 @@ def test_a_sink_that_raises_is_left_out_of_a_live_stream() -> None:
     assert [(event.source, event.detail) for event in events if event.kind == "sink_failed"] == [
         ("bad", "no more")
     ]
-    assert stream.health
+    assert stream.health.is_ok
 
 
 def test_a_sink_that_raises_is_told_by_its_event_alone(caplog: pytest.LogCaptureFixture) -> None:

@@ -46,7 +46,7 @@ def test_a_stall_is_told_and_its_end() -> None:
     go_on.set()
     taking.join(10)
     assert [event.kind for event in events] == ["connected", "stalled", "recovered", "ended"]
-    assert stream.health
+    assert stream.health.is_ok
 
 
 def test_a_file_does_not_stall() -> None:
@@ -167,7 +167,7 @@ def test_a_source_that_has_ended_says_so() -> None:
         next(stream)
         until(lambda: stream.sources[0].ended)
         assert [source.ended for source in stream.statistics().sources] == [True, False]
-        assert stream.health
+        assert stream.health.is_ok
     assert [source.ended for source in stream.sources] == [True, False], "it was stopped"
     broken = Camera(3, before=lambda _, index: fail(index))
     stream = network().stream(broken)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 
-from pixelrt.video.live.mailbox import Mailbox
+from pixelrt.video.live.mailbox import Mailbox, Room
 
 Item = tuple[str, int]
 
@@ -16,7 +16,7 @@ def make(senders: int = 1, places: int = 1, *, newest: bool = True) -> tuple[Mai
     def drop(item: Item, reason: str) -> None:
         dropped.append(f"{item[0]}{item[1]} {reason}")
 
-    return Mailbox(senders, places=places, newest=newest, drop=drop, replaced="newer"), dropped
+    return Mailbox([Room(places, newest)] * senders, drop=drop, replaced="newer"), dropped
 
 
 def test_the_newest_replaces_the_one_that_waits() -> None:
@@ -105,11 +105,14 @@ def test_waiting_has_an_end() -> None:
     assert mailbox.take() == []
 
 
-def test_a_listener_hears_of_every_change_until_another_takes_its_place() -> None:
+def test_listeners_hear_of_every_change_until_they_go() -> None:
     mailbox, _ = make()
     heard: list[str] = []
-    mailbox.listen(lambda: heard.append("first"))
+    first, second = (lambda: heard.append("first")), (lambda: heard.append("second"))
+    mailbox.listen(first)
     mailbox.put(0, ("a", 0))
-    mailbox.listen(lambda: heard.append("second"))
+    mailbox.listen(second)
     mailbox.finish(0)
-    assert heard == ["first", "second"]
+    mailbox.unlisten(first)
+    mailbox.finish_all()
+    assert heard == ["first", "first", "second", "second"]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import threading
 import time
 
 import pytest
 from live import Camera, Notes, check_accounts, check_pairs, network
 
-from pixelrt.errors import InputError
+from pixelrt.errors import InputError, SinkError
 from pixelrt.video.delivery import Delivery
 from pixelrt.video.frame import Frame
 from pixelrt.video.live import StreamOptions
@@ -58,11 +60,56 @@ def test_the_policy_can_be_chosen() -> None:
     assert len(list(file)) < 60
 
 
-def test_a_camera_beside_a_file_takes_every_frame() -> None:
-    sources = [Camera(3, live=True, name="camera"), Camera(3, live=False, name="file")]
-    stream = network().stream(sources)
-    assert stream.policy == "all"
-    assert len(list(stream)) == 6
+def test_a_camera_beside_a_file_keeps_its_own_policy() -> None:
+    """The file waits for the program and for a sink, the camera for neither."""
+    sink = Notes(lambda _: time.sleep(0.02))
+    camera, file = Camera(60, 0.005, name="camera"), Camera(40, live=False, name="file")
+    stream = network(0.002).stream([camera, file], sinks=[sink])
+    taken = []
+    for delivery in stream:
+        taken.append(delivery)
+        time.sleep(0.01)
+    assert [status.policy for status in stream.sources] == ["latest", "all"]
+    assert stream.policy is None
+    check_pairs(taken)
+    check_pairs(sink.got)
+    check_accounts(stream.statistics(), ended=True)
+    of_camera, of_file = stream.statistics().sources
+    assert (of_file.delivered, dict(of_file.dropped)) == (40, {})
+    assert of_camera.captured == 60
+    assert of_camera.dropped, "it is quicker than the program"
+    assert [each.frame.index for each in sink.got if each.frame.source == "file"] == list(range(40))
+
+
+@pytest.mark.parametrize("who", ["program", "sink"])
+def test_a_file_that_must_wait_never_holds_up_a_camera(who: str) -> None:
+    go_on = threading.Event()
+    blocked = Notes(lambda _: go_on.wait(20) and None)
+    blocked.only_source = "file"
+    camera, file = Camera(None, 0.002, name="camera"), Camera(100, live=False, name="file")
+    stream = network().stream([camera, file], sinks=[blocked] if who == "sink" else [])
+    with stream, contextlib.ExitStack() as at_the_end:
+        at_the_end.callback(go_on.set)
+        for _ in range(200 if who == "sink" else 1):
+            next(stream)
+        before = stream.statistics().sources
+        time.sleep(0.3)  # the program takes nothing
+        after = stream.statistics().sources
+        assert after[0].captured > before[0].captured
+        assert after[0].dropped["consumer"] > before[0].dropped.get("consumer", 0), "results still come"
+        assert after[1].captured < 100
+        assert after[1].dropped == {}
+
+
+def test_a_camera_beside_a_file_goes_on_without_a_sink_that_fails() -> None:
+    def fail(_: int) -> None:
+        raise SinkError("the disk is full")
+
+    sources = [Camera(20, 0.002, name="camera"), Camera(20, live=False, name="file")]
+    stream = network().stream(sources, sinks=[Notes(fail)])
+    taken = list(stream)
+    assert len([each for each in taken if each.frame.source == "file"]) == 20
+    assert stream.statistics().sinks[0].failed == "the disk is full"
 
 
 def test_a_slow_program_gets_the_newest_result_of_a_camera() -> None:
@@ -139,11 +186,14 @@ def test_16_cameras_are_served_fairly() -> None:
     check_accounts(stream.statistics(), ended=True)
 
 
+_SINK = Notes()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"policy": "lates"}, r"policy is 'lates', expected one of latest, all \(did you mean 'latest'\?\)"),
-        ({"deadline": 0}, "deadline is 0, expected seconds above 0, or None"),
+        ({"deadline": 0}, r"deadline is 0, expected seconds above 0 \(up to a year\), or None"),
         ({"deadline": True}, "deadline is True"),
         ({"stall": -1}, "stall is -1, expected seconds above 0"),
         ({"watchdog": 1.0}, "go together"),
@@ -155,6 +205,17 @@ def test_16_cameras_are_served_fairly() -> None:
         ({"alpha": 2}, "alpha is 2"),
         ({"on_sink_error": "ignore"}, "on_sink_error is 'ignore', expected one of stop, detach"),
         ({"on_event": 3}, "on_event is 3, expected a function"),
+        ({"on_event": None}, "on_event is None, expected a function; leave it away"),
+        ({"watchdog": 1e10, "on_watchdog": print}, r"watchdog is 10000000000.0, .*up to a year"),
+        ({"log": 0}, "log is 0, expected seconds above 0"),
+        ({"head": ["lane"]}, r"head is \['lane'\], expected the name of a head"),
+        ({"head": 0}, "head is 0, expected the name of a head"),
+        ({"alpha": "x"}, "alpha is 'x', expected a number, 0 to 1"),
+        ({"alpha": None}, "alpha is None, expected a number"),
+        ({"alpha": True}, "alpha is True, expected a number"),
+        ({"legend": "no"}, "legend is 'no', expected True or False"),
+        ({"adaptive": "no"}, "adaptive is 'no', expected True or False"),
+        ({"sinks": [_SINK, _SINK]}, "a sink is in the list twice"),
         ({"head": "lane"}, "no head 'lane'"),
         ({"adaptive": True}, "one input size only"),
     ],

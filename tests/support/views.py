@@ -82,6 +82,7 @@ class View:
                 size=(720, 1280),
                 fps=30.0,
                 live=True,
+                policy="latest",
                 ended=source.ended,
             )
             for source in self.now.sources

@@ -108,7 +108,7 @@ class Panel:
             return self._text("■ ended", "dim")
         sign, style = _LOOKS[source.health.state]
         text = self._text(f"{sign} {source.health.state}", style)
-        if not source.health:
+        if not source.health.is_ok:
             text.append(f" {clock_text(time.monotonic() - source.health.since_s)}", "dim")
         return text
 

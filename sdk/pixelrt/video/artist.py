@@ -47,10 +47,16 @@ class Artist:
 
 
 class Picture:
-    """The overlay of one result, drawn when it is first asked for, in the thread that asks."""
+    """The overlay of one result, drawn when it is first asked for, in the thread that asks.
+
+    Args:
+        artist: Draws it.
+        frame: Is drawn over.
+        result: What is drawn.
+    """
 
     def __init__(self, artist: Artist, frame: Frame, result: Segmentation) -> None:
-        self._artist, self._frame, self._result = artist, frame, result
+        self._artist, self.frame, self._result = artist, frame, result
         self._lock = threading.Lock()
         self._drawn: Bytes | None = None
 
@@ -58,5 +64,5 @@ class Picture:
         """The overlay, uint8[H, W, 3] RGB; shared, so do not write into it."""
         with self._lock:
             if self._drawn is None:
-                self._drawn = self._artist.draw(self._frame, self._result)
+                self._drawn = self._artist.draw(self.frame, self._result)
             return self._drawn

@@ -82,6 +82,11 @@ class Delivery(_Pair):
         """
         return self.picture.drawn()
 
+    def kept(self) -> Delivery:
+        """The same with the frame that is drawn over: a copy on the host where a sink needs one."""
+        frame = self.picture.frame
+        return Delivery(frame, self.result, times=self.times, picture=self.picture, size=self.size)
+
     def delivered_at(self, now_s: float) -> Delivery:
         """The same, handed over at `now_s` (`time.monotonic`)."""
         times = dataclasses.replace(self.times, delivered_s=now_s)

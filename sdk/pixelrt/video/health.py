@@ -22,6 +22,7 @@ class Health:
     why: str = ""
     """For people; empty while all is well."""
 
-    def __bool__(self) -> bool:
+    @property
+    def is_ok(self) -> bool:
         """Whether all is well."""
         return self.state == "ok"

@@ -13,22 +13,9 @@ from pixelrt.video.events import ignore
 from pixelrt.video.frame import Frame
 from pixelrt.video.live.books import Books
 from pixelrt.video.live.failing import Failing
+from pixelrt.video.live.inputs import Input
 from pixelrt.video.live.mailbox import Mailbox
 from pixelrt.video.live.watching import SourceWatch
-from pixelrt.video.sources.base import Source
-
-
-@dataclass(frozen=True, slots=True)
-class Input:
-    """A source of a stream."""
-
-    place: int
-    """Among the sources of the stream."""
-    name: str
-    """Unlike that of every other source of the stream."""
-    source: Source
-    owned: bool
-    """Whether the stream opened it, and so closes it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +50,7 @@ class Capture:
         watch: SourceWatch,
         on_failure: Callable[[BaseException], None],
     ) -> None:
-        self._given, self._source, self._color = given, given.source, color
+        self.given, self._source, self._color = given, given.source, color
         self._mailbox, self.watch = mailbox, watch
         self._ledger, self._clock = books.ledger, books.clock
         self._failing = Failing(self._fail)
@@ -81,9 +68,9 @@ class Capture:
                 self.watch.ended()
         finally:
             self.watch.stopped()
-            self._mailbox.finish(self._given.place)
+            self._mailbox.finish(self.given.place)
             self._source.on_event = ignore
-            if self._given.owned:
+            if self.given.owned:
                 self._source.close()
 
     def stop(self) -> None:
@@ -91,19 +78,26 @@ class Capture:
         self._stopped = True
         self._source.interrupt()
 
+    def discard(self) -> None:
+        """Give the source back, whose frames nobody will take."""
+        self.stop()
+        if self.given.owned:
+            self._source.close()
+
     def _take_all(self) -> None:
         frames = iter(self._source)
         while not self._stopped and (frame := self._next(frames)) is not None:
-            self._mailbox.put(self._given.place, Arrival(self._given.place, frame, time.monotonic()))
+            self._mailbox.put(self.given.place, Arrival(self.given.place, frame, time.monotonic()))
 
     def _next(self, frames: Iterator[Frame]) -> Frame | None:
         self.watch.asked()
         asked_s = time.monotonic()
-        frame = next(frames, None)
-        if frame is None:
+        try:
+            frame = next(frames)
+        except StopIteration:
             return None
         self._check(frame)
-        self._ledger.captured(self._given.place)
+        self._ledger.captured(self.given.place)
         self.size = frame.size
         self.watch.came(frame.size, self._source.fps)
         since_s = frame.captured_s if self._source.live else asked_s
@@ -112,12 +106,17 @@ class Capture:
 
     def _named(self, frame: Frame) -> Frame:
         """The frame of a source whose name another one has, too, by the name that tells them apart."""
-        name = self._given.name
+        name = self.given.name
         if name == self._source.name:
             return frame
         return dataclasses.replace(frame, source=name, name=f"{frame.name}-of-{name}")
 
     def _check(self, frame: Frame) -> None:
+        if not isinstance(frame, Frame):
+            raise InputError(
+                f"{self._source.name} gave a {type(frame).__name__}, expected a pixelrt.video.frame.Frame; "
+                "hand arrays over as a list, a generator, or by a PushSource"
+            )
         if frame.color != self._color:
             raise InputError(
                 f"{self._source.name} gives frames in {frame.color}, this segmenter takes {self._color}; "

@@ -19,8 +19,8 @@ from pixelrt.video.live.adapting import Computed
 from pixelrt.video.live.books import Books
 from pixelrt.video.live.capturing import Arrival
 from pixelrt.video.live.mailbox import STOPPED, Mailbox
-from pixelrt.video.live.options import StreamOptions
 from pixelrt.video.live.outlets import Outlets
+from pixelrt.video.live.pacing import Pace
 from pixelrt.video.live.sizing import Sizing
 
 if TYPE_CHECKING:
@@ -28,11 +28,6 @@ if TYPE_CHECKING:
 
 _MOST_FRESH = 2
 """Frames on their way where the newest matters: the third would only wait."""
-_LEAD = 0.5
-"""The share of a frame's computing time after which the next one is handed over, to be copied meanwhile.
-Handing it over earlier would only make it older."""
-_FRAMES_TO_KNOW = 8
-"""How many frames tell how long computing takes."""
 _MOST_FAILURES = 10
 """So many frames in a row may have no result before the stream ends."""
 
@@ -55,7 +50,7 @@ class Computing:
         sizing: The segmenters, used by this thread alone.
         head: Whose results are delivered.
         artist: Draws overlays where they are asked for.
-        options: Policy and deadline.
+        deadline_s: Age at which a frame is not computed.
         mailbox: Gives the frames.
         outlets: Take the results.
         books: Counts and times.
@@ -67,7 +62,7 @@ class Computing:
         sizing: Sizing,
         head: str,
         artist: Artist,
-        options: StreamOptions,
+        deadline_s: float | None,
         *,
         mailbox: Mailbox[Arrival],
         outlets: Outlets,
@@ -78,7 +73,7 @@ class Computing:
         self._sizing, self._head, self._artist = sizing, head, artist
         self._mailbox, self._outlets, self._tell = mailbox, outlets, tell
         self._ledger, self._clock = books.ledger, books.clock
-        self._deadline_s, self._newest = options.deadline, options.policy == "latest"
+        self._deadline_s, self._newest = deadline_s, mailbox.keeps_newest
         self._most = min(segmenter.slots, _MOST_FRESH) if self._newest else segmenter.slots
         self._largest_batch = _largest_batch(segmenter)
         here = isinstance(segmenter, Segmenter)
@@ -86,7 +81,7 @@ class Computing:
         self._flights: deque[_Flight] = deque()
         self._failures = 0
         self._free_s = 0.0
-        self._busy_s: deque[float] = deque(maxlen=_FRAMES_TO_KNOW)
+        self._pace = Pace()
         self._stopped = threading.Event()
         self.network_s = 0.0
         """How long the network took for the latest frame."""
@@ -118,20 +113,22 @@ class Computing:
     def _arrivals(self) -> list[Arrival]:
         """Frames to compute now."""
         if not self._flights:
-            arrivals = self._mailbox.take(None, self._largest_batch)
+            arrivals = self._mailbox.take(None, self._largest_batch, self._may_go)
         else:
             self._linger()
-            arrivals = self._mailbox.take(0, self._largest_batch)
+            arrivals = self._mailbox.take(0, self._largest_batch, self._may_go)
         return [arrival for arrival in arrivals if self._is_in_time(arrival)]
 
-    def _linger(self) -> None:
-        """Wait while the next frame can still become newer without loss of time.
+    def _may_go(self, place: int) -> bool:
+        """Whether there will be room for one more result of a source: waiting would delay the others."""
+        arrivals = [arrival for flight in self._flights for arrival in flight.arrivals]
+        return self._outlets.has_room(place, sum(arrival.place == place for arrival in arrivals))
 
-        The fastest of the last frames says how long: one slow frame must not hold up the result of the next.
-        """
-        if self._newest and len(self._busy_s) == _FRAMES_TO_KNOW:
+    def _linger(self) -> None:
+        """Wait while the next frame can still become newer without loss of time."""
+        if self._newest:
             began_s = max(self._flights[-1].submitted_s, self._free_s)
-            self._stopped.wait(max(began_s + _LEAD * min(self._busy_s) - time.monotonic(), 0.0))
+            self._stopped.wait(self._pace.wait_s(time.monotonic() - began_s))
 
     def _is_in_time(self, arrival: Arrival) -> bool:
         late = self._deadline_s is not None and _age_s(arrival) > self._deadline_s
@@ -174,7 +171,7 @@ class Computing:
         computed_s = time.monotonic()
         busy_s = computed_s - max(flight.submitted_s, self._free_s)
         self._free_s, self._failures = computed_s, 0
-        self._busy_s.append(busy_s)
+        self._pace.computed(busy_s)
         self.network_s = busy_s / len(results)
         self._note(flight, computed_s)
         for arrival, result in zip(flight.arrivals, results, strict=True):
@@ -205,7 +202,7 @@ class Computing:
             computed_s=computed_s,
             delivered_s=computed_s,
         )
-        picture = Picture(self._artist, frame, result)
+        picture = Picture(self._artist, self._outlets.kept(frame), result)
         return Delivery(frame, result, times=times, picture=picture, size=self._sizing.size(flight.level))
 
     def _skip(self, arrivals: Sequence[Arrival], problem: DeviceError) -> None:

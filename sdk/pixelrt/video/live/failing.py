@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+import threading
 from collections.abc import Callable
 from types import TracebackType
+
+from pixelrt.video.health import Health
+
+_LOG = logging.getLogger("pixelrt.video")
 
 
 class Failing:
@@ -25,6 +31,45 @@ class Failing:
         problem: BaseException | None,
         trace: TracebackType | None,
     ) -> bool:
-        if problem is not None:
-            self._handle(problem)
+        if problem is None:
+            return False
+        self._handle(problem)
         return True
+
+
+class FirstFailure:
+    """The first error of a stream, until the program has heard of it. From any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._problem: BaseException | None = None
+        self._told = False
+        self.health: Health | None = None
+        """Failed, from the first error on that ended the stream."""
+
+    def keep(self, problem: BaseException) -> None:
+        """Keep the error that ends the stream."""
+        with self._lock:
+            if self.health is None:
+                why = str(problem) or type(problem).__name__
+                self.health, self._problem = Health(state="failed", why=why), problem
+
+    def keep_for_the_end(self, problem: BaseException) -> None:
+        """Keep an error with which the stream goes on."""
+        with self._lock:
+            self._problem = self._problem or problem
+
+    def throw(self) -> None:
+        """Raise it, once."""
+        with self._lock:
+            problem, self._problem = self._problem, None
+        if problem is not None:
+            raise problem
+
+    def log(self) -> None:
+        """Log it, once, where it can be raised to nobody."""
+        with self._lock:
+            told, self._told = self._told, self._problem is not None
+            problem = self._problem
+        if problem is not None and not told:
+            _LOG.error("after the loop over the stream was left: %s", problem, exc_info=problem)

@@ -3,29 +3,34 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from pixelrt.errors import InputError
 from pixelrt.manifest import ColorOrder, Head
 from pixelrt.video.events import Event
 from pixelrt.video.health import Health
 from pixelrt.video.live.books import Books
-from pixelrt.video.live.capturing import Arrival, Capture, Input
+from pixelrt.video.live.capturing import Arrival, Capture
 from pixelrt.video.live.computing import Computing
-from pixelrt.video.live.failing import Failing
-from pixelrt.video.live.ledger import Account, Ledger
-from pixelrt.video.live.mailbox import STOPPED, Mailbox
+from pixelrt.video.live.failing import Failing, FirstFailure
+from pixelrt.video.live.figures import Figures
+from pixelrt.video.live.inputs import Input
+from pixelrt.video.live.interrupting import interrupts_a_lock
+from pixelrt.video.live.ledger import Ledger
+from pixelrt.video.live.mailbox import STOPPED, Mailbox, Room
 from pixelrt.video.live.opening import unique
-from pixelrt.video.live.options import Policy, StreamOptions
+from pixelrt.video.live.options import StreamOptions
 from pixelrt.video.live.outlets import Lane, Outlets, TimedArtist
 from pixelrt.video.live.sizing import Sizing
 from pixelrt.video.live.stages import StageClock
-from pixelrt.video.live.statistics import SourceStatistics, SourceStatus, StreamStatistics
-from pixelrt.video.live.telling import Teller
-from pixelrt.video.live.watching import Monitor, SourceWatch, Watchdog, worst
-from pixelrt.video.live.workers import Workers
+from pixelrt.video.live.statistics import SourceStatus, StreamStatistics
+from pixelrt.video.live.telling import StatisticsLog, Teller
+from pixelrt.video.live.watching import Monitor, SourceWatch, Watchdog
+from pixelrt.video.live.workers import Job, Workers
 from pixelrt.video.sinks.base import Sink
 
 _LOG = logging.getLogger("pixelrt.video")
@@ -58,119 +63,87 @@ class Loop:
         color: ColorOrder,
         options: StreamOptions,
     ) -> None:
-        self._inputs, self._sinks, self._options = tuple(inputs), tuple(sinks), options
+        self.inputs, self._sinks, self._options = tuple(inputs), tuple(sinks), options
         self._lock = threading.RLock()
         self._workers = Workers()
-        self._failure: BaseException | None = None
-        self._failed: Health | None = None
-        self._began_s = self._ended_s = 0.0
+        self._process = os.getpid()
         self._halted_s: float | None = None
-        newest = options.policy == "latest"
+        self.failure = FirstFailure()
         self._failing = Failing(self.fail)
         self._tell = Teller(options.on_event, self._failing).tell
         sizing.on_event = self._tell
         self._books = Books(Ledger(len(inputs)), StageClock())
         self._lanes = tuple(
-            Lane(sink, name, newest=newest, clock=self._books.clock, on_failure=self._sink_failed)
+            Lane(sink, name, inputs=inputs, clock=self._books.clock, on_failure=self._sink_failed)
             for sink, name in zip(sinks, _sink_names(sinks), strict=True)
         )
-        self.outlets = Outlets(
-            self._lanes,
-            len(inputs),
-            newest=newest,
-            deadline_s=options.deadline,
-            books=self._books,
-        )
+        self.outlets = Outlets(self._lanes, inputs, deadline_s=options.deadline, books=self._books)
         self._mailbox: Mailbox[Arrival] = Mailbox(
-            len(inputs),
-            places=1 if newest else _WAITING_PLACES,
-            newest=newest,
+            [Room(1 if given.newest else _WAITING_PLACES, given.newest) for given in inputs],
             drop=lambda arrival, reason: self._books.ledger.dropped(arrival.place, reason),
             replaced="newer",
         )
-        artist = TimedArtist(head.classes, alpha=options.alpha, legend=options.legend)
-        artist.clock = self._books.clock
-        self._computing = Computing(
-            sizing,
-            head.name,
-            artist,
-            options,
-            mailbox=self._mailbox,
-            outlets=self.outlets,
-            books=self._books,
-            tell=self._tell,
-        )
+        self.outlets.listen_for_room(self._mailbox.look_again)
+        self._computing = self._network(sizing, head)
         self._captures = tuple(self._capture(given, color) for given in inputs)
+        self._figures = Figures(
+            self._captures, self._lanes, books=self._books, mailbox=self._mailbox, failure=self.failure
+        )
         watches = [capture.watch for capture in self._captures]
-        self._monitor = Monitor(watches, self._books.ledger, lambda: self._computing.network_s)
+        log = StatisticsLog(options.log, self.statistics)
+        self._monitor = Monitor(watches, self._books.ledger, lambda: self._computing.network_s, log)
         self._watchdog = self._dog()
-        if self._watchdog is not None:
-            self.outlets.on_result = self._watchdog.feed
+        self._jobs = self._all_jobs()
 
     def start(self, *, has_program: bool) -> None:
         """Start all threads, unless they are started or this was closed.
 
         Args:
             has_program: Whether somebody will take the results.
+
+        Raises:
+            InputError: In a process that was forked off meanwhile.
         """
+        if self._is_elsewhere():
+            raise InputError(
+                f"this stream belongs to process {self._process}, and its threads run there alone; "
+                "make a stream in each process"
+            )
         with self._lock:
             if self._workers.started or self._halted_s is not None:
                 return
-            self._began_s = time.monotonic()
+            self._figures.begin()
             self.outlets.has_program = has_program
             for sink in self._sinks:
                 sink.attach(self)
-            for work, name in self._work():
-                self._workers.start(work, f"pixelrt {name}", self._failing)
+            for job in self._jobs:
+                self._workers.start(job, self._failing)
 
     def wait(self) -> None:
         """Wait until everything has ended, the sinks included, and raise what failed.
 
-        In a thread of the stream itself this does nothing: it cannot wait for its own end.
+        In a thread of the stream itself this does nothing: it cannot wait for its own end. Neither does it
+        in a signal handler that came in the middle of something, nor in a process that was forked off.
 
         Raises:
             PixelRTError: What a source, the network or a sink raised.
             BaseException: What a callback raised.
         """
-        if not self._join():
-            return
-        with self._lock:
-            failure, self._failure = self._failure, None
-        if failure is not None:
-            raise failure
+        if self._join():
+            self.failure.throw()
 
     def fail(self, problem: BaseException) -> None:
         """End everything because of an error. From any thread."""
-        self._keep(problem)
+        self.failure.keep(problem)
         self._halt(self.outlets.abort)
-
-    def stop(self) -> None:
-        """End everything at once, without waiting for it. From any thread, and safe to call twice."""
-        self._halt(self.outlets.stop)
-        self.outlets.stop()
 
     def close(self) -> None:
         """Stop, and wait until it has; safe to call twice, and in a thread of the stream itself."""
-        with self._lock:
-            unused = not self._workers.started and self._halted_s is None
-            if unused:
-                self._halted_s = time.monotonic()
-        if unused:
-            self._discard()
+        if self._is_elsewhere():
             return
-        self.stop()
+        self._halt(self.outlets.stop)
+        self.outlets.stop()
         self._join()
-
-    @property
-    def policy(self) -> Policy:
-        """Which frames are computed."""
-        assert self._options.policy is not None
-        return self._options.policy
-
-    @property
-    def problem(self) -> BaseException | None:
-        """What failed, and has not been raised."""
-        return self._failure
 
     @property
     def outputs(self) -> tuple[Path, ...]:
@@ -180,49 +153,29 @@ class Loop:
     @property
     def health(self) -> Health:
         """As the worst source is; failed after an error."""
-        return self._failed or worst([capture.watch.health for capture in self._captures])
+        return self._figures.health
 
     @property
     def sources(self) -> tuple[SourceStatus, ...]:
         """Every source, as it is now."""
-        return tuple(
-            SourceStatus(
-                name=given.name,
-                health=capture.watch.health,
-                size=capture.size,
-                fps=given.source.fps,
-                live=given.source.live,
-                ended=capture.watch.has_ended,
-            )
-            for given, capture in zip(self._inputs, self._captures, strict=True)
-        )
+        return self._figures.sources
 
     def statistics(self) -> StreamStatistics:
         """All figures."""
-        accounts = self._books.ledger.accounts()
-        return StreamStatistics(
-            seconds=(self._ended_s or time.monotonic()) - self._began_s if self._began_s else 0.0,
-            sources=tuple(map(self._source_statistics, self._inputs, self._captures, accounts)),
-            stages=self._books.clock.whole(),
-            recent=self._books.clock.recent(),
-            sinks=tuple(lane.statistics() for lane in self._lanes),
-            health=self.health,
-        )
+        return self._figures.statistics()
 
-    def _source_statistics(self, given: Input, capture: Capture, account: Account) -> SourceStatistics:
-        return SourceStatistics(
-            name=given.name,
-            captured=account.captured,
-            delivered=account.delivered,
-            dropped=account.dropped,
-            in_flight=account.in_flight,
-            lost=dict(given.source.losses),
-            reconnects=capture.watch.reconnects,
-            fps_captured=account.fps_captured,
-            fps_delivered=account.fps_delivered,
-            queue_depth=self._mailbox.depth(given.place),
-            health=capture.watch.health,
-            ended=capture.watch.has_ended,
+    def _network(self, sizing: Sizing, head: Head) -> Computing:
+        artist = TimedArtist(head.classes, alpha=self._options.alpha, legend=self._options.legend)
+        artist.clock = self._books.clock
+        return Computing(
+            sizing,
+            head.name,
+            artist,
+            self._options.deadline,
+            mailbox=self._mailbox,
+            outlets=self.outlets,
+            books=self._books,
+            tell=self._tell,
         )
 
     def _capture(self, given: Input, color: ColorOrder) -> Capture:
@@ -240,25 +193,27 @@ class Loop:
         seconds, bark = self._options.watchdog, self._options.on_watchdog
         if seconds is None or bark is None:
             return None
-        return Watchdog(seconds, bark)
+        dog = Watchdog(seconds, bark)
+        self.outlets.on_result = dog.feed
+        return dog
 
-    def _work(self) -> list[tuple[Callable[[], None], str]]:
-        """What each thread does, and its name."""
-        work = [(self._compute, "network"), (self._monitor.run, "monitor")]
-        work += [(lane.run, f"sink {lane.name}") for lane in self._lanes]
-        work += [
-            (capture.run, f"source {given.name}")
-            for given, capture in zip(self._inputs, self._captures, strict=True)
+    def _all_jobs(self) -> tuple[Job, ...]:
+        """What each thread does."""
+        jobs = [Job("pixelrt network", self._compute), Job("pixelrt monitor", self._monitor.run)]
+        jobs += [Job(f"pixelrt sink {lane.name}", lane.run, lane.discard) for lane in self._lanes]
+        jobs += [
+            Job(f"pixelrt source {capture.given.name}", capture.run, capture.discard)
+            for capture in self._captures
         ]
         if self._watchdog is not None:
-            work.append((self._watchdog.run, "watchdog"))
-        return work
+            jobs.append(Job("pixelrt watchdog", self._watchdog.run))
+        return tuple(jobs)
 
     def _compute(self) -> None:
         """What the network's thread does: when it ends, so does everything."""
         with self._failing:
             self._computing.run()
-        self._ended_s = time.monotonic()
+        self._figures.end()
         self.outlets.finish()
         self._stop_watching()
 
@@ -268,6 +223,7 @@ class Loop:
             self._watchdog.stop()
 
     def _halt(self, end_outlets: Callable[[], None]) -> None:
+        """End everything at once, without waiting for it."""
         with self._lock:
             if self._halted_s is not None:
                 return
@@ -283,21 +239,12 @@ class Loop:
             with self._failing:
                 capture.stop()
 
-    def _discard(self) -> None:
-        """Give back what was opened and never used."""
-        self.outlets.stop()
-        for given in self._inputs:
-            if given.owned:
-                given.source.close()
-        for sink in self._sinks:
-            sink.abort()
-
     def _source_failed(self, problem: BaseException) -> None:
         """A source raised: what it gave before is computed and delivered first."""
         if self._options.on_source_error == "detach":
-            self._failure = self._failure or problem
+            self.failure.keep_for_the_end(problem)
             return
-        self._keep(problem)
+        self.failure.keep(problem)
         self._mailbox.finish_all()
         self._stop_captures()
 
@@ -308,33 +255,40 @@ class Loop:
         _LOG.debug("sink %s gets no more results", lane.name, exc_info=problem)
         self._tell(Event(kind="sink_failed", source=lane.name, detail=str(problem)))
 
-    def _keep(self, problem: BaseException) -> None:
-        """Keep the first error for the program."""
-        with self._lock:
-            if self._failed is None:
-                why = str(problem) or type(problem).__name__
-                self._failed, self._failure = Health(state="failed", why=why), problem
-
     def _join(self) -> bool:
         """Wait for all threads; for long only while they may still have work to do.
 
         Returns:
             Whether that was possible, here.
         """
-        if self._workers.is_one():
+        if self._is_elsewhere() or interrupts_a_lock() or self._workers.is_one():
             return False
         left = self._workers.wait(self._is_patience_over)
         if left:
             _LOG.warning("left behind, since it did not end in %g s: %s", _PATIENCE_S, ", ".join(left))
         else:
             self._books.ledger.settle(STOPPED)
+        self._discard()
         return True
+
+    def _discard(self) -> None:
+        """Give back what no thread has used, and none will."""
+        with self._lock:
+            jobs, self._jobs = self._jobs, ()
+        for job in jobs:
+            if not self._workers.has_begun(job):
+                with self._failing:
+                    job.discard()
+
+    def _is_elsewhere(self) -> bool:
+        """Whether this is a process that was forked off, which has none of the threads."""
+        return os.getpid() != self._process
 
     def _is_patience_over(self) -> bool:
         """Whether threads had their time to end: a driver or a disk may never answer."""
         began_s = self._halted_s
-        if began_s is None and self._options.policy == "latest" and self._ended_s:
-            began_s = self._ended_s
+        if began_s is None and all(given.newest for given in self.inputs):
+            began_s = self._figures.ended_s or None
         if began_s is None or time.monotonic() - began_s <= _PATIENCE_S:
             return False
         return not any(lane.is_busy(_PATIENCE_S) for lane in self._lanes)

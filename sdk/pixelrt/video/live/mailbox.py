@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
@@ -14,76 +15,94 @@ STOPPED = "stopped"
 """Why an item was dropped that was on its way when everything ended."""
 
 
+@dataclass(frozen=True, slots=True)
+class Room:
+    """Where the items of one sender wait."""
+
+    places: int
+    newest: bool
+    """Where all places are taken, the oldest item is dropped; else the sender waits."""
+
+
 def _nothing() -> None:
     """Do nothing."""
+
+
+def _any_sender(_: int) -> bool:
+    return True
 
 
 class Mailbox(Generic[Item]):
     """Items of several senders, each in order; the sender that was served longest ago is served first.
 
-    Every item that was put in is taken once, or dropped once. Locks are reentrant, so that a stream that is
-    freed by the garbage collector can be closed wherever that happens.
+    Every item that was put in is taken once, or dropped once. Locks are reentrant: a signal handler, or the
+    garbage collector, may close it in the middle of anything that it does.
 
     Args:
-        senders: How many.
-        places: Of each sender.
-        newest: Where all places are taken, drop the oldest item of that sender; else the sender waits.
+        rooms: Of each sender.
         drop: Told of each item that will not be taken, and why; must not use the mailbox.
         replaced: The reason where a newer item took the place.
     """
 
-    def __init__(
-        self,
-        senders: int,
-        *,
-        places: int,
-        newest: bool,
-        drop: Callable[[Item, str], None],
-        replaced: str,
-    ) -> None:
-        self._places, self._newest, self._drop, self._replaced = places, newest, drop, replaced
+    def __init__(self, rooms: Sequence[Room], *, drop: Callable[[Item, str], None], replaced: str) -> None:
+        self._rooms, self._drop, self._replaced = tuple(rooms), drop, replaced
         # `with` uses the lock itself: Ctrl-C cannot come between taking it and entering the block
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
-        self._waiting: list[deque[Item]] = [deque() for _ in range(senders)]
-        self._served = [0] * senders
+        self._waiting: list[deque[Item]] = [deque() for _ in rooms]
+        self._served = [0] * len(rooms)
         self._turns = itertools.count(1)
-        self._open = set(range(senders))
-        self._on_change: Callable[[], None] = _nothing
+        self._open = set(range(len(rooms)))
+        self._listeners: list[Callable[[], None]] = []
+        self.on_room: Callable[[], None] = _nothing
+        """Called, with the lock held, when a sender that waits for places may have one."""
 
     def put(self, sender: int, item: Item) -> None:
         """Leave an item; where the places are taken and it is not to replace one, wait for a place."""
-        waiting = self._waiting[sender]
+        room, waiting = self._rooms[sender], self._waiting[sender]
         with self._lock:
-            while not self._newest and len(waiting) >= self._places and sender in self._open:
+            while not self.has_room(sender):
                 self._changed.wait()
             if sender not in self._open:
                 self._drop(item, STOPPED)
                 return
-            if len(waiting) >= self._places:
+            if len(waiting) >= room.places:
                 self._drop(waiting.popleft(), self._replaced)
             waiting.append(item)
             self._notify()
 
-    def take(self, timeout_s: float | None = None, most: int = 1) -> list[Item]:
+    def take(
+        self,
+        timeout_s: float | None = None,
+        most: int = 1,
+        may_go: Callable[[int], bool] = _any_sender,
+    ) -> list[Item]:
         """Take the next item, or several, each of another sender.
 
         Args:
             timeout_s: How long to wait for the first; None until there is one or there will be none.
             most: How many.
+            may_go: Whether items of a sender may be taken now; must use no lock. Where that has changed,
+                `look_again` says so.
 
         Returns:
             Nothing if none came in time, or none will come any more (`finished`).
         """
         with self._lock:
             if timeout_s is None:
-                while not (self._any() or self.finished):
+                while not (self._ready(may_go) or self.finished):
                     self._changed.wait()
-            elif timeout_s > 0 and not (self._any() or self.finished):
+            elif timeout_s > 0 and not (self._ready(may_go) or self.finished):
                 self._changed.wait(timeout_s)
-            senders = [sender for sender, waiting in enumerate(self._waiting) if waiting]
-            senders.sort(key=self._served.__getitem__)
-            return [self._take_of(sender) for sender in senders[:most]]
+            taken: list[Item] = []
+            for sender in self._ready(may_go)[:most]:
+                taken += self._taken_of(sender)
+            return taken
+
+    def look_again(self) -> None:
+        """Have whoever waits in `take` ask `may_go` again."""
+        with self._lock:
+            self._changed.notify_all()
 
     def finish(self, sender: int) -> None:
         """No more items come from this sender; those that wait can be taken."""
@@ -105,35 +124,59 @@ class Mailbox(Generic[Item]):
                 while waiting:
                     self._drop(waiting.popleft(), STOPPED)
             self._notify()
+            self.on_room()
 
     @property
     def finished(self) -> bool:
         """Whether there is nothing to take and never will be."""
         with self._lock:
-            return not self._open and not self._any()
+            return not self._open and not any(self._waiting)
+
+    @property
+    def keeps_newest(self) -> bool:
+        """Whether items of any sender are replaced by newer ones."""
+        return any(room.newest for room in self._rooms)
 
     def listen(self, on_change: Callable[[], None]) -> None:
-        """Have a function called, and no longer the one before, when `take` may have something to say.
+        """Have a function called when `take` may have something to say, until `unlisten`.
 
         It is called with the lock held, and must return at once.
         """
         with self._lock:
-            self._on_change = on_change
+            self._listeners = [*self._listeners, on_change]
+
+    def unlisten(self, on_change: Callable[[], None]) -> None:
+        """Have it called no more."""
+        with self._lock:
+            self._listeners = [each for each in self._listeners if each is not on_change]
+
+    def has_room(self, sender: int, coming: int = 0) -> bool:
+        """Whether `put` would not wait, after as many items as are coming already. Uses no lock."""
+        room, waiting = self._rooms[sender], self._waiting[sender]
+        return room.newest or len(waiting) + coming < room.places or sender not in self._open
 
     def depth(self, sender: int) -> int:
         """How many items of a sender wait."""
         return len(self._waiting[sender])
 
-    def _any(self) -> bool:
-        return any(self._waiting)
+    def _ready(self, may_go: Callable[[int], bool]) -> list[int]:
+        """Senders whose items can be taken, the one that was served longest ago first."""
+        senders = [sender for sender, waiting in enumerate(self._waiting) if waiting and may_go(sender)]
+        return sorted(senders, key=self._served.__getitem__)
 
-    def _take_of(self, sender: int) -> Item:
+    def _taken_of(self, sender: int) -> list[Item]:
+        """Its next item, which a signal handler that closes the stream may just have dropped."""
+        try:
+            item = self._waiting[sender].popleft()
+        except IndexError:
+            return []
         self._served[sender] = next(self._turns)
-        item = self._waiting[sender].popleft()
-        if not self._newest:
+        if not self._rooms[sender].newest:
             self._changed.notify_all()
-        return item
+            self.on_room()
+        return [item]
 
     def _notify(self) -> None:
         self._changed.notify_all()
-        self._on_change()
+        for on_change in self._listeners:
+            on_change()

@@ -16,8 +16,8 @@ from pixelrt.errors import InputError
 from pixelrt.manifest import ColorOrder, Head
 from pixelrt.strict import suggestion
 from pixelrt.video.frame import Frame
-from pixelrt.video.live.capturing import Input
-from pixelrt.video.live.options import AnySink, StreamOptions
+from pixelrt.video.live.inputs import Input
+from pixelrt.video.live.options import AnySink, Policy, StreamOptions
 from pixelrt.video.sinks import Sink, open_sinks
 from pixelrt.video.sources.base import Source
 from pixelrt.video.sources.objects import as_source
@@ -26,12 +26,13 @@ if TYPE_CHECKING:
     from pixelrt.video.live.sizing import AnySegmenter
 
 
-def open_inputs(source: Any, color: ColorOrder) -> tuple[Input, ...]:
+def open_inputs(source: Any, color: ColorOrder, policy: Policy | None) -> tuple[Input, ...]:
     """Open what frames come from.
 
     Args:
         source: What `as_source` takes, or several of them in a list.
         color: Order of channels that is wanted.
+        policy: Of all of them; None for that of each.
 
     Raises:
         InputError: If there is none, or one comes twice.
@@ -51,23 +52,27 @@ def open_inputs(source: Any, color: ColorOrder) -> tuple[Input, ...]:
         names = unique([each.name for each in opened])
         undo.pop_all()
     return tuple(
-        Input(place, name, each, owned=each is not one)
+        Input(place, name, each, owned=each is not one, policy=policy or _policy_of(each))
         for place, (name, each, one) in enumerate(zip(names, opened, asked, strict=True))
     )
 
 
 def settled(options: StreamOptions, inputs: Sequence[Input]) -> StreamOptions:
     """Options with the choices made that were left open."""
-    live = all(given.source.live for given in inputs)
-    policy = options.policy or ("latest" if live else "all")
-    on_sink_error = options.on_sink_error or ("stop" if policy == "all" else "detach")
-    return dataclasses.replace(options, policy=policy, on_sink_error=on_sink_error)
+    latest = any(given.newest for given in inputs)
+    on_sink_error = options.on_sink_error or ("detach" if latest else "stop")
+    return dataclasses.replace(options, on_sink_error=on_sink_error)
+
+
+def _policy_of(source: Source) -> Policy:
+    return "latest" if source.live else "all"
 
 
 def open_outputs(sinks: Sequence[AnySink], inputs: Sequence[Input]) -> tuple[Sink, ...]:
     """Sinks, those behind the others that are opened here by their URIs.
 
     Raises:
+        InputError: If something is no sink, or one comes twice.
         SinkError: If one cannot be opened, or lies where a source is read; none is then open.
     """
     uris = [sink for sink in sinks if isinstance(sink, (str, os.PathLike))]
@@ -77,6 +82,8 @@ def open_outputs(sinks: Sequence[AnySink], inputs: Sequence[Input]) -> tuple[Sin
             raise InputError(
                 f"sinks holds a {type(sink).__name__}, expected sinks or URIs such as 'out.mp4' or 'masks/'"
             )
+    if len({id(sink) for sink in ready}) < len(ready):
+        raise InputError("a sink is in the list twice, and gets every result already; name it once")
     return (*ready, *open_sinks(uris, *(given.source for given in inputs)))
 
 

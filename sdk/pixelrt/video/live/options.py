@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
@@ -18,6 +17,7 @@ Policy: TypeAlias = Literal["latest", "all"]
 OnError: TypeAlias = Literal["stop", "detach"]
 OnEvent: TypeAlias = Callable[[Event], None]
 OnWatchdog: TypeAlias = Callable[[float], None]
+_LONGEST_S = 366 * 24 * 3600.0
 AnySink: TypeAlias = "Sink | str | os.PathLike[str]"
 
 
@@ -37,6 +37,7 @@ class StreamArguments(TypedDict, total=False):
     on_sink_error: OnError | None
     on_source_error: OnError
     stall: float
+    log: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +50,8 @@ class StreamOptions:
 
     policy: Policy | None = None
     """`latest` computes the newest frame and drops those that it replaced; `all` computes every frame, in
-    order, and lets the source wait. None for `latest` where all sources are live, else `all`."""
+    order, and lets the source wait. None decides for each source: `latest` where it is live, else `all`; then
+    a file beside a camera takes its turns at the network, and waits wherever it must, never the camera."""
     deadline: float | None = None
     """Seconds: a frame that is older is not computed, and a result that is older not delivered; None for
     no limit."""
@@ -71,13 +73,16 @@ class StreamOptions:
     """Called with the seconds since the last result (or the start), in a thread of its own. What it raises
     ends the stream."""
     on_sink_error: OnError | None = None
-    """A sink that raises ends the stream (`stop`), or gets no more results (`detach`). None for `stop` with
-    the policy `all`, else `detach`."""
+    """A sink that raises ends the stream (`stop`), or gets no more results (`detach`). None for `stop` where
+    the policy of every source is `all`, else `detach`."""
     on_source_error: OnError = "stop"
     """A source that fails ends the stream (`stop`), or the others go on (`detach`); the error is raised when
     the last one has ended."""
     stall: float = 2.0
     """Seconds without a frame after which a live source counts as stalled."""
+    log: float | None = None
+    """Seconds after which the statistics are logged, again and again and at the end: one line, INFO, by the
+    logger `pixelrt.video.statistics`; None for never."""
 
     def __post_init__(self) -> None:
         _check_choice("policy", self.policy, (None, *get_args(Policy)))
@@ -87,19 +92,33 @@ class StreamOptions:
             raise InputError(
                 f"sinks is {self.sinks!r}, expected a list of sinks or URIs, such as ['out.mp4']"
             )
+        if self.head is not None and not isinstance(self.head, str):
+            raise InputError(f"head is {self.head!r}, expected the name of a head, or None for the first")
+        for name in ("legend", "adaptive"):
+            if not isinstance(getattr(self, name), bool):
+                raise InputError(f"{name} is {getattr(self, name)!r}, expected True or False")
+        self._check_numbers()
+        self._check_functions()
+
+    def _check_numbers(self) -> None:
+        if not _is_number(self.alpha):
+            raise InputError(f"alpha is {self.alpha!r}, expected a number, 0 to 1")
         check_alpha(self.alpha)
         _check_seconds("stall", self.stall, "")
-        for name in ("deadline", "watchdog"):
+        for name in ("deadline", "watchdog", "log"):
             if getattr(self, name) is not None:
                 _check_seconds(name, getattr(self, name), ", or None")
+
+    def _check_functions(self) -> None:
         if (self.watchdog is None) != (self.on_watchdog is None):
             raise InputError(
                 "watchdog (seconds) and on_watchdog (what is called then) go together; "
                 "only one of them was given"
             )
-        for name in ("on_event", "on_watchdog"):
-            if getattr(self, name) is not None and not callable(getattr(self, name)):
-                raise InputError(f"{name} is {getattr(self, name)!r}, expected a function")
+        if not callable(self.on_event):
+            raise InputError(f"on_event is {self.on_event!r}, expected a function; leave it away for none")
+        if self.on_watchdog is not None and not callable(self.on_watchdog):
+            raise InputError(f"on_watchdog is {self.on_watchdog!r}, expected a function")
 
     @classmethod
     def of(cls, arguments: StreamArguments) -> StreamOptions:
@@ -127,6 +146,9 @@ def _check_choice(name: str, value: object, known: tuple[object, ...]) -> None:
 
 
 def _check_seconds(name: str, value: Any, otherwise: str) -> None:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not 0 < value < math.inf:
-        raise InputError(f"{name} is {value!r}, expected seconds above 0{otherwise}")
+    if not _is_number(value) or not 0 < value <= _LONGEST_S:
+        raise InputError(f"{name} is {value!r}, expected seconds above 0 (up to a year){otherwise}")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from pixelrt.segmentation import Segmentation
 from pixelrt.video.artist import Artist
@@ -13,13 +17,16 @@ from pixelrt.video.delivery import Delivery
 from pixelrt.video.frame import Bytes, Frame
 from pixelrt.video.live.books import Books
 from pixelrt.video.live.failing import Failing
-from pixelrt.video.live.mailbox import STOPPED, Mailbox
+from pixelrt.video.live.inputs import Input
+from pixelrt.video.live.mailbox import STOPPED, Mailbox, Room
 from pixelrt.video.live.stages import StageClock
 from pixelrt.video.live.statistics import SinkStatistics
 from pixelrt.video.sinks.base import Sink
 
 _SINK_PLACES = 8
-"""Results that may wait for a sink: a quarter of a second of a camera."""
+"""Results that may wait for a sink: a quarter of a second of a camera. Several sources share them."""
+_FEWEST_SINK_PLACES = 2
+"""Of each source, however many there are."""
 _FINISHING = 6
 """Finishing a long recording may take so many times what a single result may."""
 _PROGRAM_PLACES = 4
@@ -54,7 +61,8 @@ class Lane:
     Args:
         sink: Is closed or aborted here.
         name: What it is called.
-        newest: Whether results that it is too slow for are dropped; else the loop waits for it.
+        inputs: The sources. Where only the newest of one counts, results that the sink is too slow for are
+            dropped; else the source waits for it.
         clock: Notes how long it takes.
         on_failure: Told of what the sink raises.
     """
@@ -64,14 +72,14 @@ class Lane:
         sink: Sink,
         name: str,
         *,
-        newest: bool,
+        inputs: Sequence[Input],
         clock: StageClock,
         on_failure: Callable[[Lane, BaseException], None],
     ) -> None:
-        self.sink, self.name, self._clock = sink, name, clock
-        self._mailbox: Mailbox[Delivery] = Mailbox(
-            1, places=_SINK_PLACES, newest=newest, drop=self._drop, replaced="newer"
-        )
+        self.sink, self.name, self._clock, self._inputs = sink, name, clock, tuple(inputs)
+        places = max(_SINK_PLACES // len(inputs), _FEWEST_SINK_PLACES)
+        rooms = [Room(places, given.newest) for given in inputs]
+        self._mailbox: Mailbox[Delivery] = Mailbox(rooms, drop=self._drop, replaced="newer")
         self._failing = Failing(self._fail)
         self._on_failure = on_failure
         self._written = self._dropped = 0
@@ -93,10 +101,28 @@ class Lane:
         finally:
             self._ended = True
 
-    def give(self, delivery: Delivery) -> None:
+    @property
+    def shows(self) -> bool:
+        """Whether the sink looks at frames."""
+        return getattr(self.sink, "wants_picture", True)
+
+    def give(self, place: int, delivery: Delivery) -> None:
         """Hand it a result, if it takes those of its source."""
-        if getattr(self.sink, "only_source", None) in (None, delivery.frame.source):
-            self._mailbox.put(0, delivery)
+        if self._takes(place):
+            self._mailbox.put(place, delivery)
+
+    def has_room(self, place: int, coming: int) -> bool:
+        """Whether `give` would not wait, after as many results of a source as are coming. Uses no lock."""
+        return not self._takes(place) or self._mailbox.has_room(place, coming)
+
+    def listen_for_room(self, on_room: Callable[[], None]) -> None:
+        """Have a function called when there may be room again."""
+        self._mailbox.on_room = on_room
+
+    def discard(self) -> None:
+        """Give the sink up, which never runs."""
+        self._ended = True
+        self.sink.abort()
 
     def finish(self) -> None:
         """No more results come; those that wait are written."""
@@ -117,7 +143,7 @@ class Lane:
             name=self.name,
             written=self._written,
             dropped=self._dropped,
-            queue_depth=self._mailbox.depth(0),
+            queue_depth=sum(self._mailbox.depth(given.place) for given in self._inputs),
             failed=self._failed,
         )
 
@@ -125,7 +151,11 @@ class Lane:
         while deliveries := self._mailbox.take():
             for delivery in deliveries:
                 began_s = time.monotonic()
-                self.sink.write(delivery.delivered_at(began_s))
+                try:
+                    self.sink.write(delivery.delivered_at(began_s))
+                except BaseException:
+                    self._dropped += 1
+                    raise
                 self._clock.add(f"sink {self.name}", time.monotonic() - began_s)
                 self._written += 1
                 self._progress_s = time.monotonic()
@@ -134,12 +164,14 @@ class Lane:
         self._progress_s, self._may_take = time.monotonic(), _FINISHING
         self.outputs = self.sink.close()
 
+    def _takes(self, place: int) -> bool:
+        return getattr(self.sink, "only_source", None) in (None, self._inputs[place].name)
+
     def _drop(self, delivery: Delivery, reason: str) -> None:
         self._dropped += 1
 
     def _fail(self, problem: BaseException) -> None:
         self._failed = str(problem) or type(problem).__name__
-        self._dropped += 1  # the one that it raised at
         self.abort()
         self._on_failure(self, problem)
 
@@ -149,8 +181,8 @@ class Outlets:
 
     Args:
         lanes: The sinks.
-        sources: How many there are.
-        newest: Whether a result replaces one that the program has not taken yet.
+        inputs: The sources. Where only the newest of one counts, a result replaces one that the program has
+            not taken yet.
         deadline_s: Age at which a result is dropped.
         books: Counts and times.
     """
@@ -158,18 +190,16 @@ class Outlets:
     def __init__(
         self,
         lanes: Sequence[Lane],
-        sources: int,
+        inputs: Sequence[Input],
         *,
-        newest: bool,
         deadline_s: float | None,
         books: Books,
     ) -> None:
         self._lanes, self._deadline_s = tuple(lanes), deadline_s
         self._ledger, self._clock = books.ledger, books.clock
+        self._shows = any(lane.shows for lane in lanes)
         self._program: Mailbox[Outgoing] = Mailbox(
-            sources,
-            places=1 if newest else _PROGRAM_PLACES,
-            newest=newest,
+            [Room(1 if given.newest else _PROGRAM_PLACES, given.newest) for given in inputs],
             drop=lambda outgoing, reason: books.ledger.dropped(outgoing.place, reason),
             replaced="consumer",
         )
@@ -188,11 +218,35 @@ class Outlets:
         else:
             self.on_result()
             for lane in self._lanes:
-                lane.give(delivery)
+                lane.give(place, delivery.kept() if lane.shows else delivery)
             if self.has_program:
                 self._program.put(place, Outgoing(place, delivery))
             else:
                 self._delivered(Outgoing(place, delivery))
+
+    def kept(self, frame: Frame) -> Frame:
+        """The frame as sinks may look at it later: of one on a GPU a copy on the host, if any sink does.
+
+        The memory of a camera may hold another picture by then.
+
+        Raises:
+            InputError: If it cannot be copied.
+        """
+        if not self._shows or isinstance(frame.image, np.ndarray):
+            return frame
+        return dataclasses.replace(frame, image=frame.on_host())
+
+    def has_room(self, place: int, coming: int) -> bool:
+        """Whether `give` would not wait, after as many results of a source as are coming. Uses no lock."""
+        if self.has_program and not self._program.has_room(place, coming):
+            return False
+        return all(lane.has_room(place, coming) for lane in self._lanes)
+
+    def listen_for_room(self, on_room: Callable[[], None]) -> None:
+        """Have a function called when there may be room again; it must return at once."""
+        self._program.on_room = on_room
+        for lane in self._lanes:
+            lane.listen_for_room(on_room)
 
     def take(self, timeout_s: float | None = None) -> Delivery | None:
         """The next result for the program.
@@ -216,9 +270,14 @@ class Outlets:
         """Whether the program gets no more."""
         return self._program.finished
 
-    def wake(self, on_change: Callable[[], None]) -> None:
+    @contextlib.contextmanager
+    def waking(self, on_change: Callable[[], None]) -> Iterator[None]:
         """Have a function called when `take` may have something to say; it must return at once."""
         self._program.listen(on_change)
+        try:
+            yield
+        finally:
+            self._program.unlisten(on_change)
 
     def finish(self) -> None:
         """No more results come; those on their way are delivered and written."""

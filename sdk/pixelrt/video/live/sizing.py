@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from pixelrt.errors import InputError
 from pixelrt.video.events import Event, ignore
 from pixelrt.video.live.adapting import AdaptingOptions, Computed, Size, SizeChooser
+from pixelrt.video.live.options import Policy
 
 if TYPE_CHECKING:
     from pixelrt.isolation import IsolatedSegmenter
@@ -91,7 +92,7 @@ def open_sizing(
     frame_size: Size,
     *,
     adaptive: bool,
-    policy: str | None,
+    policies: Collection[Policy],
     deadline_s: float | None,
 ) -> Sizing:
     """Open and warm up what the stream will use.
@@ -108,10 +109,10 @@ def open_sizing(
             f"adaptive=True, and {segmenter.bundle.path} has one input size only ({height}x{width}); export "
             "it with several sizes, or leave adaptive away"
         )
-    if policy == "all":
+    if "all" in policies:
         raise InputError(
-            "adaptive=True, and the policy is 'all': sources wait for the network then, and are no load; "
-            "take policy='latest', or leave adaptive away"
+            "adaptive=True, and the policy of a source is 'all': it waits for the network, however large the "
+            "size is; take policy='latest', or leave adaptive away"
         )
     costs_s = [_warmed_up_s(each, frame_size) for each in segmenters]
     name = segmenter.bundle.manifest.name

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from pixelrt.video.health import Health
 from pixelrt.video.statistics import StageStatistics
 
-STAGES = ("decode", "wait", "network", "draw", "deliver", "capture to delivery")
+_LATENCY = "capture to delivery"
+STAGES = ("decode", "wait", "network", "draw", "deliver", _LATENCY)
 """Where the time of a frame goes:
 
 - decode: until the frame is there; of a live source from its capture, of others from being asked for it
@@ -35,6 +36,8 @@ class SourceStatus:
     """Frames a second, nominal."""
     live: bool
     """Whether its frames come at their own time."""
+    policy: Literal["latest", "all"]
+    """Which of its frames are computed: the newest, or every one."""
     ended: bool
     """Whether it has no more frames: not after a failure."""
 
@@ -97,6 +100,15 @@ class StreamStatistics:
     sinks: tuple[SinkStatistics, ...]
     health: Health
 
+    def __str__(self) -> str:
+        """One line for a log."""
+        health = f"{self.health.state} ({self.health.why})" if self.health.why else self.health.state
+        parts = [f"{self.seconds:.1f} s, {health}", *map(_source_text, self.sources)]
+        stages = self.recent if _LATENCY in self.recent else self.stages
+        if (latency := stages.get(_LATENCY)) is not None:
+            parts.append(f"{_LATENCY} p50 {latency.p50_ms:.1f} ms, p99 {latency.p99_ms:.1f} ms")
+        return "; ".join(parts)
+
     @property
     def captured(self) -> int:
         """Frames of all sources."""
@@ -111,6 +123,17 @@ class StreamStatistics:
     def fps(self) -> float:
         """Delivered results a second of all sources, over the last seconds."""
         return sum(source.fps_delivered for source in self.sources)
+
+
+def _source_text(source: SourceStatistics) -> str:
+    drops = ", ".join(f"{count} {reason}" for reason, count in source.dropped.items() if count)
+    lost = ", ".join(f"{count} {reason}" for reason, count in source.lost.items() if count)
+    return (
+        f"{source.name}: {source.captured} captured ({source.fps_captured:.1f}/s), "
+        f"{source.delivered} delivered ({source.fps_delivered:.1f}/s)"
+        + (f", dropped {drops}" if drops else "")
+        + (f", lost {lost}" if lost else "")
+    )
 
 
 class StreamView(Protocol):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
 
     from pixelrt.video.live.sizing import AnySegmenter
 
-_LOG = logging.getLogger("pixelrt.video")
-
 
 class Stream(Closing):
     """Results of frames, as they come; see `Segmenter.stream`.
@@ -46,7 +43,7 @@ class Stream(Closing):
             SinkError: If a sink cannot be opened.
         """
         head = find_head(segmenter, options.head)
-        inputs = open_inputs(source, segmenter.color)
+        inputs = open_inputs(source, segmenter.color, options.policy)
         with contextlib.ExitStack() as undo:
             for given in inputs:
                 if given.owned:
@@ -56,17 +53,17 @@ class Stream(Closing):
                 if sink not in options.sinks:
                     undo.callback(sink.abort)
             check_drawing(head, sinks)
-            options = settled(options, inputs)
             sizing = open_sizing(
                 segmenter,
                 inputs[0].source.size,
                 adaptive=options.adaptive,
-                policy=options.policy,
+                policies=[given.policy for given in inputs],
                 deadline_s=options.deadline,
             )
-            self._loop = Loop(inputs, sinks, sizing, head, segmenter.color, options)
+            self._loop = Loop(inputs, sinks, sizing, head, segmenter.color, settled(options, inputs))
             undo.pop_all()
-        self._end = weakref.finalize(self, self._loop.close)
+        self._is_in_async_with = False
+        weakref.finalize(self, _close_quietly, self._loop)
 
     def __repr__(self) -> str:
         names = ", ".join(status.name for status in self.sources)
@@ -82,7 +79,7 @@ class Stream(Closing):
             while (delivery := self._take()) is not None:
                 yield delivery
         finally:
-            self._close_quietly()
+            _close_quietly(self._loop)
 
     def __next__(self) -> Delivery:
         """The next result; the stream goes on afterwards.
@@ -97,14 +94,39 @@ class Stream(Closing):
         return delivery
 
     def __aiter__(self) -> AsyncIterator[Delivery]:
-        """Results until the end, in an event loop; leaving the loop closes the stream."""
-        return _Awaited(self, self._loop)
+        """Results until the end, in an event loop; several tasks share them.
+
+        Leaving the loop closes the stream, and the event loop waits for that; `async with` around it closes
+        the stream without holding the event loop up.
+        """
+        return _Awaited(self, self._loop, closes=not self._is_in_async_with)
+
+    async def __aenter__(self) -> Stream:
+        self._is_in_async_with = True
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        problem: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await asyncio.to_thread(self.__exit__, kind, problem, trace)
+
+    async def aclose(self) -> None:
+        """`close` in a thread, so that the event loop goes on meanwhile.
+
+        Raises:
+            PixelRTError: What a source, the network or a sink raised and nobody has heard of yet.
+        """
+        await asyncio.to_thread(self.close)
 
     def run(self, on_result: Callable[[Delivery], object] | None = None) -> StreamStatistics:
         """Run to the end.
 
         Args:
-            on_result: Called with every result, in this thread. None leaves the results to the sinks.
+            on_result: Called with every result, in this thread. None leaves the results to the sinks; those
+                that `next` was to have are taken and thrown away.
 
         Returns:
             The figures at the end.
@@ -130,9 +152,10 @@ class Stream(Closing):
         return self._loop.sources
 
     @property
-    def policy(self) -> Policy:
-        """`latest` or `all`, where it was left open: as chosen."""
-        return self._loop.policy
+    def policy(self) -> Policy | None:
+        """`latest` or `all`, where it was left open: as chosen. None where sources differ: see `sources`."""
+        policies = {given.policy for given in self._loop.inputs}
+        return policies.pop() if len(policies) == 1 else None
 
     @property
     def outputs(self) -> tuple[Path, ...]:
@@ -152,12 +175,13 @@ class Stream(Closing):
         if kind is None:
             self.close()
         else:  # the error of the block is what counts
-            self._close_quietly()
+            _close_quietly(self._loop)
 
     def close(self) -> None:
         """Stop, from any thread, and finish the sinks with what they have. Safe to call twice.
 
-        A thread that waits for a result gets none: its loop ends.
+        A thread that waits for a result gets none: its loop ends. A signal handler may call this; where it
+        came in the middle of something it only stops the stream, and the loop that goes on then waits.
 
         Raises:
             PixelRTError: What a source, the network or a sink raised and nobody has heard of yet.
@@ -168,6 +192,9 @@ class Stream(Closing):
     def _run(self) -> None:
         try:
             self._loop.start(has_program=False)
+            if self._loop.outlets.has_program:  # `next` has started it
+                while self._take() is not None:
+                    pass
             self._loop.wait()
         finally:
             self._loop.close()
@@ -184,49 +211,53 @@ class Stream(Closing):
             raise
         return delivery
 
-    def _close_quietly(self) -> None:
-        """Close where an error can be raised to nobody: Python drops what a loop raises that is left."""
-        self._loop.close()
-        if (problem := self._loop.problem) is not None:
-            _LOG.error("after the loop over the stream was left: %s", problem, exc_info=problem)
-
 
 class _Awaited:
-    """Results in an event loop. When `async for` lets go of it, the stream is closed."""
+    """Results in an event loop.
 
-    def __init__(self, stream: Stream, loop: Loop) -> None:
+    Args:
+        stream: Lives at least as long.
+        loop: Of the stream.
+        closes: Whether the stream is closed when `async for` lets go of this.
+    """
+
+    def __init__(self, stream: Stream, loop: Loop, *, closes: bool) -> None:
         self._stream, self._loop = stream, loop
-        weakref.finalize(self, loop.close)
+        if closes:
+            weakref.finalize(self, _close_quietly, loop)
 
     def __aiter__(self) -> _Awaited:
         return self
 
     async def __anext__(self) -> Delivery:
         self._loop.start(has_program=True)
-        changed, events = asyncio.Event(), asyncio.get_running_loop()
-        outlets = self._loop.outlets
-        outlets.wake(_waker(events, changed))
-        try:
+        changed, outlets = asyncio.Event(), self._loop.outlets
+        with outlets.waking(_waker(asyncio.get_running_loop(), changed)):
             while (delivery := outlets.take(0)) is None and not outlets.finished:
                 await changed.wait()
                 changed.clear()
-        finally:
-            outlets.wake(_nothing)
         if delivery is None:
             await asyncio.to_thread(self._loop.wait)
             raise StopAsyncIteration
         return delivery
 
+    async def aclose(self) -> None:
+        """End the stream."""
+        await self._stream.aclose()
+
 
 def _waker(events: asyncio.AbstractEventLoop, changed: asyncio.Event) -> Callable[[], None]:
     def wake() -> None:
-        events.call_soon_threadsafe(changed.set)
+        with contextlib.suppress(RuntimeError):  # the event loop has been closed: nobody waits there
+            events.call_soon_threadsafe(changed.set)
 
     return wake
 
 
-def _nothing() -> None:
-    """Do nothing."""
+def _close_quietly(loop: Loop) -> None:
+    """Close where an error can be raised to nobody: Python drops what a loop raises that is left."""
+    loop.close()
+    loop.failure.log()
 
 
 def stream(segmenter: AnySegmenter, source: Any, **options: Unpack[StreamArguments]) -> Stream:

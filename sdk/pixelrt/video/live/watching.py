@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pixelrt.video.events import Event, EventKind
 from pixelrt.video.health import SEVERITY, Health, HealthState
 from pixelrt.video.live.ledger import Account, Ledger
+from pixelrt.video.live.telling import StatisticsLog
 
 _TICK_S = 0.1
 _LOAD_WINDOW_S = 2.0
@@ -75,7 +76,7 @@ class SourceWatch:
     def health(self) -> Health:
         """Now."""
         with self._lock:
-            return self._load if self._link else self._link
+            return self._load if self._link.is_ok else self._link
 
     def on_event(self, event: Event) -> None:
         """The source tells an event."""
@@ -104,7 +105,7 @@ class SourceWatch:
             self._asked_s = None
             first, self._told_frames = not self._told_frames, True
             recovered, self._found_stalled = self._found_stalled, False
-            if not self._link:
+            if not self._link.is_ok:
                 self._set_link("ok", "")
         if first:
             self._say("connected", f"frames of {size[0]}x{size[1]} come, {fps:g} a second")
@@ -150,7 +151,7 @@ class SourceWatch:
     def _look_for_stall(self, now_s: float) -> None:
         with self._lock:
             asked_s = self._asked_s
-            if asked_s is None or now_s - asked_s < self._stall_s or not self._link:
+            if asked_s is None or now_s - asked_s < self._stall_s or not self._link.is_ok:
                 return
             self._found_stalled = True
             why = f"no frame for {now_s - asked_s:.1f} s"
@@ -160,7 +161,7 @@ class SourceWatch:
     def _look_for_overload(self, now_s: float, account: Account, network_s: float) -> None:
         busy = account.dropped.get("newer", 0) + account.dropped.get("deadline", 0)
         loads = self._loads
-        if not self._link:  # its load is that of frames that come
+        if not self._link.is_ok:  # its load is that of frames that come
             loads.clear()
             return
         loads.append(_Load(now_s, account.captured, busy))
@@ -168,16 +169,16 @@ class SourceWatch:
             loads.popleft()
         first = loads[0]
         seconds, came = now_s - first.at_s, account.captured - first.captured
-        if seconds < _LOAD_WINDOW_S or (came < _FEWEST_FRAMES and self._load):
+        if seconds < _LOAD_WINDOW_S or (came < _FEWEST_FRAMES and self._load.is_ok):
             return
         share = (busy - first.busy) / came if came else 0.0
         computed = max(came - busy + first.busy, 0) / seconds
         why = (
             f"{came / seconds:.1f} frames/s come, {computed:.1f} are computed ({1e3 * network_s:.0f} ms each)"
         )
-        if self._load and share > _OVERLOADED_SHARE:
+        if self._load.is_ok and share > _OVERLOADED_SHARE:
             self._set_load("overloaded", why)
-        elif not self._load and share < _EASED_SHARE:
+        elif not self._load.is_ok and share < _EASED_SHARE:
             self._set_load("recovered", why)
 
     def _set_load(self, kind: EventKind, why: str) -> None:
@@ -203,12 +204,17 @@ class Monitor:
         watches: Of the sources.
         ledger: Of their frames.
         network_s: How long the network takes for a frame, lately.
+        log: Of statistics.
     """
 
     def __init__(
-        self, watches: Sequence[SourceWatch], ledger: Ledger, network_s: Callable[[], float]
+        self,
+        watches: Sequence[SourceWatch],
+        ledger: Ledger,
+        network_s: Callable[[], float],
+        log: StatisticsLog,
     ) -> None:
-        self._watches, self._ledger, self._network_s = watches, ledger, network_s
+        self._watches, self._ledger, self._network_s, self._log = watches, ledger, network_s, log
         self._over = threading.Event()
 
     def run(self) -> None:
@@ -217,6 +223,8 @@ class Monitor:
             now_s, network_s = time.monotonic(), self._network_s()
             for watch, account in zip(self._watches, self._ledger.accounts(), strict=True):
                 watch.look(now_s, account, network_s)
+            self._log.look(now_s)
+        self._log.end()
 
     def stop(self) -> None:
         """Look no more."""

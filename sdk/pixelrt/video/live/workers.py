@@ -4,10 +4,26 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from pixelrt.video.live.failing import Failing
 
 _POLL_S = 0.1
+
+
+def _nothing() -> None:
+    """Do nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What a thread does."""
+
+    name: str
+    """Unlike that of every other one."""
+    run: Callable[[], None]
+    discard: Callable[[], None] = _nothing
+    """Gives back what it holds, where it never runs."""
 
 
 class Workers:
@@ -23,29 +39,34 @@ class Workers:
         self._threads: list[threading.Thread] = []
         self._running: dict[str, int | None] = {}
         """Name and number; None until it has begun."""
+        self._begun: set[str] = set()
 
     @property
     def started(self) -> bool:
         """Whether there ever was one."""
         return bool(self._threads)
 
-    def start(self, work: Callable[[], None], name: str, failing: Failing) -> None:
+    def start(self, job: Job, failing: Failing) -> None:
         """Start a thread.
 
         Args:
-            work: What it does.
-            name: Unlike that of every other one.
+            job: What it does.
             failing: Takes what it raises.
         """
-        thread = threading.Thread(target=self._run, args=(work, name, failing), name=name, daemon=True)
+        thread = threading.Thread(target=self._run, args=(job, failing), name=job.name, daemon=True)
         with self._lock:
             self._threads.append(thread)
-            self._running[name] = None
+            self._running[job.name] = None
         try:
             thread.start()
-        except RuntimeError:  # the system has no more threads
-            self._end(name)
+        except BaseException:  # the system has no more threads, or Ctrl-C came
+            self._call_off(job)
             raise
+
+    def has_begun(self, job: Job) -> bool:
+        """Whether a thread does or did it; after `wait` that changes no more."""
+        with self._lock:
+            return job.name in self._begun
 
     def is_one(self) -> bool:
         """Whether the calling thread is one of these."""
@@ -70,16 +91,25 @@ class Workers:
                 thread.join()
         return left
 
-    def _run(self, work: Callable[[], None], name: str, failing: Failing) -> None:
+    def _call_off(self, job: Job) -> None:
+        """Have it not done, if it has not begun."""
         with self._lock:
-            self._running[name] = threading.get_ident()
+            if job.name not in self._begun:
+                self._end(job.name)
+
+    def _run(self, job: Job, failing: Failing) -> None:
+        with self._lock:
+            if job.name not in self._running:
+                return  # it was called off
+            self._running[job.name] = threading.get_ident()
+            self._begun.add(job.name)
         try:
             with failing:
-                work()
+                job.run()
         finally:
-            self._end(name)
+            self._end(job.name)
 
     def _end(self, name: str) -> None:
         with self._lock:
-            del self._running[name]
+            self._running.pop(name, None)
             self._changed.notify_all()

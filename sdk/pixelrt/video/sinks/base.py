@@ -58,6 +58,8 @@ class BaseSink:
     """The part that all sinks share."""
 
     wants_overlay = False
+    wants_picture = True
+    """Whether it looks at frames: those on a GPU are copied to the host for it, before they wait for it."""
     only_source: str | None = None
     """Name of the source whose results it is given; None for all sources."""
     _name = ""

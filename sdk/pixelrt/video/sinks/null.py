@@ -11,6 +11,8 @@ from pixelrt.video.sinks.kinds import SinkOptions
 class NullSink(BaseSink):
     """Takes everything and keeps nothing."""
 
+    wants_picture = False
+
     def __enter__(self) -> NullSink:
         return self
 

@@ -34,6 +34,7 @@ class OneSource(BaseSink):
     def __init__(self, sink: Sink, place: int, name: str) -> None:
         self.sink, self._place, self.only_source = sink, place, name
         self.wants_overlay = sink.wants_overlay
+        self.wants_picture = getattr(sink, "wants_picture", True)
         self._name = getattr(sink, "name", "")
 
     def attach(self, stream: StreamView) -> None:
