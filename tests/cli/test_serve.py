@@ -19,10 +19,12 @@ import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
+from urllib.parse import urlsplit
 
 import pytest
 from live_server import LiveServer
 from prometheus_client.parser import text_string_to_metric_families
+from websockets.sync.client import connect
 
 from pixelrt.bundle import Bundle
 from pixelrt.cli import main
@@ -100,10 +102,18 @@ def status_after_a_frame(url: str) -> dict[str, Any]:
         time.sleep(0.05)
 
 
+def title_of(url: str) -> str:
+    with connect(f"ws{url.removeprefix('http')}live", proxy=None) as page:
+        hello = json.loads(page.recv(timeout=30))
+    assert hello["type"] == "hello"
+    return str(hello["title"])
+
+
 def test_the_page_shows_what_runs_until_ctrl_c(bundle: str) -> None:
     other = DRIVE.replace("40", "30")
     with running("serve", bundle, DRIVE, other, "--port", "0", "--loop") as command:
         url = command.wait_for(r"live page: (http://127\.0\.0\.1:\d+/)\n")
+        assert title_of(url) == "colors"
         cameras = status_after_a_frame(url)["cameras"]  # more frames than the drive has: it is repeated
         code, output = command.end()
         said = command.said
@@ -112,6 +122,7 @@ def test_the_page_shows_what_runs_until_ctrl_c(bundle: str) -> None:
     assert "drive: 64x96, 40 frames/s" in said
     assert "ended" not in said
     assert "Traceback" not in said
+    assert f"\n  sink web://127.0.0.1:{urlsplit(url).port} " in output
     with pytest.raises(urllib.error.URLError):
         read(url)
 
@@ -182,13 +193,9 @@ def test_a_run_of_several_sources(
     [
         ([DRIVE, "--out", "null:", DRIVE], 2, "every SOURCE stands next to the other ones"),
         ([DRIVE, DRIVE, "--sheet", "s.png"], 1, "put {source} in it, such as s-{source}.png"),
-        ([DRIVE, DRIVE, "--labels", "ids"], 1, "labels belong to one source, and there are 2"),
         ([DRIVE, "--metrics", "9090"], 2, "did you mean :9090?"),
         ([DRIVE, "--metrics", "203.0.113.1:9090"], 1, "that is not this machine"),
         ([DRIVE, "--policy", "newest"], 2, "--policy cannot be 'newest'"),
-        ([DRIVE, "--deadline", "0"], 1, "deadline is 0.0, expected seconds above 0"),
-        ([DRIVE, "--watchdog", "-1"], 1, "watchdog is -1.0, expected seconds above 0"),
-        ([DRIVE, "--adaptive"], 1, "has one input size only"),
         ([DRIVE, "--out", "web://nowhere.invalid:0"], 1, "nowhere.invalid"),
     ],
 )
@@ -250,7 +257,7 @@ def test_a_terminal_shows_the_panel_of_live_sources(bundle: str) -> None:
     words = ["serve", bundle, DRIVE, "--loop", "--port", "0", "--watchdog", "0.0001"]
     code, shown = on_a_terminal(words, until="capture to delivery")
     assert code == 130
-    for text in ("colors on openvino", "in/s", "● ok", "milliseconds", "web://127.0.0.1:0", "no result for"):
+    for text in ("colors on openvino", "in/s", "● ok", "milliseconds", "web://127.0.0.1:", "no result for"):
         assert text in shown
     assert "\x1b[?25h" in shown.rsplit("capture to delivery", 1)[1]  # the cursor is back
 
@@ -274,9 +281,19 @@ def test_results_on_standard_output_are_alone_there(
     assert "3 frames of 64x96 in " in shown.err
 
 
-def test_standard_output_is_not_given_away_twice(bundle: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["run", bundle, DRIVE, "--out", "-", "--json", "-"]) == 1
-    assert "standard output cannot hold both" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--port 99999", "--port: '99999' is no port; give 1 to 65535, or 0 for any that is free"),
+        ("--port http", "--port: 'http' is no port"),
+        ("--token a", "--token: the token has 1 character, expected at least 12"),
+    ],
+)
+def test_wrong_values_of_the_page(
+    bundle: str, capsys: pytest.CaptureFixture[str], words: str, message: str
+) -> None:
+    assert main(["serve", bundle, "nowhere.mp4", *words.split()]) == 2
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

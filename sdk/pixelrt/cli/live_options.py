@@ -25,9 +25,9 @@ SOURCE (several run in one loop):
 """
 
 SINKS = """\
-OUT (may be repeated; with several sources {source} in it stands for the name of each):
+OUT (may be repeated; {time} in it stands for the start, and with several sources {source} for each name):
   out.mp4              the frames with the classes drawn over them (.mp4, .mov, .mkv);
-                       out.mp4?segment=600&keep=yes begins a new file every ten minutes
+                       out-{time}.mp4?segment=600&keep=yes begins a new file every ten minutes
   out.png              the overlay of a single frame
   masks/               a PNG of class ids per frame, at the frame's size; mind the slash
   results.npz/         every output of every frame, for NumPy
@@ -36,6 +36,9 @@ OUT (may be repeated; with several sources {source} in it stands for the name of
   web://:8080          the live page, for this machine; web://0.0.0.0:8080 for others, with a token
   systemd:             nothing, but tells systemd that results come (Type=notify, WatchdogSec=)
   null:                nothing, for measuring
+A file that is there is replaced when the run ends; a recording of a camera, or with segment= or keep=yes,
+replaces nothing and goes on as out-2.mp4, out-3.mp4, ...
+
 """
 
 ENDING = """\

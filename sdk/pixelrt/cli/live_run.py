@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import datetime
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -71,6 +72,7 @@ def run_live(
 
     options = run_options(arguments)
     check_arguments(arguments)
+    _fill_in_time(arguments)
     bundle = Bundle.open(arguments.bundle)
     head, uris = head_of(bundle, arguments), outs(arguments, bundle)
     check_sizes(bundle, arguments)
@@ -88,6 +90,17 @@ def run_live(
         views = [partial(_measured, server, segmenter) for server in metrics]
         _run(arguments, _Work(segmenter, sources, sinks, options, views), stop)
     return stop.exit_code
+
+
+def _fill_in_time(arguments: argparse.Namespace) -> None:
+    """Put the time of the start, the same everywhere, into the places that ask for it."""
+    from pixelrt.video.sinks.places import timed
+
+    now = datetime.datetime.now(datetime.timezone.utc)
+    arguments.out = [timed(out, now) for out in arguments.out]
+    for name in ("sheet", "json"):
+        if (place := getattr(arguments, name)) is not None:
+            setattr(arguments, name, timed(place, now))
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +208,8 @@ def _opened_sinks(
     check_written(arguments, outs, sheets, bundle, sources)
     sinks: list[Sink] = []
     try:
-        sinks += open_sinks(outs, *sources, num_frames=arguments.limit)
+        others = [*sheets, *([] if arguments.json in (None, "-") else [arguments.json])]
+        sinks += open_sinks(outs, *sources, num_frames=arguments.limit, others=others)
         if sheets:
             titles = [f"{bundle.manifest.name} on {name}" for name in _names(sources)]
             made = [

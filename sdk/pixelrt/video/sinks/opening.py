@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import datetime
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,17 +20,20 @@ from pixelrt.video.sinks.null import open_null
 from pixelrt.video.sinks.pictures import open_masks, open_picture
 from pixelrt.video.sinks.places import (
     FIELD,
+    behind_links,
+    check_fields,
     check_places,
     per_source,
     place_of,
     refuse_scheme,
+    timed,
     unknown_place,
 )
 from pixelrt.video.sinks.rerun_log import open_rrd, open_viewer
 from pixelrt.video.sinks.routing import each_its_own
 from pixelrt.video.sinks.systemd import open_systemd
 from pixelrt.video.sinks.video_file import open_video
-from pixelrt.video.sinks.web import open_web
+from pixelrt.video.sinks.web import open_web, web_label
 from pixelrt.video.sources import Source
 
 _KNOWN = (
@@ -41,7 +46,7 @@ _SCHEMES: dict[str, SinkKind] = {
     "null:": SinkKind(open=open_null, paths=no_path),
     "rerun://": SinkKind(open=open_viewer, paths=no_path),
     "systemd:": SinkKind(open=open_systemd, paths=no_path),
-    "web://": SinkKind(open=open_web, paths=no_path),
+    "web://": SinkKind(open=open_web, paths=no_path, label=web_label),
 }
 """By how the URI begins: `null:`, `web://`."""
 
@@ -84,7 +89,10 @@ def open_sink(uri: str | os.PathLike[str], *sources: Source, num_frames: int | N
 
 
 def open_sinks(
-    uris: Sequence[str | os.PathLike[str]], *sources: Source, num_frames: int | None = None
+    uris: Sequence[str | os.PathLike[str]],
+    *sources: Source,
+    num_frames: int | None = None,
+    others: Sequence[str | os.PathLike[str]] = (),
 ) -> tuple[Sink, ...]:
     """Open several sinks, or none of them.
 
@@ -95,17 +103,23 @@ def open_sinks(
         uris: See `pixelrt.video.sinks`.
         *sources: Where the frames come from.
         num_frames: How many will come of each source, where it is not all of it.
+        others: What else will be written, so that no part of a recording goes there.
 
     Raises:
-        SinkError: As `open_sink`, and if two would write the same file.
+        SinkError: As `open_sink`, and if two would write the same file, or to standard output.
         MissingDependency: If a library is needed that is not installed.
     """
-    texts = [os.fspath(uri) for uri in uris]
-    check_places(written_by(texts, *sources), *sources)
+    now = datetime.datetime.now(datetime.timezone.utc)
+    texts = [timed(os.fspath(uri), now) for uri in uris]
+    if sum(prints([text]) for text in texts) > 1:
+        raise SinkError("standard output was asked for twice; give one sink for it")
+    places = [*written_by(texts, *sources), *others]
+    check_places(places, *sources)
+    options = SinkOptions(sources=sources, num_frames=num_frames, taken=frozenset(map(behind_links, places)))
     with contextlib.ExitStack() as opened:
         sinks: list[Sink] = []
         for text in texts:
-            for sink in _open(text, sources, num_frames):
+            for sink in _open(text, options):
                 opened.callback(sink.abort)
                 sinks.append(sink)
         opened.pop_all()
@@ -131,16 +145,16 @@ def written_by(uris: Sequence[str | os.PathLike[str]], *sources: Source) -> tupl
     )
 
 
-def _open(text: str, sources: tuple[Source, ...], num_frames: int | None) -> list[Sink]:
-    kind = _kind(text)
+def _open(text: str, options: SinkOptions) -> list[Sink]:
+    kind, sources = _kind(text), options.sources
     uris = _per_source(text, kind, sources)
     groups = [(source,) for source in sources] if kind.one_source else [sources]
     with contextlib.ExitStack() as opened:
         sinks: list[Sink] = []
         for uri, group in zip(uris, groups, strict=True):
-            sink = kind.open(uri, SinkOptions(sources=group, num_frames=num_frames))
+            sink = kind.open(uri, dataclasses.replace(options, sources=group))
             opened.callback(sink.abort)
-            sink.name = uri.partition("?")[0]  # options may hold a secret
+            sink.name = kind.label(uri, sink)
             sinks.append(sink)
         opened.pop_all()
     return each_its_own(sinks, sources) if kind.one_source else sinks
@@ -151,6 +165,8 @@ def _per_source(text: str, kind: SinkKind, sources: tuple[Source, ...]) -> list[
     if not kind.one_source:
         if FIELD in text:
             raise SinkError(f"{text} holds all sources, so it has no {FIELD}; leave it away")
+        if kind.paths is not no_path:
+            check_fields(text)
         return [text]
     return per_source(text, sources)
 
@@ -170,7 +186,13 @@ def _kind(text: str) -> SinkKind:
     place = place_of(text)
     path = Path(place)
     suffix = path.suffix.lower()
-    if place.endswith(("/", os.sep)) or path.is_dir():
+    if path.name in ("", ".."):
+        raise SinkError(f"{text!r} names no file and no folder of its own; expected {_KNOWN}")
+    if place.endswith(("/", os.sep)):
+        return _FOLDERS.get(suffix, _FOLDERS[""])
+    if path.is_dir():
+        if suffix in _SUFFIXES:
+            raise SinkError(f"{text} is a folder, expected a file; for a folder of masks write {place}/")
         return _FOLDERS.get(suffix, _FOLDERS[""])
     if suffix not in _SUFFIXES:
         raise SinkError(unknown_place(text, list(_SUFFIXES), _KNOWN, "a folder of masks"))

@@ -6,13 +6,15 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from pixelrt.errors import InputError, SinkError
 from pixelrt.terminal import complain
 from pixelrt.video.delivery import Delivery
 from pixelrt.video.health import Health
 from pixelrt.video.sinks.base import BaseSink
-from pixelrt.video.sinks.kinds import SinkOptions
+from pixelrt.video.sinks.kinds import NamedSink, SinkOptions
+from pixelrt.video.sinks.places import place_of
 from pixelrt.video.sources.address import parse_address, whole
 from pixelrt.web import (
     CameraNumbers,
@@ -124,6 +126,14 @@ def open_web(uri: str, options: SinkOptions) -> WebSink:
     return sink
 
 
+def web_label(uri: str, sink: NamedSink) -> str:
+    """Where the page is: with the port that was taken, where any would do."""
+    place = place_of(uri).rstrip("/")
+    if place.endswith(":0") and isinstance(sink, WebSink):
+        return f"{place[:-1]}{urlsplit(sink.url).port}"
+    return place
+
+
 def page_options(uri: str) -> PageOptions:
     """Read `web://...`.
 
@@ -178,4 +188,6 @@ def _camera(source: SourceStatistics) -> CameraNumbers:
 
 
 def _state(health: Health, ended: bool) -> State:
-    return State(state="ended" if health and ended else health.state, since_s=health.since_s, why=health.why)
+    return State(
+        state="ended" if health.is_ok and ended else health.state, since_s=health.since_s, why=health.why
+    )
