@@ -16,6 +16,7 @@ from recordings import (
     CAMERA,
     COMPRESSED,
     START_NS,
+    STEP_NS,
     McapOptions,
     Record,
     compressed,
@@ -226,6 +227,43 @@ def test_without_a_stamp_the_time_of_the_recorder_counts(tmp_path: Path) -> None
     records = [Record(stamp(index), image(noise(index), taken_ns=0)) for index in range(4)]
     frames = read(write_mcap(tmp_path / "a.mcap", records))
     assert [frame.clock_s for frame in frames] == [stamp(index) / 10**9 for index in range(4)]
+
+
+STRAYS = {
+    "none": ([0, 40, 80, 120, 160], [0, 40, 80, 120, 160]),
+    "goes back": ([0, 40, 80, 40, 160, 200], [0, 40, 80, 120, 160, 200]),
+    "swapped": ([0, 80, 40, 120, 160], [0, 80, 120, 160, 200]),
+    "stands still": ([0, 0, 0, 120], [0, 40, 80, 120]),
+    "one far off": ([0, 40, 10**10, 120, 160], [0, 40, 80, 120, 160]),
+    "two far off": ([0, 40, 10**10, 5 * 10**10, 160], [0, 40, 80, 120, 160]),
+    "set forward": ([0, 40, 10**10, 10**10 + 41, 10**10 + 80], [0, 40, 80, 121, 160]),
+    "set back": ([0, 40, -(10**10), 39 - 10**10, 80 - 10**10], [0, 40, 80, 119, 160]),
+    "begins far off": ([10**10, 40, 81, 120], [0, 40, 81, 120]),
+    "less than an hour": ([0, 40, 3_000_000, 3_000_040], [0, 40, 3_000_000, 3_000_040]),
+}
+"""In milliseconds: the stamps of images that were recorded every 40 ms, and their times."""
+
+
+@pytest.mark.parametrize("case", STRAYS)
+def test_stamps_that_cannot_be_true(tmp_path: Path, case: str) -> None:
+    stamps, wanted = STRAYS[case]
+    taken = [10**18 + 10**6 * ms for ms in stamps]
+    records = [Record(stamp(i), image(noise(i), taken_ns=ns)) for i, ns in enumerate(taken)]
+    events: list[Event] = []
+    with open_source(write_mcap(tmp_path / "a.mcap", records)) as source:
+        source.on_event = events.append
+        frames = list(source)
+    assert [round(1000 * frame.time_s) for frame in frames] == wanted
+    assert [frame.clock_s for frame in frames] == [ns / 10**9 for ns in taken], "what the stamp says"
+    assert [event.kind for event in events] == ["mistimed"] * (case not in ("none", "less than an hour"))
+
+
+def test_a_pause_of_the_recorder_is_none(tmp_path: Path) -> None:
+    paused = [0, STEP_NS, 10**14, 10**14 + STEP_NS]
+    records = [Record(START_NS + ns, image(noise(i), taken_ns=START_NS + ns)) for i, ns in enumerate(paused)]
+    with open_source(write_mcap(tmp_path / "a.mcap", records)) as source:
+        source.on_event = lambda event: pytest.fail(event.detail)
+        assert [frame.time_s for frame in source] == [ns / 10**9 for ns in paused]
 
 
 def test_a_rate_that_no_camera_has(tmp_path: Path) -> None:

@@ -105,6 +105,15 @@ def test_times_of_another_clock_are_refused() -> None:
         source.push(image(), captured_s=1.0)
 
 
+def test_a_refused_first_frame_leaves_no_trace() -> None:
+    source = PushSource(keep="all", capacity=2)
+    with pytest.raises(SourceError, match=r"expected a time of that clock"):
+        source.push(image(0), captured_s=time.time())
+    assert source.push(image(1))
+    source.end()
+    assert [frame.time_s for frame in source] == [0.0]
+
+
 def test_after_the_end_nothing_may_be_pushed() -> None:
     source = PushSource(name="front")
     source.push(image())

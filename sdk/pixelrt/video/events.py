@@ -12,6 +12,7 @@ EventKind = Literal[
     "lost",  # the connection broke
     "reconnecting",  # another try begins after `wait_s`
     "resized",  # frames have another size from now on
+    "mistimed",  # a recording's stamp cannot be true, and the recorder's time is taken instead
     "damaged",  # a frame was lost because its data were broken
     "skipped",  # the network gave no result for a frame; it goes on with the next one
     "ended",  # the source has no more frames

@@ -110,7 +110,10 @@ class PushSource(BaseSource):
                 self._check_open(what)
             if self.interrupted:
                 return False
-            self._take(image if isinstance(image, Frame) else self._made(image, captured_s, clock_s), what)
+            taken_s = _taken_s(image, captured_s)
+            check_captured(taken_s, self._last_s, what)
+            self._last_s = taken_s
+            self._take(image if isinstance(image, Frame) else self._made(image, taken_s, clock_s))
             return True
 
     def end(self) -> None:
@@ -174,8 +177,7 @@ class PushSource(BaseSource):
         if self._ended:
             raise SourceError(f"{what} was pushed after the end: {self._ended}; make a new PushSource")
 
-    def _made(self, image: Any, captured_s: float | None, clock_s: float | None) -> Frame:
-        taken_s = time.monotonic() if captured_s is None else captured_s
+    def _made(self, image: Any, taken_s: float, clock_s: float | None) -> Frame:
         if self._start_s == -float("inf"):
             self._start_s = taken_s
         return Frame(
@@ -189,9 +191,7 @@ class PushSource(BaseSource):
             clock_s=clock_s,
         )
 
-    def _take(self, frame: Frame, what: str) -> None:
-        check_captured(frame.captured_s, self._last_s, what)
-        self._last_s = frame.captured_s
+    def _take(self, frame: Frame) -> None:
         self._size = self._size or frame.size
         self._pushed += 1
         if len(self._waiting) == self._capacity:
@@ -206,3 +206,9 @@ class PushSource(BaseSource):
     def _tell_resized(self, frame: Frame, before: tuple[int, int], index: int) -> None:
         detail = f"{before[0]}x{before[1]} became {frame.size[0]}x{frame.size[1]} at frame {index}"
         self.on_event(Event(kind="resized", source=self.name, detail=detail))
+
+
+def _taken_s(image: Any, captured_s: float | None) -> float:
+    if isinstance(image, Frame):
+        return image.captured_s
+    return time.monotonic() if captured_s is None else captured_s

@@ -17,20 +17,25 @@ from pixelrt.video.frame import Bytes, Frame
 from pixelrt.video.sources.bags.messages import ImageMessage, decoder
 from pixelrt.video.sources.bags.pixels import PictureError, to_frame
 from pixelrt.video.sources.bags.recording import BrokenRecordingError, Recording, Topic
+from pixelrt.video.sources.bags.timing import Timing
 from pixelrt.video.sources.base import BaseSource
 
 _STAMPS_FOR_RATE = 16
 
 
 class _Shot(NamedTuple):
-    """An image and when it was taken, in nanoseconds since 1970."""
+    """An image, when it was taken, and when the recorder got it, in nanoseconds since 1970."""
 
     taken_ns: int
+    log_ns: int
     message: ImageMessage
 
 
 class Bag(BaseSource):
     """Every image of one topic, in the order of the recorder, timed by the camera's own stamps.
+
+    Where a stamp goes back or jumps, see `Timing`: `time_s` goes on by the recorder's time, an event says so
+    once, and `clock_s` is the stamp all the same.
 
     Where the recording is damaged or cut short, or an image cannot be understood, the run ends with an error
     after every frame before it was delivered.
@@ -69,7 +74,7 @@ class Bag(BaseSource):
         return self
 
     def __iter__(self) -> Iterator[Frame]:
-        size, first_ns, index = self.size, 0, 0
+        size, index, timing = self.size, 0, Timing()
         shots = self._shots()
         while not self.interrupted:
             try:
@@ -81,30 +86,41 @@ class Bag(BaseSource):
                 raise self._stopped(f"message {index} cannot be read: {problem}", index) from problem
             except BrokenRecordingError as problem:
                 raise self._stopped(str(problem), index) from problem
-            first_ns = first_ns or shot.taken_ns
             size = self._tell_size(size, image)
-            yield self._frame(image, index, shot.taken_ns, first_ns)
+            yield self._frame(image, index, shot, self._time_s(shot, timing, index))
             index += 1
 
     def close(self) -> None:
         """Close the recording."""
         self._recording.close()
 
-    def _frame(self, image: Bytes, index: int, taken_ns: int, first_ns: int) -> Frame:
+    def _time_s(self, shot: _Shot, timing: Timing, index: int) -> float:
+        """The time of a frame; the first stamp that cannot be true is told of."""
+        told = timing.strayed
+        time_s = timing.time_s(shot.taken_ns, shot.log_ns)
+        if timing.strayed and not told:
+            detail = (
+                f"the stamp of frame {index} does not go on from the one before it; here, and wherever that "
+                "happens again, the recorder's time is taken for time_s; clock_s is what the stamp says"
+            )
+            self.on_event(Event(kind="mistimed", source=self.name, detail=detail))
+        return time_s
+
+    def _frame(self, image: Bytes, index: int, shot: _Shot, time_s: float) -> Frame:
         return Frame(
             image=image,
             color=self._color,
             source=self.name,
             index=index,
-            time_s=(taken_ns - first_ns) / 10**9,
-            clock_s=taken_ns / 10**9,
+            time_s=time_s,
+            clock_s=shot.taken_ns / 10**9,
             name=f"{self._path.stem}-{index:06d}",
         )
 
     def _shots(self) -> Iterator[_Shot]:
         for message in self._recording.messages(self.topic):
             image = self._decode(message.content)
-            yield _Shot(image.stamp_ns or message.log_ns, image)
+            yield _Shot(image.stamp_ns or message.log_ns, message.log_ns, image)
 
     def _first(self) -> ImageMessage:
         first = next(self._shots(), None)
