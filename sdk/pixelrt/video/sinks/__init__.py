@@ -3,8 +3,8 @@
 | URI | what |
 |---|---|
 | `out.mp4`, `.mov`, `.mkv` | a video of the overlays (H.264, or MPEG-4 where FFmpeg lacks it) |
-| `out.mp4?encoder=libx264&segment=600&keep=yes` | the same, in files of 10 minutes, never thrown away |
-| `out.mcap?camera=no&overlay=yes&quality=90` | pictures, masks, shares and ages for Foxglove; also a source |
+| `out-{time}.mp4?encoder=libx264&segment=600&keep=yes` | the same, in files of 10 minutes, never thrown away |
+| `out.mcap?camera=no&overlay=no&quality=90` | pictures, masks, shares and ages for Foxglove; also a source |
 | `rerun://`, `rerun://192.168.1.7:9876`, `out.rrd` | the same in the Rerun viewer that runs, or for it |
 | `jsonl:`, `-`, `out.jsonl` | one JSON object per frame: times, ages, share of every class |
 | `results.npz/?compress=no` | a folder with every output of every frame, for NumPy |
@@ -15,9 +15,14 @@
 | `null:` | nothing, for measuring |
 
 With several sources those that hold one source only (videos, folders of masks, images) are one per source:
-`{source}` in the URI stands for its name, as in `out-{source}.mp4`.
+`{source}` in the URI stands for its name, as in `out-{source}.mp4`. `{time}` stands for the time of the start
+in UTC, `20261128T175646Z`.
 
-Files are replaced if they exist, and appear under their names only when they are whole.
+Files appear under their names only when they are whole. One that is there is replaced, and where it is a link
+what it points to; anything but a file, such as a pipe, is refused. Recordings of cameras, and those with
+`segment` or `keep=yes`, replace nothing: they go on behind the highest number that is there, `out-8.mp4`, and
+a camera's masks and arrays go into a new folder, `masks-2`. No part goes where another sink writes. What a
+recording could not finish is kept as `out-unfinished.mp4`, also after `kill -9`, where the next run does that.
 """
 
 from __future__ import annotations

@@ -1,0 +1,269 @@
+"""Recordings that are started again, killed, and written beside others: nothing is ever lost or replaced."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from deliveries import delivery
+from drives import feed, frame_at, picture, results, see
+
+from pixelrt.errors import SinkError, SourceError
+from pixelrt.segmentation import Segmenter
+from pixelrt.video.sinks import open_sink, open_sinks
+from pixelrt.video.sinks.places import file_names, timed
+from pixelrt.video.sources import IteratorSource, Source, open_source
+
+RECORDINGS = ["mp4", "mkv", "mcap", "rrd", "jsonl"]
+
+
+@pytest.fixture
+def segmenter() -> Iterator[Segmenter]:
+    with see() as made:
+        yield made
+
+
+@pytest.fixture
+def camera() -> Iterator[Source]:
+    with IteratorSource([picture(0)], name="front camera", fps=10, live=True) as opened:
+        yield opened
+
+
+@pytest.fixture
+def film() -> Iterator[Source]:
+    with IteratorSource([picture(0)], name="film", fps=10) as opened:
+        yield opened
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def record(uri: str, source: Source, segmenter: Segmenter, count: int = 3) -> list[str]:
+    """Names of the files of a run."""
+    with open_sink(uri, source) as sink:
+        feed(sink, results(segmenter, count))
+        return [path.name for path in sink.close()]
+
+
+# Started again
+
+
+@pytest.mark.parametrize("suffix", RECORDINGS)
+def test_a_recorder_that_is_started_again_goes_on(
+    tmp_path: Path, camera: Source, segmenter: Segmenter, suffix: str
+) -> None:
+    uri = f"{tmp_path}/rec.{suffix}?segment=0.15"
+    assert record(uri, camera, segmenter) == [f"rec.{suffix}", f"rec-2.{suffix}"]
+    before = contents(tmp_path)
+    assert record(uri, camera, segmenter) == [f"rec-3.{suffix}", f"rec-4.{suffix}"]
+    after = contents(tmp_path)
+    assert len(after) == 4
+    assert {name: after[name] for name in before} == before
+
+
+@pytest.mark.parametrize(("options", "name"), [("", "out.mp4"), ("?keep=yes", "out-2.mp4")])
+def test_a_file_is_replaced_unless_it_is_a_recording(
+    tmp_path: Path, film: Source, segmenter: Segmenter, options: str, name: str
+) -> None:
+    (tmp_path / "out.mp4").write_bytes(b"of another run")
+    assert record(f"{tmp_path}/out.mp4{options}", film, segmenter) == [name]
+    assert ((tmp_path / "out.mp4").read_bytes() == b"of another run") == bool(options)
+
+
+def test_numbers_go_on_behind_the_highest_one(tmp_path: Path, camera: Source, segmenter: Segmenter) -> None:
+    """Who deletes the oldest files still finds them in their order."""
+    (tmp_path / "rec-12.jsonl").write_bytes(b"of another run")
+    assert record(f"{tmp_path}/rec.jsonl", camera, segmenter) == ["rec-13.jsonl"]
+
+
+def test_a_part_that_nothing_came_for_is_not_counted(
+    tmp_path: Path, film: Source, segmenter: Segmenter
+) -> None:
+    """The first frame has another size than the source said."""
+    small = picture(0)[:64]
+    with open_sink(tmp_path / "out.mp4", film) as sink:
+        sink.write(delivery(frame_at(0, size=(64, 96)), segmenter(small)))
+        assert [path.name for path in sink.close()] == ["out.mp4"]
+
+
+@pytest.mark.parametrize("target", ["masks", "results.npz"])
+def test_a_camera_s_folder_is_a_new_one(
+    tmp_path: Path, camera: Source, film: Source, segmenter: Segmenter, target: str
+) -> None:
+    """A camera counts its frames anew after each start, so their names come again."""
+    stem, _, suffix = target.partition(".")
+    end = f".{suffix}" if suffix else ""
+    assert record(f"{tmp_path}/{target}/", camera, segmenter) == [target]
+    assert record(f"{tmp_path}/{target}/", camera, segmenter) == [f"{stem}-2{end}"]
+    assert record(f"{tmp_path}/{target}/", camera, segmenter) == [f"{stem}-3{end}"]
+    assert record(f"{tmp_path}/{target}/", film, segmenter) == [target]
+
+
+def test_the_time_of_the_start(tmp_path: Path, camera: Source, segmenter: Segmenter) -> None:
+    start = datetime.datetime.now(datetime.timezone.utc).replace(microsecond=0)
+    (name,) = record(f"{tmp_path}/rec-{{time}}.jsonl", camera, segmenter)
+    written = datetime.datetime.strptime(f"{name[4:-6]}+0000", "%Y%m%dT%H%M%SZ%z")
+    assert start <= written <= datetime.datetime.now(datetime.timezone.utc)
+    zone = datetime.timezone(datetime.timedelta(hours=2))
+    when = datetime.datetime(2026, 3, 1, 0, 30, 9, tzinfo=zone)
+    assert timed("a-{time}/{source}.mp4", when) == "a-20260228T223009Z/{source}.mp4"
+
+
+def test_one_time_for_all_of_a_run(tmp_path: Path, film: Source) -> None:
+    sinks = open_sinks([f"{tmp_path}/{{time}}.{suffix}" for suffix in ("mp4", "jsonl")], film)
+    assert len({Path(getattr(sink, "name", "")).stem for sink in sinks}) == 1
+    for sink in sinks:
+        sink.abort()
+    with pytest.raises(SinkError, match="asked for twice"):
+        open_sinks([f"{tmp_path}/{{time}}.jsonl", f"{tmp_path}/./{{time}}.jsonl"], film)
+
+
+@pytest.mark.parametrize("target", ["{tme}.jsonl", "{tme}.mp4"])
+def test_a_field_that_nobody_fills_in(tmp_path: Path, film: Source, target: str) -> None:
+    with pytest.raises(SinkError, match=r"has \{tme\} in it \(did you mean '\{time\}'\?\)"):
+        open_sink(f"{tmp_path}/{target}", film)
+
+
+# Beside others
+
+
+def test_parts_leave_files_of_others_alone(tmp_path: Path, film: Source, segmenter: Segmenter) -> None:
+    """Those that are there, and those that other sinks will write."""
+    (tmp_path / "a-2.jsonl").write_bytes(b"of somebody else")
+    sinks = open_sinks(
+        [f"{tmp_path}/a.jsonl?segment=0.15", tmp_path / "a-4.jsonl"], film, others=[tmp_path / "a-3.jsonl"]
+    )
+    for sink in sinks:
+        feed(sink, results(segmenter, 7))
+    written = [[path.name for path in sink.close()] for sink in sinks]
+    assert written == [["a-5.jsonl", "a-6.jsonl", "a-7.jsonl", "a-8.jsonl"], ["a-4.jsonl"]]
+    assert (tmp_path / "a-2.jsonl").read_bytes() == b"of somebody else"
+
+
+def test_parts_of_a_file_that_is_replaced_replace_nothing(
+    tmp_path: Path, film: Source, segmenter: Segmenter
+) -> None:
+    for name in ("out.mp4", "out-2.mp4"):
+        (tmp_path / name).write_bytes(b"of another run")
+    with open_sink(tmp_path / "out.mp4", film) as sink:
+        for index, size in enumerate([(96, 144), (64, 96)]):
+            sink.write(delivery(frame_at(index, size=size), segmenter(picture(index, size))))
+        assert [path.name for path in sink.close()] == ["out.mp4", "out-3.mp4"]
+    assert (tmp_path / "out-2.mp4").read_bytes() == b"of another run"
+
+
+def test_two_recorders_of_one_place(tmp_path: Path, camera: Source, segmenter: Segmenter) -> None:
+    first = open_sink(f"{tmp_path}/rec.jsonl", camera)
+    second = open_sink(f"{tmp_path}/rec.jsonl", camera)
+    for sink, count in ((first, 1), (second, 2)):
+        feed(sink, results(segmenter, count))
+    assert [path.name for sink in (second, first) for path in sink.close()] == ["rec-2.jsonl", "rec.jsonl"]
+    assert [len((tmp_path / f"rec{end}.jsonl").read_bytes().splitlines()) for end in ("", "-2")] == [1, 2]
+
+
+class Named:
+    """A source of a name, maybe a file."""
+
+    def __init__(self, name: str, *paths: str) -> None:
+        self.name, self.paths = name, paths
+
+
+@pytest.mark.parametrize(
+    ("files", "names"),
+    [
+        (["a.mp4", "a-3.mp4", "d/a.mp4"], ("a", "a-3", "a-2")),
+        (["a.mp4", "d/a.mp4", "a-2.mp4"], ("a", "a-3", "a-2")),
+        (["a.mp4", "b/a.mp4", "c/a.mp4"], ("a", "a-2", "a-3")),
+    ],
+)
+def test_names_of_sources_are_never_the_same(files: list[str], names: tuple[str, ...]) -> None:
+    assert file_names([Named(Path(file).name, file) for file in files]) == names
+
+
+# Killed
+
+
+def frames_in(path: Path) -> int:
+    """How many frames can be read of a video that was cut."""
+    count = 0
+    with open_source(path) as opened, contextlib.suppress(SourceError):
+        for _ in opened:
+            count += 1
+    return count
+
+
+KILLED = """
+    import os, sys
+    sys.path.insert(0, {support!r})
+    from drives import *
+    from pixelrt.video.sinks import open_sink
+    from pixelrt.video.sources import IteratorSource
+    with see() as segmenter, IteratorSource([picture(0)], fps=10, live=True) as source:
+        sink = open_sink("out.{suffix}", source)
+        feed(sink, results(segmenter, {count}))
+        print("written", flush=True)
+        sys.stdin.read()
+"""
+
+
+def kill_recorder(folder: Path, suffix: str, count: int, camera: Source | None = None) -> None:
+    """Record frames, and kill the process before it closes the file; before that open a sink of `camera`."""
+    support = str(Path(__file__).parents[1] / "support")
+    script = textwrap.dedent(KILLED).format(support=support, suffix=suffix, count=count)
+    with subprocess.Popen(
+        [sys.executable, "-c", script], cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"written\n"
+        if camera is not None:
+            before = sorted(folder.iterdir())
+            open_sink(folder / f"out.{suffix}", camera).abort()
+            assert sorted(folder.iterdir()) == before
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "rrd", "jsonl"])
+def test_what_a_killed_run_left_is_kept_by_the_next_one(
+    tmp_path: Path,
+    camera: Source,
+    segmenter: Segmenter,
+    suffix: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """And not before it was killed: somebody else may record to the same place."""
+    kill_recorder(tmp_path, suffix, 80, camera)
+    (hidden,) = tmp_path.iterdir()
+    assert hidden.name.startswith(".")
+    content = hidden.read_bytes()
+    assert record(f"{tmp_path}/out.{suffix}", camera, segmenter) == [f"out.{suffix}"]
+    kept = tmp_path / f"out-unfinished.{suffix}"
+    assert sorted(tmp_path.iterdir()) == sorted([kept, tmp_path / f"out.{suffix}"])
+    assert kept.read_bytes() == content
+    assert f"{kept} is what a run that was killed left; it is kept\n" in capsys.readouterr().err
+
+
+def test_what_was_kept_is_kept(tmp_path: Path, camera: Source, segmenter: Segmenter) -> None:
+    for count in (20, 3):
+        with pytest.raises(RuntimeError), open_sink(f"{tmp_path}/out.jsonl", camera) as sink:
+            feed(sink, results(segmenter, count))
+            raise RuntimeError
+    lines = {name: len(content.splitlines()) for name, content in contents(tmp_path).items()}
+    assert lines == {"out-unfinished.jsonl": 20, "out-unfinished-2.jsonl": 3}
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mov", "mkv"])
+@pytest.mark.parametrize("count", [25, 57])
+def test_a_killed_camera_loses_a_second_and_a_frame(tmp_path: Path, suffix: str, count: int) -> None:
+    """At ten frames a second: also of a recording that is shorter than what encoders like to look ahead."""
+    kill_recorder(tmp_path, suffix, count)
+    (hidden,) = tmp_path.iterdir()
+    assert count - 12 <= frames_in(hidden) <= count
