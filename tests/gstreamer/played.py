@@ -10,6 +10,7 @@ import os
 import re
 import threading
 import time
+import traceback
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import islice, pairwise
@@ -138,7 +139,7 @@ def test_a_reader_that_gets_ready_with_the_first_picture() -> None:
 
 
 def test_what_comes_before_the_iteration_is_no_loss() -> None:
-    with open_source(LIVE) as source:
+    with PipelineSource(LIVE[6:], PlayOptions(name="gst")) as source:
         time.sleep(0.3)
         began_s = time.monotonic()
         frame = next(iter(source))
@@ -171,7 +172,9 @@ def test_a_change_of_size() -> None:
 def test_an_interrupt_ends_a_wait() -> None:
     """`valve` lets nothing through after the first pictures."""
     with (
-        open_source(f"{LIVE} ! identity eos-after=-1 ! valve name=v") as source,
+        PipelineSource(
+            f"{LIVE[6:]} ! identity eos-after=-1 ! valve name=v", PlayOptions(name="gst")
+        ) as source,
         ThreadPoolExecutor(1) as other,
     ):
         frames = iter(source)
@@ -221,6 +224,26 @@ def test_an_interrupt_while_a_camera_starts() -> None:
         assert not opened.done()
         lazy.interrupt()
         assert isinstance(opened.exception(timeout=WAIT_S), SourceError)
+
+
+def test_a_live_pipeline_that_fails_is_played_again() -> None:
+    events: list[Event] = []
+    with open_source(f"{LIVE} ! identity error-after=5") as source:
+        source.on_event = events.append
+        frames = list(islice(source, 9))
+    assert [frame.index for frame in frames] == list(range(9))
+    assert all(one.captured_s < two.captured_s and one.time_s < two.time_s for one, two in pairwise(frames))
+    kinds = [event.kind for event in events]
+    assert kinds[:4] == ["connected", "lost", "reconnecting", "connected"]
+
+
+def test_the_end_of_a_live_pipeline_is_the_end() -> None:
+    events: list[Event] = []
+    with open_source(f"gst://videotestsrc is-live=true num-buffers=8 ! {SIZED}") as source:
+        source.on_event = events.append
+        frames = list(source)
+    assert 1 <= len(frames) <= 8
+    assert [event.kind for event in events] == ["connected", "ended"]
 
 
 def test_a_camera_that_ends() -> None:
@@ -288,6 +311,25 @@ def test_passwords_are_not_shown() -> None:
         open_source(f"gst://{pipeline}")
     assert "hunter2" not in str(caught.value)
     assert "127.0.0.1:9" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "pipeline",
+    [
+        "rtspsrc location=rtsp://admin:{}@127.0.0.1:9/a ! rtph264depay ! avdec_h264",
+        "rtspsrc location=rtsp://127.0.0.1:9/user=admin_password={}_channel=1 ! rtph264depay ! avdec_h264",
+        'rtspsrc location="rtsp://127.0.0.1:9/a" user-pw = "{}" speed=9 ! fakesink',
+        "{}src user-pw={} ! fakesink",
+        "souphttpsrc location=http://admin:{}@127.0.0.1:9/a ! jpegdec",
+        "rtspsrc location=rtsp://admin:hunter2 hunter3@127.0.0.1:9/a ! rtph264depay ! avdec_h264",
+    ],
+)
+def test_no_part_of_a_password_is_in_an_error(pipeline: str, capfd: pytest.CaptureFixture[str]) -> None:
+    text = pipeline.replace("{}src", "rtspsrc").replace("{}", "hunter2/@x_hunter3")
+    with pytest.raises(SourceError) as caught:
+        open_source(f"gst://{text}")
+    told = "".join(traceback.format_exception(caught.value)) + repr(caught.value.__context__)
+    assert "hunter" not in told + "".join(capfd.readouterr())
 
 
 def test_memory_stays_as_it_is() -> None:

@@ -38,6 +38,8 @@ class GObjectPlayer:
         SourceError: If it is no pipeline, or it does not start.
     """
 
+    tells_end = True
+
     def __init__(self, pipeline: str, color: ColorOrder) -> None:
         self._gst = load_gstreamer()
         self.fps: float | None = None
@@ -89,11 +91,13 @@ class GObjectPlayer:
     def _parsed(self, text: str) -> Any:
         gst = self._gst
         glib = importlib.import_module("gi.repository.GLib")
+        parsed, said = None, ""
         try:
             parsed = gst.parse_launch_full(text, None, gst.ParseFlags.FATAL_ERRORS)
-        except glib.Error as problem:
+        except glib.Error as problem:  # it may hold a password, and is not to be another error's context
             said = explained(words_without_secrets(problem.message, self._given))
-            raise HopelessError(f"{self._text!r} is no pipeline: {said}") from None
+        if said:
+            raise HopelessError(f"{self._text!r} is no pipeline: {said}")
         if not isinstance(parsed, gst.Pipeline):
             raise HopelessError(f"{self._text!r} is one element, expected element ! element ! ...")
         # the kernel's monotonic clock, which is time.monotonic's

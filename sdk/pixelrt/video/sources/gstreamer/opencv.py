@@ -26,6 +26,7 @@ class OpenCvPlayer:
     """
 
     live, lost, ended = True, 0, False
+    tells_end = False
 
     def __init__(self, pipeline: str, color: ColorOrder) -> None:
         self._cv2 = require("cv2", "video", "reading a pipeline of GStreamer")

@@ -30,6 +30,8 @@ class Player(Protocol):
 
     live: bool
     """Whether pictures come at their own time."""
+    tells_end: bool
+    """Whether it tells its end from a failure."""
     fps: float | None
     """Nominal; None where nobody says, and before the first picture."""
     lost: int

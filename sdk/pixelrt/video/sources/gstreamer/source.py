@@ -12,7 +12,7 @@ from pixelrt.manifest import ColorOrder
 from pixelrt.video.events import Event
 from pixelrt.video.frame import Frame
 from pixelrt.video.sources.address import number, one_of, parse_address, switch, whole
-from pixelrt.video.sources.base import BaseSource, SourceOptions, parse_size
+from pixelrt.video.sources.base import BaseSource, Source, SourceOptions, parse_size
 from pixelrt.video.sources.gstreamer.player import Picture, Player, open_player
 from pixelrt.video.sources.gstreamer.texts import FLIPS, CsiOptions, csi_pipeline
 from pixelrt.video.sources.hiding import without_secrets
@@ -72,6 +72,8 @@ class PipelineSource(BaseSource):
         self.name, self._options = options.name, options
         self._player: Player = open_player(pipeline, options.color)
         self.live = self._player.live
+        self.can_be_played_again = self._player.live and self._player.tells_end
+        """Whether a failure, which is no end, may be answered by playing it again."""
         self._lost_before = self._early = 0
         try:
             first = self._begin()
@@ -216,8 +218,16 @@ def open_csi(text: str, options: SourceOptions) -> Reconnecting:
     return keep_open(csi_pipeline(camera), play, persistence)
 
 
-def keep_open(pipeline: str, options: PlayOptions, persistence: Persistence) -> Reconnecting:
+def keep_open(
+    pipeline: str, options: PlayOptions, persistence: Persistence, first: PipelineSource | None = None
+) -> Reconnecting:
     """Play the pipeline of a camera, and play it again when it has failed.
+
+    Args:
+        pipeline: See `PipelineSource`.
+        options: How it is played.
+        persistence: When it is played again.
+        first: Its first life, where that has begun already.
 
     Raises:
         SourceError: If it does not start.
@@ -227,11 +237,19 @@ def keep_open(pipeline: str, options: PlayOptions, persistence: Persistence) -> 
     def play(stopped: Callable[[], bool]) -> PipelineSource:
         return PipelineSource(pipeline, replace(options, stopped=stopped))
 
-    return Reconnecting(lambda: Lazy(play, options.name), name=options.name, persistence=persistence)
+    begun = [] if first is None else [first]
+
+    def connect() -> Source:
+        return begun.pop() if begun else Lazy(play, options.name)
+
+    return Reconnecting(connect, name=options.name, persistence=persistence)
 
 
-def open_pipeline(text: str, options: SourceOptions) -> PipelineSource:
+def open_pipeline(text: str, options: SourceOptions) -> Source:
     """Open `gst://videotestsrc is-live=true ! video/x-raw,width=640`: all behind `gst://` is the pipeline.
+
+    A live one that fails, or gives no picture for ten seconds, is played again for as long as it takes; its
+    end is the end. (Through OpenCV, which does not tell the one from the other, neither is.)
 
     Raises:
         SourceError: If it is no pipeline, fails, or gives no picture.
@@ -240,4 +258,8 @@ def open_pipeline(text: str, options: SourceOptions) -> PipelineSource:
     pipeline = text.partition("://")[2].strip()
     if not pipeline:
         raise SourceError(f"{text} has no pipeline, expected one such as gst://v4l2src device=/dev/video0")
-    return PipelineSource(pipeline, PlayOptions(name="gst", color=options.color, fps=options.fps))
+    play = PlayOptions(name="gst", color=options.color, fps=options.fps)
+    source = PipelineSource(pipeline, play)
+    if not source.can_be_played_again:
+        return source
+    return keep_open(pipeline, play, Persistence(backoff=_BACKOFF), source)
