@@ -10,7 +10,8 @@ the bytes of the messages: cyclonedds makes a list of numbers of each image, whi
 
 Masks are `mono8` images of class ids, of the size of their image and with its header. Both directions are
 best effort with a depth of one: an image that comes while the network is busy replaces the one that waits. A
-subscriber must ask for best effort too (`qos_profile_sensor_data`; in RViz: Reliability Policy).
+subscriber must ask for best effort too (`qos_profile_sensor_data`; in RViz: Reliability Policy). Images that
+cannot be read, such as of an encoding that nobody knows, are left out, and the first of each kind is told.
 
 An image is many packets of UDP, and is lost with any of them. Where that happens, the kernel's buffer may be
 too small: `sysctl -w net.core.rmem_max=16777216`, and in the file below, beside Discovery,
@@ -189,6 +190,8 @@ def bridge(segmenter: pixelrt.Segmenter, options: argparse.Namespace) -> int:
     finally:
         ended.set()
         receiver.join()
+        if images.left_out:
+            complain(f"{images.left_out} images were left out: they could not be read")
     return count
 
 
@@ -199,11 +202,20 @@ def receive(reader: DataReader[Image], images: ImageReader, ended: threading.Eve
     try:
         while not ended.is_set():
             waiting.wait(duration(seconds=_LOOK_S))
-            for message in reader.take(N=1):
+            for message in taken(reader, images):
                 if isinstance(message, Image) and not images.take(message):
                     return
-    except (DDSException, SerdeError) as problem:
+    except DDSException as problem:
         images.fail(problem)
+
+
+def taken(reader: DataReader[Image], images: ImageReader) -> list[Image]:
+    """The image that waits, if any; one whose bytes are no message is gone then, too."""
+    try:
+        return reader.take(N=1)
+    except SerdeError as problem:
+        images.leave_out(problem)
+        return []
 
 
 def topic(participant: DomainParticipant, name: str) -> Topic[Image]:

@@ -17,6 +17,7 @@ messages between real processes.
 
 Images and masks are sent as sensor data: best effort. The callback hands the image over and returns, so that
 the executor is never held up; an image that comes while the network is busy replaces the one that waits.
+Images that cannot be read are left out and counted.
 """
 
 from __future__ import annotations
@@ -57,14 +58,14 @@ class SegmenterNode(Node):  # type: ignore[misc]  # rclpy has no types
             self._value("bundle"), task="segmentation", device=self._value("device"), color="rgb"
         )
         self._source = PushSource(name="image_raw")
-        images = ImageReader(self._source, self._segmenter.color)
+        self._images = ImageReader(self._source, self._segmenter.color, self.get_logger().warning)
         self._stream = self._segmenter.stream(self._source, deadline=self._value("deadline_s") or None)
         self._latest: Delivery | None = None
         self._masks = self.create_publisher(Image, "mask", qos_profile_sensor_data)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self._worker = in_background(self._segment, "pixelrt")
         self.create_timer(_PERIOD_S, self._diagnose)
-        self.create_subscription(Image, "image_raw", images.take, qos_profile_sensor_data)
+        self.create_subscription(Image, "image_raw", self._images.take, qos_profile_sensor_data)
 
     def destroy_node(self) -> None:
         """End the stream, then the node."""
@@ -90,6 +91,8 @@ class SegmenterNode(Node):  # type: ignore[misc]  # rclpy has no types
         health, figures = self._stream.health, self._stream.statistics()
         (source,) = figures.sources
         values = {"captured": source.captured, "delivered": source.delivered, **source.dropped, **source.lost}
+        if self._images.left_out:
+            values["left out, no picture"] = self._images.left_out
         if (age := figures.recent.get("capture to delivery")) is not None:
             values["capture to delivery, p99 ms"] = round(age.p99_ms, 1)
         if self._latest is not None:

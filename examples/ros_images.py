@@ -11,12 +11,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from pixelrt.errors import SourceError
 from pixelrt.manifest import ColorOrder
+from pixelrt.terminal import complain
 from pixelrt.video.delivery import Delivery
 from pixelrt.video.frame import Frame
 from pixelrt.video.sources.bags.pixels import PictureError, RawPicture, to_frame
 from pixelrt.video.sources.push import PushSource
+
+_MOST_REASONS = 20
+"""For a camera that finds a new one for each image."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -30,27 +33,43 @@ class ImageFrame(Frame):
 class ImageReader:
     """Takes messages in the thread in which they come, and hands the newest over as a frame.
 
+    A message that is no picture is left out: one bad image of a camera does not end a robot's sight.
+
     Args:
         source: Where the frames go.
         color: Order of the channels that the segmenter wants.
+        warn: Told why a message was left out, once for each reason.
     """
 
-    def __init__(self, source: PushSource, color: ColorOrder = "rgb") -> None:
-        self._source, self._color = source, color
+    def __init__(
+        self, source: PushSource, color: ColorOrder = "rgb", warn: Callable[[str], None] = complain
+    ) -> None:
+        self.left_out = 0
+        """Messages that were no pictures."""
+        self._source, self._color, self._warn = source, color, warn
         self._first_s: float | None = None
+        self._reasons: set[str] = set()
 
     def take(self, message: Any) -> bool:
-        """Hand a message over; one that is no picture ends the source with an error that says why.
+        """Hand a message over.
 
         Returns:
             Whether more messages are wanted.
         """
         try:
             frame = self._frame(message)
-        except SourceError as problem:
-            self._source.fail(problem)
-            return False
+        except PictureError as problem:
+            self.leave_out(problem)
+            return True
         return self._source.push(frame)
+
+    def leave_out(self, problem: Exception) -> None:
+        """Count a message that is no picture."""
+        self.left_out += 1
+        reason = str(problem)
+        if reason not in self._reasons and len(self._reasons) < _MOST_REASONS:
+            self._reasons.add(reason)
+            self._warn(f"an image of {self._source.name} is left out, as are all such: {reason}")
 
     def fail(self, problem: Exception) -> None:
         """Say that no more messages can come."""
@@ -65,10 +84,7 @@ class ImageReader:
             big_endian=bool(message.is_bigendian),
             data=message.data,
         )
-        try:
-            image = to_frame(picture, self._color)
-        except PictureError as problem:
-            raise SourceError(f"an image of {self._source.name} cannot be used: {problem}") from problem
+        image = to_frame(picture, self._color)
         stamp = message.header.stamp
         stamp_s = stamp.sec + 1e-9 * stamp.nanosec
         self._first_s = stamp_s if self._first_s is None else self._first_s

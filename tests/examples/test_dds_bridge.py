@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -88,21 +90,38 @@ def test_masks_come_back_pixel_by_pixel(make_bundle: MakeBundle, tmp_path: Path,
             np.testing.assert_array_equal(masks[name], segmenter(frame).resized().mask, err_msg=name)
 
 
-def test_an_unknown_encoding_ends_the_bridge_by_name(
+def test_images_that_cannot_be_read_are_left_out(
     make_bundle: MakeBundle, tmp_path: Path, domain: int
 ) -> None:
-    np.savez(tmp_path / "images.npz", **{"rgb9-0": np.zeros((32, 144), np.uint8)})
+    bad, good = tmp_path / "bad", tmp_path / "good"
+    for folder in (bad, good):
+        folder.mkdir()
+    rows = np.zeros((32, 144), np.uint8)
+    np.savez(bad / "images.npz", **{"rgb9-0": rows, "broken-0": rows})
+    np.savez(good / "images.npz", **{"rgb8-0": rows})
     with start(domain, BRIDGE, make_bundle(emit=("mask",)).path) as bridge:
         try:
-            with camera_of(domain, tmp_path) as camera:
-                _, problem = bridge.communicate(timeout=LIMIT_S)
+            with camera_of(domain, bad) as camera:
+                assert bridge.stderr is not None
+                watchdog = threading.Timer(LIMIT_S, bridge.kill)
+                watchdog.start()
+                warnings = sorted(bridge.stderr.readline() for _ in range(2))
+                watchdog.cancel()
                 camera.kill()
+            with camera_of(domain, good) as camera:
+                _, problem = camera.communicate(timeout=LIMIT_S)
+            assert camera.returncode == 0, problem
+            bridge.send_signal(signal.SIGINT)
+            said, rest = bridge.communicate(timeout=LIMIT_S)
         finally:
             bridge.kill()
-    assert bridge.returncode == 1
-    assert (
-        "an image of /camera/image_raw cannot be used: its pixels are rgb9 (did you mean 'rgb8'?)" in problem
-    )
+    begin = "an image of /camera/image_raw is left out, as are all such: "
+    assert f"{begin}Could not deserialize 'sensor_msgs/msg/Image'" in warnings[0]
+    assert f"{begin}its pixels are rgb9 (did you mean 'rgb8'?)" in warnings[1]
+    assert re.search(r"\b[1-9]\d* images were left out", rest) and "is left out" not in rest
+    assert bridge.returncode == 0 and "masks published" in said
+    with np.load(good / "masks.npz") as masks:
+        assert masks.files == ["rgb8-0"]
 
 
 def test_a_network_that_dds_cannot_use_is_an_error(make_bundle: MakeBundle, domain: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import importlib
 import runpy
 import sys
 import threading
@@ -19,6 +20,7 @@ from ros_stand_in import DiagnosticStatus, Header, Image, Ros, Time
 
 import pixelrt
 from pixelrt.bundle import Bundle
+from pixelrt.video.sources.push import PushSource
 
 SCRIPT = Path(__file__).parents[2] / "examples" / "ros2_node.py"
 LIMIT_S = 60.0
@@ -98,12 +100,49 @@ def test_images_become_masks_with_their_headers(bundle: Path, start: Callable[..
     assert set(threading.enumerate()) <= threads
 
 
-def test_an_unknown_encoding_stops_the_node(bundle: Path, start: Callable[..., dict[str, Any]]) -> None:
+def test_images_that_cannot_be_read_are_left_out(bundle: Path, start: Callable[..., dict[str, Any]]) -> None:
+    node = start(Ros(), bundle=str(bundle), device="cpu")["SegmenterNode"]()
+    _, on_image, _ = node.subscriptions["image_raw"]
+    bad = a_message(np.zeros((4, 4, 3), np.uint8), "rgb9", 0)
+    short = a_message(np.zeros((4, 4, 3), np.uint8), "rgb8", 0)
+    short.data = short.data[:10]
+    for message in (bad, short, bad, short):
+        on_image(message)
+    on_image(a_message(np.zeros((40, 60, 3), np.uint8), "rgb8", 1))
+    masks = node.publishers["mask"].published
+    wait_for(lambda: len(masks) == 1)
+    assert masks[0].header.stamp.sec == 1
+    assert len(node.warnings) == 2
+    assert (
+        "image_raw is left out, as are all such: its pixels are rgb9 (did you mean 'rgb8'?)"
+        in (node.warnings[0])
+    )
+    assert "it holds 10 bytes, expected 48" in node.warnings[1]
+    node.timers[0][1]()
+    (status,) = node.publishers["/diagnostics"].published[0].status
+    assert {pair.key: pair.value for pair in status.values}["left out, no picture"] == "4"
+    node.destroy_node()
+    assert node.fatal == []
+
+
+def test_a_camera_that_always_finds_another_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(SCRIPT.parent))
+    ros_images = importlib.import_module("ros_images")
+    warnings: list[str] = []
+    images = ros_images.ImageReader(PushSource(), warn=warnings.append)
+    for size in range(1, 101):
+        message = a_message(np.zeros((size, 4, 3), np.uint8), "rgb8", 0)
+        message.data = message.data[:-1]
+        assert images.take(message)
+    assert images.left_out == 100 and len(warnings) == 20
+
+
+def test_what_stops_the_stream_stops_the_node(bundle: Path, start: Callable[..., dict[str, Any]]) -> None:
     ros = Ros()
     node = start(ros, bundle=str(bundle), device="cpu")["SegmenterNode"]()
-    node.subscriptions["image_raw"][1](a_message(np.zeros((4, 4, 3), np.uint8), "rgb9", 0))
+    node._source.fail("the driver is gone")
     assert ros.shut_down.wait(LIMIT_S)
-    assert "its pixels are rgb9 (did you mean 'rgb8'?)" in node.fatal[0]
+    assert "image_raw failed: the driver is gone" in node.fatal[0]
     node.destroy_node()
 
 

@@ -3,7 +3,11 @@
     python dds_camera.py DOMAIN IMAGES.npz MASKS.npz
 
 Each array of IMAGES.npz is published, over and over, until the mask of each has come: its name is the
-encoding and the padding of a row in bytes, such as `rgb8-5`. MASKS.npz has what comes, by the same names.
+encoding and the padding of a row in bytes, such as `rgb8-5`; that of `broken-0` is no text.
+MASKS.npz has what comes, by the same names.
+
+The types are written down here a second time on purpose: with those of the bridge, a wrong name or a wrong
+layout in it would go unnoticed.
 """
 
 # cyclonedds reads the annotations of messages: they are not postponed here
@@ -52,6 +56,11 @@ class Image(IdlStruct, typename="sensor_msgs::msg::dds_::Image_"):  # type: igno
     data: sequence[uint8]
 
 
+class Broken(Image):
+    def serialize(self, *values: Any, **options: Any) -> bytes:
+        return bytes(super().serialize(*values, **options)).replace(b"broken", 6 * b"\xff")
+
+
 def main() -> None:
     domain, images, masks = int(sys.argv[1]), sys.argv[2], sys.argv[3]
     qos = Qos(
@@ -72,7 +81,8 @@ def message(number: int, name: str, rows: NDArray[np.uint8]) -> Image:
     """Of rows uint8[H, step]."""
     encoding, _, padding = name.partition("-")
     channels = {"mono8": 1, "rgb8": 3, "bgr8": 3, "rgba8": 4}.get(encoding, 3)
-    return Image(
+    kind = Broken if encoding == "broken" else Image
+    return kind(
         header=Header(stamp=Time(sec=1000 + number, nanosec=123456789), frame_id=f"camera {number}"),
         height=rows.shape[0],
         width=(rows.shape[1] - int(padding)) // channels,

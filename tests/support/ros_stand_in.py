@@ -96,6 +96,7 @@ class Node:
         self.subscriptions: dict[str, tuple[type, Callable[[Any], Any], object]] = {}
         self.timers: list[tuple[float, Callable[[], None]]] = []
         self.fatal: list[str] = []
+        self.warnings: list[str] = []
         self.destroyed = False
 
     def declare_parameter(self, name: str, default: Any) -> None:
@@ -120,7 +121,7 @@ class Node:
         return self.name
 
     def get_logger(self) -> Any:
-        return SimpleNamespace(fatal=self.fatal.append)
+        return SimpleNamespace(fatal=self.fatal.append, warning=self.warnings.append)
 
     def get_clock(self) -> Any:
         return SimpleNamespace(now=lambda: SimpleNamespace(to_msg=lambda: Time(sec=7)))

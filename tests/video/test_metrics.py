@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import socket
+import struct
 import threading
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import pytest
 from prometheus_client.openmetrics import parser as openmetrics
@@ -14,6 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from views import STATISTICS, View
 
 from pixelrt.errors import InputError
+from pixelrt.video.live import metrics
 from pixelrt.video.live.metrics import MetricsServer, Place
 
 ANY = Place("127.0.0.1", 0)
@@ -134,17 +138,82 @@ def test_before_the_first_frame() -> None:
         assert "pixelrt_stage_duration_seconds{" not in read(server.url)
 
 
-def test_nothing_is_left_even_of_a_client_that_says_nothing() -> None:
+def connected(server: MetricsServer) -> socket.socket:
+    return socket.create_connection((server.place.host, server.place.port), timeout=20)
+
+
+@contextlib.contextmanager
+def trickling(server: MetricsServer) -> Iterator[socket.socket]:
+    """A client whose request goes on for ever, a byte at a time."""
+    over = threading.Event()
+
+    def run() -> None:
+        with contextlib.suppress(OSError):
+            while not over.wait(0.05):
+                client.sendall(b"a")
+
+    with connected(server) as client:
+        client.sendall(b"GET /metrics HTTP/1.1\r\nX: ")
+        thread = threading.Thread(target=run)
+        thread.start()
+        try:
+            yield client
+        finally:
+            over.set()
+            thread.join()
+
+
+@pytest.mark.parametrize("connect", [connected, trickling])
+def test_no_client_holds_the_end_up(connect: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics, "_REQUEST_S", 1000.0)
     before = set(threading.enumerate())
-    with serving(View()) as server:
-        place = server.place
-        silent = socket.create_connection((place.host, place.port))
+    server = serving(View())
+    with connect(server) as client:
         read(server.url)
-    with silent:
+        clients = set(threading.enumerate()) - before
         server.close()
-        assert set(threading.enumerate()) == before
+        assert is_cut(client)
         with pytest.raises(ConnectionRefusedError):
-            socket.create_connection((place.host, place.port))
+            connected(server)
+    assert clients and not clients & set(threading.enumerate())
+
+
+@pytest.mark.parametrize("connect", [connected, trickling])
+def test_a_client_that_does_not_come_to_its_end_is_cut(
+    connect: Any, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(metrics, "_REQUEST_S", 0.3)
+    with serving(View()) as server, connect(server) as client:
+        assert is_cut(client)
+        assert "pixelrt_stream_seconds 12.5" in read(server.url)
+    assert capfd.readouterr().err == ""
+
+
+def test_a_client_that_goes_in_the_middle_is_not_reported(capfd: pytest.CaptureFixture[str]) -> None:
+    with serving(View()) as server:
+        with connected(server) as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # RST
+            client.sendall(b"GET /metrics HT")
+        assert "pixelrt_stream_seconds 12.5" in read(server.url)
+    assert capfd.readouterr().err == ""
+
+
+def test_silent_clients_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics, "_REQUEST_S", 1000.0)
+    with serving(View()) as server, contextlib.ExitStack() as everybody:
+        silent = [everybody.enter_context(connected(server)) for _ in range(metrics._MOST_CLIENTS + 4)]
+        assert all(is_cut(client) for client in silent[:4])
+        assert "pixelrt_stream_seconds 12.5" in read(server.url)
+
+
+def is_cut(client: socket.socket) -> bool:
+    """Whether the server ends it, perhaps after an answer."""
+    try:
+        while client.recv(65536):
+            pass
+    except ConnectionError:
+        pass
+    return True
 
 
 def test_two_streams_in_one_process() -> None:

@@ -44,7 +44,8 @@ def opened(context: BrowserContext, page: Page, path: str = "") -> Iterator[Tab]
     tab.goto(page.url + path)
     yield tab
     tab.close()
-    refused = re.compile("ERR_CONNECTION_REFUSED|WebSocket connection to")  # while the page is away
+    # while the page is away
+    refused = re.compile("ERR_(CONNECTION_REFUSED|INTERNET_DISC)|WebSocket connection to")
     assert not [text for text in problems if not refused.search(text)]
     origin = page.url.partition("?")[0] or asked[0]
     assert {re.match(r"https?://[^/]+/|data:|blob:|ws:", url)[0] for url in asked} <= {  # type: ignore[index]
@@ -324,6 +325,10 @@ class TestNumbers:
             expect(rows.filter(has_text="front")).to_contain_text("3 min")
             expect(rows.filter(has_text="rear")).to_contain_text("All well")
             expect(tab.get_by_text("front: ended")).to_be_visible()
+            page.publish("front", view())
+            page.publish("rear", view())
+            expect(tab.locator("#rate-readings")).to_contain_text("lowest: rear")
+            expect(tab.locator("#latency-readings")).to_contain_text("highest p99: rear")
 
     def test_a_recording_that_failed(self, context: BrowserContext) -> None:
         sinks = (SinkNumbers(name="drive.mp4", written=1, dropped=9, failed="No space left on device"),)
@@ -350,8 +355,9 @@ class TestConnection:
             shown(tab, CAR, 0.5 * grey() + 0.5 * color(1))
             page.stop()
             notice = tab.get_by_role("alert")
-            expect(notice).to_contain_text(re.compile("Not connected since [0-9:]{8}: pictures and figures"))
-            expect(tab.locator("#health")).to_contain_text("Not connected")
+            expect(notice).to_contain_text(re.compile("The run ended at [0-9:]{8}: pictures and figures are"))
+            expect(tab.locator("#health")).to_have_text(re.compile(r"^\s*Ended\s*$"))
+            expect(tab.get_by_text("front: ended")).to_be_visible()
             again = Page(pages.PageOptions(port=port))
             assert pages.wait_for(lambda: _starts(again))
             again.publish("front", view(50))
@@ -359,6 +365,23 @@ class TestConnection:
             shown(tab, CAR, 0.5 * grey(50) + 0.5 * color(1))
             expect(tab.get_by_role("status").filter(has_text="Connected again.")).to_have_count(1)
             again.stop()
+
+    def test_one_that_is_cut_off_is_not_at_its_end(self, context: BrowserContext) -> None:
+        with served() as page:
+            page.publish("front", view())
+            context.add_init_script(
+                "const Real = WebSocket; const made = (window.sockets = []);"
+                "window.WebSocket = class extends Real { constructor(url) { super(url); made.push(this); } };"
+            )
+            with opened(context, page) as tab:
+                shown(tab, CAR, 0.5 * grey() + 0.5 * color(1))
+                context.set_offline(True)
+                tab.evaluate("window.sockets.at(-1).close()")
+                notice = tab.get_by_role("alert")
+                expect(notice).to_contain_text(re.compile("Not connected since [0-9:]{8}: pictures and"))
+                expect(tab.locator("#health")).to_contain_text("Not connected")
+                context.set_offline(False)
+                expect(notice).to_be_hidden(timeout=20_000)
 
     def test_the_token_leaves_the_address(self, context: BrowserContext) -> None:
         with served(token="a-token-of-many-letters") as page, opened(context, page) as tab:

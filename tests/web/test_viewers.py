@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import logging
 import os
@@ -22,7 +23,7 @@ import pytest
 from pages import Client, served, view
 from websockets.exceptions import ConnectionClosed
 
-from pixelrt.web import Page, listening, server
+from pixelrt.web import Page, connections, listening, server
 from pixelrt.web.viewer import LONGEST
 
 MIB = 2**20
@@ -209,7 +210,7 @@ class TestRudeViewers:
             assert pages.ask(page).status == 200
 
     def test_connections_that_never_ask_are_cut(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(server, "PATIENCE_S", 0.2)
+        monkeypatch.setattr(connections, "PATIENCE_S", 0.2)
         with served() as page, Client(page) as good, contextlib.ExitStack() as rude:
             address = ("127.0.0.1", pages.port_of(page))
             silent = [rude.enter_context(socket.create_connection(address)) for _ in range(5)]
@@ -221,6 +222,62 @@ class TestRudeViewers:
             good.watch(0)
             page.publish("front", view())
             assert good.next() is not None
+
+    @pytest.mark.parametrize("token", [None, "a-token-of-many-letters"])
+    def test_nor_may_they_ask_once_and_then_no_more(
+        self, token: str | None, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(connections, "PATIENCE_S", 0.2)
+        request = b"GET /api/status HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        with served(token=token) as page:
+            with socket.create_connection(("127.0.0.1", pages.port_of(page)), timeout=20) as rude:
+                rude.sendall(request + b"GET / HTTP/1.1\r\nHost: ")
+                answer = b""
+                with contextlib.suppress(ConnectionResetError):
+                    while got := rude.recv(65536):
+                        answer += got
+            assert answer.startswith(b"HTTP/1.1 401" if token else b"HTTP/1.1 200")
+
+    def test_one_that_asks_again_and_again_is_not_cut(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(connections, "PATIENCE_S", 0.4)
+        with served() as page:
+            polite = http.client.HTTPConnection("127.0.0.1", pages.port_of(page), timeout=20)
+            polite.connect()
+            with contextlib.closing(polite):
+                kept, began_s = polite.sock, time.monotonic()
+                while time.monotonic() - began_s < 4 * connections.PATIENCE_S:
+                    polite.request("GET", "/api/status")
+                    assert polite.getresponse().read()
+                    time.sleep(0.05)
+                assert polite.sock is kept
+
+    def test_silent_ones_make_room(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(server, "SPARE", 4)
+        with served(max_viewers=1) as page, Client(page) as good, contextlib.ExitStack() as rude:
+            good.watch(0)
+            address = ("127.0.0.1", pages.port_of(page))
+            silent = [rude.enter_context(socket.create_connection(address, timeout=20)) for _ in range(30)]
+            with contextlib.suppress(ConnectionResetError):
+                assert silent[0].recv(1) == b""
+            assert pages.ask(page).status == 200
+            page.publish("front", view())
+            assert good.next() is not None
+            process = psutil.Process()
+            assert pages.wait_for(lambda: _connected(process, address) <= 5)
+
+    def test_what_is_no_request_is_not_printed(
+        self, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        """As in a program that has not set logging up: pytest has."""
+        monkeypatch.setattr(logging.getLogger(), "handlers", [])
+        monkeypatch.setattr(logging.getLogger("uvicorn.error"), "level", logging.NOTSET)
+        with (
+            served() as page,
+            socket.create_connection(("127.0.0.1", pages.port_of(page)), timeout=20) as rude,
+        ):
+            rude.sendall(b"\x16\x03\x01nonsense\r\n\r\n")
+            assert rude.recv(65536).startswith(b"HTTP/1.1 400")
+        assert capfd.readouterr().err == ""
 
     def test_more_than_are_welcome(self) -> None:
         with served(max_viewers=2) as page, Client(page), Client(page) as second:
@@ -393,6 +450,14 @@ class TestManyViewers:
                     client.socket.recv(timeout=20)
             assert closed.value.rcvd is not None
             assert closed.value.rcvd.code == 1001
+
+
+def _connected(process: psutil.Process, address: tuple[str, int]) -> int:
+    """Connections that the page has."""
+    return sum(
+        one.laddr == address and one.status == psutil.CONN_ESTABLISHED
+        for one in process.net_connections("tcp")
+    )
 
 
 def _publish(page: Page, image: pages.Bytes, count: int) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import socket
 import threading
 from collections.abc import Callable
@@ -13,14 +14,13 @@ from typing import Any
 from pixelrt.dependency import require
 from pixelrt.web.application import application
 from pixelrt.web.assets import Assets
+from pixelrt.web.connections import SPARE, Patience, protocol
 from pixelrt.web.guard import Guard
 from pixelrt.web.hub import Hub
 from pixelrt.web.numbers import Numbers
 from pixelrt.web.options import PageOptions
 from pixelrt.web.viewer import LONGEST
 
-PATIENCE_S = 8.0
-"""For a request to come over a new connection."""
 _GRACE_S = 0.5
 """For connections to end by themselves; then they are cut."""
 
@@ -48,7 +48,7 @@ class Server:
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="pixelrt-web-encoder")
         self.hub = Hub(options, numbers, Assets.load(), self._loop, self._executor)
         guarded = Guard(application(self.hub), token=token, port=listening.getsockname()[1])
-        self._uvicorn = _uvicorn(guarded)
+        self._uvicorn = _uvicorn(guarded, options.max_viewers + SPARE)
         self._listening = listening
         self._stop = asyncio.Event()
         self._thread = threading.Thread(target=self._run, name="pixelrt-web", daemon=True)
@@ -73,7 +73,7 @@ class Server:
         work = [
             asyncio.create_task(self._uvicorn.serve(sockets=[self._listening])),
             asyncio.create_task(self.hub.tick()),
-            asyncio.create_task(self._cut_silent()),
+            asyncio.create_task(Patience(self._loop).watch(self._uvicorn.server_state.connections)),
             asyncio.create_task(self._stop.wait()),
         ]
         serving = work[0]
@@ -88,36 +88,23 @@ class Server:
             task.cancel()
         await asyncio.gather(*work, return_exceptions=True)
 
-    async def _cut_silent(self) -> None:
-        """Cut connections that ask for nothing, for ever: each holds one of the process's descriptors."""
-        since_s: dict[Any, float] = {}
-        while True:
-            await asyncio.sleep(PATIENCE_S / 4)
-            now_s = self._loop.time()
-            silent = [one for one in self._uvicorn.server_state.connections if _is_silent(one)]
-            since_s = {one: since_s.get(one, now_s) for one in silent}
-            for one, began_s in since_s.items():
-                if now_s - began_s > PATIENCE_S:
-                    one.transport.abort()
 
-
-def _is_silent(connection: Any) -> bool:
-    """Whether it never sent a whole request; WebSockets did."""
-    return getattr(connection, "cycle", connection) is None
-
-
-def _uvicorn(guarded: Guard) -> Any:
+def _uvicorn(guarded: Guard, most: int) -> Any:
     uvicorn = require("uvicorn", "web", "the live page")
     require("websockets", "web", "the live page")
+    # where nobody has set logging up, Python prints warnings into what the run shows
+    is_logged = logging.getLogger("uvicorn.error").hasHandlers()
     config = uvicorn.Config(
         guarded,
         loop="none",
+        http=protocol(most),
         ws="websockets-sansio",
         ws_max_size=LONGEST,
         ws_per_message_deflate=False,  # pictures are compressed already
         lifespan="off",
         interface="asgi3",
         log_config=None,
+        log_level=None if is_logged else "error",
         access_log=False,
         proxy_headers=False,
         server_header=False,

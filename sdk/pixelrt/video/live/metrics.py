@@ -24,11 +24,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import re
 import socket
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from socketserver import ThreadingMixIn
 from typing import Any
@@ -40,7 +42,9 @@ from pixelrt.video.health import SEVERITY, Health
 from pixelrt.video.live.statistics import StreamStatistics, StreamView
 
 LOOPBACK = "127.0.0.1"
-_QUIET_CLIENT_S = 2.0
+_REQUEST_S = 5.0
+"""For a client to ask and to take the answer; Prometheus needs milliseconds."""
+_MOST_CLIENTS = 16
 _POLL_S = 0.1
 _LARGEST_PORT = 65535
 _QUANTILES = {"0.5": "p50_ms", "0.95": "p95_ms", "0.99": "p99_ms"}
@@ -125,8 +129,51 @@ class MetricsServer:
 
 
 class _Server(ThreadingMixIn, WSGIServer):
-    daemon_threads = False  # so that `server_close` waits for the answers on their way
+    """One thread for each client, which has so long and no longer: no client decides when a process ends."""
+
+    daemon_threads = False  # so that `server_close` waits for them
     allow_reuse_address = True
+
+    def __init__(self, *values: Any) -> None:
+        self._lock = threading.Lock()
+        self._clients: dict[socket.socket, float] = {}
+        super().__init__(*values)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Serve a client; one more than there may be takes the place of the oldest one."""
+        with self._lock:
+            self._clients[request] = time.monotonic() + _REQUEST_S
+            oldest = [*self._clients][:-_MOST_CLIENTS]
+        self._cut(oldest)
+        super().process_request(request, client_address)
+
+    def service_actions(self) -> None:
+        """Cut those whose time is over; called several times a second."""
+        now_s = time.monotonic()
+        with self._lock:
+            late = [client for client, end_s in self._clients.items() if end_s < now_s]
+        self._cut(late)
+
+    def shutdown_request(self, request: Any) -> None:
+        """The end of a client."""
+        with self._lock:
+            self._clients.pop(request, None)
+        super().shutdown_request(request)
+
+    def server_close(self) -> None:
+        """Listen no more, and wait for no client."""
+        with self._lock:
+            everybody = list(self._clients)
+        self._cut(everybody)
+        super().server_close()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing: what goes wrong here is the client's, and standard error the run's."""
+
+    def _cut(self, clients: Iterable[socket.socket]) -> None:
+        for client in clients:
+            with contextlib.suppress(OSError):  # it has just gone
+                client.shutdown(socket.SHUT_RDWR)
 
 
 class _Server6(_Server):
@@ -134,8 +181,6 @@ class _Server6(_Server):
 
 
 class _Handler(WSGIRequestHandler):
-    timeout = _QUIET_CLIENT_S  # of a client that says nothing
-
     def log_message(self, format: str, *values: object) -> None:
         """Say nothing: standard error belongs to the run."""
 

@@ -5,6 +5,7 @@ import { Plot } from "/assets/plot.js";
 import { extreme, milliseconds, rate } from "/assets/text.js";
 
 const KEPT_S = 62;
+const NOTHING = [null, null, null, null];
 const TELL_EVERY = 4; // of the numbers: a screen reader that stands on a plot is not to be interrupted
 
 export class Charts {
@@ -37,7 +38,11 @@ export class Charts {
   // `cameras`: those that are shown, by number and name
   show(cameras) {
     const now = performance.now() / 1000;
-    const series = cameras.map(({ id, name }) => ({ name, past: this.pasts.get(id) ?? [] }));
+    const series = cameras.map(({ id, name, numbers }) => ({
+      name,
+      past: this.pasts.get(id) ?? [],
+      hasEnded: numbers?.health.state === "ended",
+    }));
     const points = (past, index) => past.map((sample) => [now - sample[0], sample[index]]);
     if (series.length === 1) {
       const [{ past }] = series;
@@ -54,7 +59,7 @@ export class Charts {
   }
 
   read(series) {
-    const last = series.map(({ name, past }) => [name, ...(past.at(-1) ?? [null, null, null, null])]);
+    const last = series.map((camera) => [camera.name, ...newest(camera)]);
     const one = last.length === 1;
     const [slowest, p99] = worst(last, 4, Math.max);
     const [rarest, fps] = worst(last, 2, Math.min);
@@ -72,11 +77,16 @@ export class Charts {
 }
 
 function emphasised(series, index, pick, points) {
-  const last = series.map(({ past }, number) => [number, ...(past.at(-1) ?? [null, null, null, null])]);
+  const last = series.map((camera, number) => [number, ...newest(camera)]);
   const [chosen] = worst(last, index + 1, pick);
   return series
     .map(({ past }, number) => ({ points: points(past, index), kind: number === chosen ? "first" : "other" }))
     .sort((a, b) => (a.kind === "first") - (b.kind === "first"));
+}
+
+// Of a camera that has ended there is none: it is not the slowest one.
+function newest({ past, hasEnded }) {
+  return hasEnded ? NOTHING : (past.at(-1) ?? NOTHING);
 }
 
 // The key and the value of the entry that is worst in a column.

@@ -6,9 +6,10 @@ const FIRST_WAIT_MS = 500;
 const LONGEST_WAIT_MS = 8000;
 const SILENCE_MS = 6000; // numbers come twice a second
 const BUSY = 1013;
+const STOPPED = [1001, 1012];
 
 export class Connection {
-  // `on`: hello(data), numbers(data), picture(header, parts), state(text or null)
+  // `on`: hello(data), numbers(data), picture(header, parts), state(text or null, whether the run is over)
   constructor(on) {
     this.on = on;
     this.watched = [];
@@ -53,6 +54,7 @@ export class Connection {
     if (told.type === "hello") {
       this.waitMs = FIRST_WAIT_MS;
       this.lost = null;
+      this.isOver = false;
       this.on.state(null);
       this.on.hello(told);
       this.send({ watch: this.watched });
@@ -68,7 +70,9 @@ export class Connection {
     this.waitMs = Math.min(2 * this.waitMs, LONGEST_WAIT_MS);
     this.timer = setTimeout(() => this.connect(), waitMs);
     this.lost ??= clock(0);
-    this.on.state(event.code === BUSY ? `${event.reason}. Trying again.` : await reason(this.lost));
+    this.isOver ||= STOPPED.includes(event.code);
+    const text = event.code === BUSY ? `${event.reason}. Trying again.` : await reason(this.lost, this.isOver);
+    this.on.state(text, this.isOver);
   }
 
   checkSilence() {
@@ -89,7 +93,7 @@ export class Connection {
 }
 
 // A browser does not say why a WebSocket was refused, but it does for an ordinary request.
-async function reason(lost) {
+async function reason(lost, isOver) {
   try {
     const answer = await fetch("/api/status", { signal: AbortSignal.timeout(3000) });
     if (answer.status === 401) {
@@ -98,6 +102,7 @@ async function reason(lost) {
   } catch {
     // not reachable: what is shown then
   }
+  if (isOver) return `The run ended at ${lost}: pictures and figures are its last. The next one appears here.`;
   return `Not connected since ${lost}: pictures and figures are from before. Trying again.`;
 }
 

@@ -27,7 +27,7 @@ class Page {
       hello: (told) => this.hello(told),
       numbers: (told) => this.numbers(told),
       picture: (header, parts) => this.picture(header, parts),
-      state: (text) => this.connected(text),
+      state: (text, isOver) => this.connected(text, isOver),
     });
     this.wire();
   }
@@ -117,7 +117,7 @@ class Page {
     this.showNumbers();
   }
 
-  connected(problem) {
+  connected(problem, isOver) {
     const notice = byId("notice");
     notice.hidden = !problem;
     setText(notice, problem ?? "");
@@ -125,8 +125,8 @@ class Page {
     if (!problem && this.wasOffline) this.say("Connected again.");
     this.wasOffline = Boolean(problem);
     if (problem) {
-      this.health(null);
-      for (const { id } of this.cameras) this.mark(id, { state: "unknown" });
+      this.health(isOver ? { state: "ended" } : null);
+      for (const { id } of this.cameras) this.mark(id, { state: isOver ? "ended" : "unknown" });
     }
   }
 
@@ -275,7 +275,7 @@ class Page {
     setIcon(chip.querySelector("svg"), state in STATES ? state : state === "live" ? "ok" : "waiting");
     const word = { offline: "Not connected", live: "Live" }[state] ?? stateWord(state);
     setText(byId("health-state"), word);
-    setText(byId("health-since"), health ? since(health) : "");
+    setText(byId("health-since"), health?.for_s === undefined ? "" : since(health));
     const why = health?.why ?? "";
     setText(byId("health-why"), why);
     byId("health-why").hidden = !why;
