@@ -368,7 +368,6 @@ ERRORS: list[tuple[Kind, str, str]] = [
         "--out a.png --mask m.png",
         "--mask is for generators that take a mask, and gan takes latent, label",
     ),
-    (GAN, "--out a.png --backend openvin", "did you mean 'openvino'?"),
     (PAINTER, "--out a.png", "painter works on a mask, and none was given; add --mask SOURCE"),
     (PAINTER, "--out a.png --mask no.png", "no.png does not exist"),
     (PAINTER, "--out a.png --mask m --label cat", "--label is for generators that take a label, and painter"),
@@ -418,6 +417,7 @@ def test_errors_are_one_message(
         ("--grid 0x3", "error: --grid: '0x3' is no grid"),
         ("--labels --grid 2x2", "error: --grid: not allowed with argument --labels"),
         ("--mode slurp", "error: --mode cannot be 'slurp' (did you mean 'slerp'?)"),
+        ("--backend openvin", "error: --backend cannot be 'openvin' (did you mean 'openvino'?)"),
         ("--colums 3", "error: unknown option --colums (did you mean '--columns'?)"),
     ],
 )

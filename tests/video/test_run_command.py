@@ -18,8 +18,10 @@ import numpy as np
 import pytest
 from disks import small_disk
 
+from pixelrt import backends
 from pixelrt.bundle import Bundle
 from pixelrt.cli import main
+from pixelrt.cli.options import BACKENDS
 from pixelrt.video.sources import open_source
 
 DRIVE = "test://drive?frames=6&size=96x144"
@@ -88,7 +90,6 @@ def test_no_legend(bundle: str, tmp_path: Path) -> None:
         ([DRIVE, "--out", "nowhere/out.mp4"], "error: nowhere/out.mp4 cannot be written: there is no folder"),
         ([DRIVE, "--sheet", "sheet.txt"], "error: sheet.txt ends in .txt"),
         ([DRIVE, "--json", "nowhere/a.json"], "error: nowhere/a.json cannot be written: there is no folder"),
-        ([DRIVE, "--backend", "openvin"], "did you mean 'openvino'?"),
         ([DRIVE, "--labels", "ids"], "error: labels were given"),
         ([DRIVE, "--out", "o.png", "--json", "o.png"], "error: o.png was asked for twice"),
         ([DRIVE, "--out", "a/../o.png", "--sheet", "o.png"], "error: o.png was asked for twice"),
@@ -127,6 +128,8 @@ def test_errors_are_one_message(
         ("--head scenes", "--head: the bundle has no head 'scenes' (did you mean 'scene'?); it has scene"),
         ("--adaptive", "has one input size only (32x48); export it with several sizes, or leave --adaptive"),
         ("--adaptive --policy all", "--adaptive does not go with --policy all"),
+        ("--backend openvin", "--backend cannot be 'openvin' (did you mean 'openvino'?)"),
+        ("--slots 17", "--slots is 17, expected 1 to 16"),
         ("--out - --out jsonl:", "--out - --out jsonl: asks for standard output twice"),
         ("--out - --json -", "standard output cannot hold both results and --json"),
         ("also.mp4 --labels ids", "--labels belongs to one source, and there are 2"),
@@ -296,6 +299,32 @@ def test_other_channels_are_refused_before_anything_is_opened(
     assert f"frames uint8[H, W, {channels}]" in shown.err
     assert shown.err.count("\n") == 1  # nothing was announced
     assert not list(tmp_path.iterdir())
+
+
+def test_backends_are_those_that_there_are() -> None:
+    assert tuple(backends.BACKENDS) == BACKENDS
+
+
+def test_a_source_that_is_not_there_leaves_the_others(
+    bundle: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [f"{tmp_path}/nowhere.mp4", DRIVE, "--out", f"{tmp_path}/{{source}}.mp4"]
+    assert main(["run", bundle, *words]) == 1
+    assert not list(tmp_path.iterdir())
+    capsys.readouterr()
+    assert main(["run", bundle, *words, "--keep-going"]) == 1
+    shown = capsys.readouterr()
+    assert shown.err.startswith(f"warning: left out: {tmp_path}/nowhere.mp4 does not exist")
+    assert shown.err.splitlines()[-1].startswith(f"error: {tmp_path}/nowhere.mp4 does not exist")
+    assert "6 frames of 96x144 in " in shown.out
+    assert [path.name for path in tmp_path.iterdir()] == ["drive.mp4"]
+
+
+def test_of_several_sources_one_must_be_there(bundle: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", bundle, "nowhere.mp4", "neither.mp4", "--keep-going"]) == 1
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.splitlines()[-1].startswith("error: nowhere.mp4 does not exist")
 
 
 def test_wrong_options_of_the_machine(bundle: str, capsys: pytest.CaptureFixture[str]) -> None:

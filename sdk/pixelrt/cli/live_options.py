@@ -92,7 +92,7 @@ def _add_loop(parser: argparse.ArgumentParser) -> None:
         "--policy",
         choices=("latest", "all"),
         help="latest: compute the newest frame, drop those that it replaced; all: compute every frame, in "
-        "order (default: latest where all sources are live, else all)",
+        "order (default: latest for live sources, all for files)",
     )
     group.add_argument(
         "--deadline", metavar="SECONDS", type=seconds, help="drop results whose frame is older than this"
@@ -103,7 +103,9 @@ def _add_loop(parser: argparse.ArgumentParser) -> None:
         help="take a smaller input size under load, of a bundle that has several",
     )
     group.add_argument(
-        "--keep-going", action="store_true", help="go on with the other sources when one fails"
+        "--keep-going",
+        action="store_true",
+        help="go on with the other sources when one fails, or is not there at the start",
     )
     group.add_argument(
         "--watchdog", metavar="SECONDS", type=seconds, help="warn when no result came for so long"

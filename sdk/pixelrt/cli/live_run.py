@@ -20,7 +20,7 @@ from pixelrt.cli.live_report import advice_on_deadline, show
 from pixelrt.cli.options import machine_options
 from pixelrt.cli.stopping import Stop
 from pixelrt.cli.wording import counted
-from pixelrt.errors import InputError, PixelRTError, SinkError
+from pixelrt.errors import InputError, PixelRTError, SinkError, SourceError
 from pixelrt.manifest import Head
 from pixelrt.terminal import complain
 
@@ -70,7 +70,7 @@ def run_live(
     """
     from pixelrt.loading import load
 
-    options = run_options(arguments)
+    options, machine = run_options(arguments), machine_options(arguments)
     check_arguments(arguments)
     _fill_in_time(arguments)
     bundle = Bundle.open(arguments.bundle)
@@ -78,17 +78,19 @@ def run_live(
     check_sizes(bundle, arguments)
     with contextlib.ExitStack() as opened:
         metrics = [opened.enter_context(server) for server in _metrics(arguments)]
-        sources = _open_sources(arguments, play, stop, opened)
+        sources, missing = _open_sources(arguments, play, stop, opened)
         if stop():
             return _too_early(stop)
         check_load(sources, arguments)
         sinks = opened.enter_context(_opened_sinks(arguments, bundle, head, sources, uris))
-        segmenter = opened.enter_context(load(bundle, color="rgb", **machine_options(arguments)))
+        segmenter = opened.enter_context(load(bundle, color="rgb", **machine))
         if stop():
             return _too_early(stop)
         _announce(segmenter, sources)
         views = [partial(_measured, server, segmenter) for server in metrics]
         _run(arguments, _Work(segmenter, sources, sinks, options, views), stop)
+    if missing:
+        raise missing[0]
     return stop.exit_code
 
 
@@ -175,24 +177,46 @@ def _too_early(stop: Stop) -> int:
 
 def _open_sources(
     arguments: argparse.Namespace, play: Play, stop: Stop, opened: contextlib.ExitStack
-) -> list[Source]:
-    """All sources; none where a signal comes meanwhile, which does not wait for a camera."""
+) -> tuple[list[Source], list[SourceError]]:
+    """All sources; a signal that comes meanwhile does not wait for a camera.
+
+    Returns:
+        Those that are there, and what is wrong with those that are not and are left out.
+
+    Raises:
+        SourceError: If one is not there and shall not be left out, or none is there.
+    """
+    sources: list[Source] = []
+    missing: list[SourceError] = []
     try:
         with stop.at_once():
-            return [opened.enter_context(source) for source in _sources(arguments, play)]
+            for uri in arguments.sources:
+                with _leaving_out(missing) if arguments.keep_going else contextlib.nullcontext():
+                    sources.append(opened.enter_context(_open_source(uri, arguments, play)))
     except KeyboardInterrupt:
         if not stop():
             raise
-        return []
+    if missing and not sources and not stop():
+        raise missing[0]
+    return sources, missing
 
 
-def _sources(arguments: argparse.Namespace, play: Play) -> Iterator[Source]:
+@contextlib.contextmanager
+def _leaving_out(missing: list[SourceError]) -> Iterator[None]:
+    """Say what is wrong with a source that is not there, and go on."""
+    try:
+        yield
+    except SourceError as problem:
+        missing.append(problem)
+        complain(f"warning: left out: {problem}")
+
+
+def _open_source(uri: str, arguments: argparse.Namespace, play: Play) -> Source:
     from pixelrt.video.sources import DEFAULT_FPS, open_source
 
     fps = DEFAULT_FPS if arguments.fps is None else arguments.fps
-    for uri in arguments.sources:
-        again = partial(open_source, uri, labels=arguments.labels, fps=fps)
-        yield play(again(), again)
+    again = partial(open_source, uri, labels=arguments.labels, fps=fps)
+    return play(again(), again)
 
 
 @contextlib.contextmanager

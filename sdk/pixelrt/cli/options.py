@@ -7,9 +7,13 @@ import math
 import re
 from typing import Any, get_args
 
+from pixelrt.cli.parser import UsageError
 from pixelrt.cuda.opening import DriverName
+from pixelrt.errors import InputError
 from pixelrt.pipeline.options import GpuOptions
 
+BACKENDS = ("tensorrt", "onnxruntime", "openvino")
+"""`pixelrt.backends.BACKENDS`, which needs NumPy; `--help` does not."""
 _LONGEST_S = 366 * 24 * 3600.0
 _LAST_PORT = 65535
 
@@ -23,7 +27,12 @@ def add_machine_options(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="where to run, also cuda:1 for the second GPU (auto)",
     )
-    group.add_argument("--backend", metavar="NAME", help="openvino, onnxruntime or tensorrt (the best)")
+    group.add_argument(
+        "--backend",
+        metavar="NAME",
+        choices=BACKENDS,
+        help="tensorrt, onnxruntime or openvino (the best)",
+    )
     group.add_argument(
         "--precision",
         choices=("float32", "bfloat16", "float16"),
@@ -52,16 +61,22 @@ def add_machine_options(parser: argparse.ArgumentParser) -> None:
 
 
 def machine_options(arguments: argparse.Namespace) -> dict[str, Any]:
-    """What `add_machine_options` added, as arguments of `pixelrt.load`."""
+    """What `add_machine_options` added, as arguments of `pixelrt.load`.
+
+    Raises:
+        UsageError: If a value cannot be used.
+    """
+    try:
+        gpu = GpuOptions(driver=arguments.cuda_driver, slots=arguments.slots, graphs=not arguments.no_graphs)
+    except InputError as problem:
+        raise UsageError(f"--{problem}") from problem
     return {
         "device": arguments.device,
         "backend": arguments.backend,
         "precision": arguments.precision,
         "threads": arguments.threads,
         "build": arguments.build,
-        "gpu": GpuOptions(
-            driver=arguments.cuda_driver, slots=arguments.slots, graphs=not arguments.no_graphs
-        ),
+        "gpu": gpu,
     }
 
 
