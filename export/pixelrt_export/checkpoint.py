@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from pixelrt.errors import CheckpointError
 from pixelrt.file_kind import FileKind, kind_of
+from pixelrt.strict import type_of
 from pixelrt_export.quiet import essential, quiet
 
 _NESTED_UNDER = ("state_dict", "model_state_dict", "model")
@@ -152,9 +153,7 @@ def _state_dict(loaded: object, path: Path) -> dict[str, Tensor]:
 
 def _tensors(loaded: object, path: Path) -> dict[str, Tensor]:
     if not isinstance(loaded, Mapping):
-        raise CheckpointError(
-            f"{path} holds a {type(loaded).__name__}, expected a state dict (name -> tensor)"
-        )
+        raise CheckpointError(f"{path} holds {type_of(loaded)}, expected a state dict (name -> tensor)")
     tensors = {name: value for name, value in loaded.items() if isinstance(value, Tensor)}
     others = [str(name) for name in loaded if name not in tensors]
     if not tensors or others:

@@ -16,7 +16,7 @@ from typing import Any
 from torch import nn
 
 from pixelrt.errors import RecipeError
-from pixelrt.strict import suggestion
+from pixelrt.strict import suggestion, type_of
 from pixelrt_export.quiet import essential
 
 
@@ -48,7 +48,7 @@ def build_module(entry: str, args: Mapping[str, Any]) -> nn.Module:
             ) from problem
     if not isinstance(network, nn.Module):
         raise RecipeError(
-            f"entry {entry!r} returned a {type(network).__name__}, a torch.nn.Module was expected; "
+            f"entry {entry!r} returned {type_of(network)}, a torch.nn.Module was expected; "
             "name a class or a function that builds one"
         )
     return network
@@ -113,7 +113,7 @@ def _attribute(module: ModuleType, name: str, entry: str) -> Callable[..., objec
     if not callable(value):
         known = [public for public in dir(module) if callable(getattr(module, public))]
         raise RecipeError(
-            f"entry {entry!r} is a {type(value).__name__}, a class or function that returns a "
+            f"entry {entry!r} is {type_of(value)}, a class or function that returns a "
             f"torch.nn.Module was expected{_near(name, known)}"
         )
     return value  # type: ignore[no-any-return]

@@ -15,6 +15,7 @@ from torch import nn
 
 from pixelrt.errors import ExportError
 from pixelrt.manifest import NoiseInfo
+from pixelrt.strict import type_of
 from pixelrt_export.checkpoint import apply_state, load_state
 from pixelrt_export.entry import build_module
 from pixelrt_export.inputs import NetworkInput, NetworkSpec, Parameters, bind
@@ -86,7 +87,7 @@ def from_module(
         ExportError: If it has no weights yet, cannot be copied, or has no such part or layers.
     """
     if not isinstance(module, nn.Module):
-        raise ExportError(f"the model is a {type(module).__name__}, a torch.nn.Module was expected")
+        raise ExportError(f"the model is {type_of(module)}, a torch.nn.Module was expected")
     return _of_module(module, type(unwrapped(module)).__name__, "", part, as_in_training)
 
 

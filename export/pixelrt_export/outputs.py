@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pixelrt.errors import ExportError
 from pixelrt.manifest import Task
-from pixelrt.strict import suggestion
+from pixelrt.strict import suggestion, type_of
 
 Step = int | str
 """An index, key or attribute."""
@@ -130,7 +130,7 @@ def describe(outputs: object) -> str:
     if isinstance(outputs, Tensor):
         return f"one {_form(outputs)}"
     found = [f"{_quoted(path)}: {_form(tensor)}" for path, tensor in tensors(outputs)]
-    return f"a {type(outputs).__name__} with {'; '.join(found) or 'no tensors'}"
+    return f"{type_of(outputs)} with {'; '.join(found) or 'no tensors'}"
 
 
 def _choose(outputs: object, who: str, words: _Words, num_maps: int) -> str:

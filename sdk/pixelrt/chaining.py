@@ -19,6 +19,7 @@ from pixelrt.generation.generator import GenerationTicket, Generator
 from pixelrt.generation.streaming import in_order
 from pixelrt.generation.values import check_classes, with_article
 from pixelrt.segmentation import Segmentation, SegmentationTicket, Segmenter
+from pixelrt.strict import type_of
 
 Step = Segmenter | Generator
 Result = Segmentation | Generated
@@ -187,7 +188,7 @@ def _check_steps(steps: Sequence[object]) -> None:
     for number, step in enumerate(steps, start=1):
         if not isinstance(step, (Segmenter, Generator)):
             raise InputError(
-                f"step {number} is a {type(step).__name__}, expected a Segmenter or a Generator, as "
+                f"step {number} is {type_of(step)}, expected a Segmenter or a Generator, as "
                 "pixelrt.load makes them"
             )
     if len({id(step) for step in steps}) < len(steps):

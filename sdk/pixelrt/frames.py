@@ -15,6 +15,7 @@ from pixelrt.cuda.device_array import DeviceArray
 from pixelrt.dependency import require
 from pixelrt.errors import InputError
 from pixelrt.session import GpuTimes
+from pixelrt.strict import type_of
 
 WARM_UP_RUNS = 3
 """Per slot: the first sets up, the second captures a graph, the third launches it."""
@@ -102,7 +103,7 @@ def check_frame(frame: object, channels: int) -> None:
         raise InputError("the frame is None, expected a NumPy array: did the camera or the file fail?")
     if not isinstance(frame, np.ndarray):
         raise InputError(
-            f"the frame is a {type(frame).__name__}, expected a NumPy array uint8[H, W, {channels}]; "
+            f"the frame is {type_of(frame)}, expected a NumPy array uint8[H, W, {channels}]; "
             "np.asarray converts most image types"
         )
     found = f"{frame.dtype}{list(frame.shape)}"

@@ -24,7 +24,7 @@ from pixelrt.errors import DeviceError, InputError
 from pixelrt.manifest import Gate, Manifest
 from pixelrt.pipeline.options import GpuOptions
 from pixelrt.pipeline.times import GpuTimes
-from pixelrt.strict import suggestion
+from pixelrt.strict import suggestion, type_of
 
 __all__ = [
     "Choice",
@@ -82,7 +82,7 @@ class SessionOptions:
         if self.threads is not None and (type(self.threads) is not int or self.threads < 1):
             raise InputError(f"threads is {self.threads!r}, expected 1 or more, or None for one per core")
         if not isinstance(self.gpu, GpuOptions):
-            raise InputError(f"gpu is a {type(self.gpu).__name__}, expected pixelrt.GpuOptions(...)")
+            raise InputError(f"gpu is {type_of(self.gpu)}, expected pixelrt.GpuOptions(...)")
 
     @property
     def kind(self) -> str:

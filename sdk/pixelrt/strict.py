@@ -132,3 +132,9 @@ def suggestion(word: str, known: list[str]) -> str:
     """` (did you mean 'x'?)` where something known is close to `word`, else nothing."""
     close = difflib.get_close_matches(word, known, n=1)
     return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def type_of(value: object) -> str:
+    """What a value is, for messages: `a dict`, `an Image`, `an ndarray`."""
+    name = type(value).__name__
+    return f"{'an' if name[0] in 'AEIOaeio' or name.startswith('nd') else 'a'} {name}"

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from pixelrt.errors import InputError
 from pixelrt.manifest import Tensor
+from pixelrt.strict import type_of
 
 Shape = tuple[int, ...]
 
@@ -47,7 +48,7 @@ class TensorSpec:
             InputError: Naming what came and what was expected.
         """
         if not isinstance(value, np.ndarray):
-            raise InputError(f"input {self.name!r} is a {type(value).__name__}, expected a NumPy array")
+            raise InputError(f"input {self.name!r} is {type_of(value)}, expected a NumPy array")
         self.check_form(value.dtype, value.shape)
 
     def check_form(self, dtype: np.dtype[Any], shape: Shape) -> None:

@@ -327,7 +327,7 @@ class TestOwnStrategies:
     @pytest.mark.parametrize(
         ("strategy", "message"),
         [
-            (Fixed(3), "Fixed.draw gave a int, expected a pixelrt.generation.Drawn"),
+            (Fixed(3), "Fixed.draw gave an int, expected a pixelrt.generation.Drawn"),
             (two(noise_indices=[0]), "gave 1 noise_indices for 2 samples"),
             (two(latents=[[0] * 5] * 2), r"gave latents as a list, expected an array float32\[2, 5\]"),
             (
@@ -533,7 +533,7 @@ class TestResult:
 class TestFakeGenerator:
     def test_says_what_it_cannot_be(self) -> None:
         for options, message in (
-            ({"compute": 3}, "compute is a int"),
+            ({"compute": 3}, "compute is an int"),
             ({"size": (8, 8)}, "height, width, and 1 or 3 channels"),
             ({"latent": 0}, "latent is 0"),
             ({"labels": "cat"}, r"expected a list of names: \['cat'\]"),

@@ -201,7 +201,7 @@ _SINK = Notes()
             {"sinks": "out.mp4"},
             r"sinks is 'out.mp4', expected a list of sinks or URIs, such as \['out.mp4'\]",
         ),
-        ({"sinks": [3]}, "sinks holds a int, expected sinks or URIs"),
+        ({"sinks": [3]}, "sinks holds an int, expected sinks or URIs"),
         ({"alpha": 2}, "alpha is 2"),
         ({"on_sink_error": "ignore"}, "on_sink_error is 'ignore', expected one of stop, detach"),
         ({"on_event": 3}, "on_event is 3, expected a function"),

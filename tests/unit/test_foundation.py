@@ -37,6 +37,7 @@ from pixelrt.manifest import (
     Tensor,
     manifest_from_json,
 )
+from pixelrt.strict import type_of
 
 MODEL = b"the portable graph"
 
@@ -361,3 +362,11 @@ def test_a_manifest_error_names_the_folder_and_a_file_is_no_bundle(tmp_path: Pat
         Bundle.open(tmp_path)
     with pytest.raises(BundleError, match=rf"a file; did you mean {tmp_path}\?"):
         Bundle.open(tmp_path / MANIFEST)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [({}, "a dict"), (3, "an int"), (np.zeros(2), "an ndarray"), (None, "a NoneType"), (np.add, "a ufunc")],
+)
+def test_a_type_has_its_article(value: object, expected: str) -> None:
+    assert type_of(value) == expected

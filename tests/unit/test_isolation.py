@@ -706,7 +706,7 @@ def test_frames_on_the_gpu_are_refused(isolated: IsolatedSegmenter) -> None:
         __cuda_array_interface__: dict[str, object] = {"shape": (8, 8, 3), "version": 3}  # noqa: RUF012
 
     with pytest.raises(
-        InputError, match=r"frame is a OnGpu on the GPU, .* copy it there, or use pixelrt\.load"
+        InputError, match=r"frame is an OnGpu on the GPU, .* copy it there, or use pixelrt\.load"
     ):
         isolated(OnGpu())
 

@@ -1234,7 +1234,7 @@ def test_a_segmenter_on_a_simulated_gpu(order: Order) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"compute": np.zeros(3)}, "compute is a ndarray, expected a function"),
+        ({"compute": np.zeros(3)}, "compute is an ndarray, expected a function"),
         ({"classes": "road"}, r"classes is 'road', expected a list of names: \['road'\]"),
         ({"size": (64.0, 96.0)}, "height and width of at least 1"),
         ({"size": 64}, "height and width of at least 1"),

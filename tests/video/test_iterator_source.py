@@ -183,7 +183,7 @@ def test_an_interrupted_iterable_takes_no_more_items() -> None:
         (3.5, "got a float; expected an iterable"),
         (cv2.VideoCapture(), "got a VideoCapture; .*; give the stream itself what OpenCV was given"),
         (True, "got a bool; expected an iterable"),
-        (-1, "got a int; expected an iterable"),
+        (-1, "got an int; expected an iterable"),
         (b"drive.mp4", "got a bytes; expected an iterable"),
         ({"front": "a.mp4"}, "got a dict; expected an iterable"),
         ([], "a list gave no frame"),

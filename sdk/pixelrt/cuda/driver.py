@@ -16,6 +16,7 @@ from pixelrt.cuda.capturing import CAPTURING
 from pixelrt.cuda.protocol import Bytes, DeviceInfo, Event, Graph, Stream
 from pixelrt.cuda.resources import CLOSED_DRIVER, Context, Owned, PrimaryContext, made_in
 from pixelrt.errors import DeviceError, InputError
+from pixelrt.strict import type_of
 
 Handle = Any
 Made = TypeVar("Made", bound=Owned)
@@ -406,7 +407,7 @@ def _check_size(size_bytes: int) -> None:
 
 def _check_bytes(value: Bytes) -> None:
     if not isinstance(value, np.ndarray):
-        raise InputError(f"bytes to copy are a {type(value).__name__}, expected a NumPy array")
+        raise InputError(f"bytes to copy are {type_of(value)}, expected a NumPy array")
     if value.dtype != np.uint8 or not value.flags.c_contiguous or not value.size:
         raise InputError(
             f"bytes to copy are {value.dtype}{list(value.shape)}"

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 
 from pixelrt.closing import Closing
 from pixelrt.errors import ContextLost, DeviceError, DeviceLost, InputError
+from pixelrt.strict import type_of
 
 KINDS = ("device memory", "host memory", "stream", "event", "graph")
 
@@ -207,7 +208,7 @@ def made_in(context: Context, other: object, expected: type[Other], kind: str) -
     """
     if not isinstance(other, expected) or other.context is not context:
         raise InputError(
-            f"this {kind} was given a {type(other).__name__} of another driver; "
+            f"this {kind} was given {type_of(other)} of another driver; "
             "make everything that belongs together with one driver"
         )
     return other

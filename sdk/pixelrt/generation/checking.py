@@ -19,6 +19,7 @@ from pixelrt.generation.strategies import (
 )
 from pixelrt.generation.values import with_article
 from pixelrt.manifest import GenerationManifest, LabelInfo, LatentInfo
+from pixelrt.strict import type_of
 
 _PARTS = ("count", "columns", "decides", "draw")
 _OURS = frozenset({Random, Conditional, Interpolate, Grid, Labels, Latents})
@@ -68,7 +69,7 @@ def check_drawn(strategy: Strategy, drawn: Drawn, number: int, manifest: Generat
         return
     kind = type(strategy).__name__
     if not isinstance(drawn, Drawn):
-        raise InputError(f"{kind}.draw gave a {type(drawn).__name__}, expected a pixelrt.generation.Drawn")
+        raise InputError(f"{kind}.draw gave {type_of(drawn)}, expected a pixelrt.generation.Drawn")
     if len(drawn.noise_indices) != number:
         raise InputError(
             f"{kind}.draw gave {len(drawn.noise_indices)} noise_indices for {number} samples, expected one "
@@ -98,6 +99,6 @@ def _check_labels(kind: str, labels: object, number: int, info: LabelInfo) -> No
 
 def _check_array(what: str, array: object, dtype: np.dtype[np.generic], shape: tuple[int, ...]) -> None:
     if not isinstance(array, np.ndarray):
-        raise InputError(f"{what} as a {type(array).__name__}, expected an array {dtype}{list(shape)}")
+        raise InputError(f"{what} as {type_of(array)}, expected an array {dtype}{list(shape)}")
     if array.dtype != dtype or array.shape != shape:
         raise InputError(f"{what} {array.dtype}{list(array.shape)}, expected {dtype}{list(shape)}")

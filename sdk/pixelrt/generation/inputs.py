@@ -17,7 +17,7 @@ from pixelrt.generation.strategies import Drawn
 from pixelrt.generation.values import check_classes, check_mask, label_ids, latent_array, with_article
 from pixelrt.manifest import GenerationManifest
 from pixelrt.session import Session
-from pixelrt.strict import suggestion
+from pixelrt.strict import suggestion, type_of
 from pixelrt.tensors import TensorSpec
 
 Items = Sequence[Any] | NDArray[Any]
@@ -121,7 +121,7 @@ class Inputs:
     def _mask_of(self, name: str, result: Any) -> Any:
         """The mask of a `Segmentation`."""
         if name != "mask" or self.manifest.mask is None:
-            raise InputError(f"a {type(result).__name__} came as {name}, expected an image uint8[H, W, C]")
+            raise InputError(f"{type_of(result)} came as {name}, expected an image uint8[H, W, C]")
         check_classes(result.classes, self.manifest.mask.classes)
         found = result.mask if result.device_mask is None else result.device_mask
         if found is None:
@@ -131,7 +131,7 @@ class Inputs:
     def _device_value(self, name: str, value: Any) -> Value:
         if self._on_cpu:
             raise InputError(
-                f"the {name} is a {type(value).__name__} on a GPU, this generator runs on the CPU; copy it "
+                f"the {name} is {type_of(value)} on a GPU, this generator runs on the CPU; copy it "
                 "to the host, or load the bundle with device='cuda'"
             )
         if name == "image" and self._swap_color:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pixelrt.errors import InputError
 from pixelrt.frames import UNLABELLED, foreign_ids
 from pixelrt.manifest import ClassInfo, LabelInfo, MaskInfo
-from pixelrt.strict import suggestion
+from pixelrt.strict import suggestion, type_of
 
 Label = str | int
 Ids = NDArray[np.int32]
@@ -122,9 +122,7 @@ def check_mask(mask: object, info: MaskInfo, name: str = "") -> None:
     """
     what = f"the mask {name}" if name else "the mask"
     if not isinstance(mask, np.ndarray):
-        raise InputError(
-            f"{what} is a {type(mask).__name__}, expected a NumPy array uint8[H, W] of class ids"
-        )
+        raise InputError(f"{what} is {type_of(mask)}, expected a NumPy array uint8[H, W] of class ids")
     if mask.ndim != 2 or mask.dtype != np.uint8 or not mask.size:
         raise InputError(
             f"{what} is {mask.dtype}{list(mask.shape)}, expected uint8[H, W] of class ids{_mask_hint(mask)}"

@@ -23,6 +23,7 @@ from pixelrt.isolation.ticket import IsolatedTicket
 from pixelrt.manifest import ClassInfo, ColorOrder
 from pixelrt.segmentation import Segmentation
 from pixelrt.session import SessionInfo
+from pixelrt.strict import type_of
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -336,7 +337,7 @@ class IsolatedSegmenter(Closing):
     def _check(self, frame: object) -> None:
         if is_on_device(frame):
             raise InputError(
-                f"the frame is a {type(frame).__name__} on the GPU, and a child process takes frames in host "
+                f"the frame is {type_of(frame)} on the GPU, and a child process takes frames in host "
                 "memory: copy it there, or use pixelrt.load"
             )
         check_frame(frame, self.bundle.segmentation.preprocess.channels)

@@ -39,6 +39,7 @@ from pixelrt.isolation.protocol import (
 )
 from pixelrt.isolation.shared import SharedMemory
 from pixelrt.segmentation import Segmentation, SegmentationTicket, Segmenter
+from pixelrt.strict import type_of
 
 _KINDS = ("mask", "confidence", "grid", "logits")
 _LOOK_S = 1.0
@@ -87,9 +88,7 @@ def _load(channel: Channel) -> Segmenter | None:
     try:
         segmenter = _loader(order.loader)(order.bundle, **order.options, **gpu)
         if not isinstance(segmenter, Segmenter):
-            raise InputError(
-                f"loader {order.loader!r} gave a {type(segmenter).__name__}, expected a Segmenter"
-            )
+            raise InputError(f"loader {order.loader!r} gave {type_of(segmenter)}, expected a Segmenter")
         for size in order.warm_up:
             segmenter.warm_up(size)
     except PixelRTError as problem:

@@ -32,6 +32,7 @@ from pixelrt.manifest import ClassInfo, ColorOrder
 from pixelrt.pipeline.times import together
 from pixelrt.segmentation.result import Segmentation, head_result
 from pixelrt.session import Session, Ticket
+from pixelrt.strict import type_of
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -313,7 +314,7 @@ class Segmenter(Closing):
             )
         elif self.session.info.device == "cpu":
             raise InputError(
-                f"the frame is a {type(frame).__name__} on a GPU, this segmenter runs on the CPU; copy it "
+                f"the frame is {type_of(frame)} on a GPU, this segmenter runs on the CPU; copy it "
                 "to the host, or load the bundle with device='cuda'"
             )
         elif self._swap_color:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pixelrt.cuda.protocol import Driver, Stream
 from pixelrt.errors import ContextLost, DeviceError, ExecutionFailed, InputError
 from pixelrt.pipeline.executor import Binding, Executor
+from pixelrt.strict import type_of
 from pixelrt.tensors import Shape, TensorSpec
 from pixelrt.testing.fake_cuda import FakeCuda
 from pixelrt.testing.gpu import fake
@@ -159,7 +160,7 @@ class FakeExecutor:
         results = self.compute(inputs)
         if not isinstance(results, Mapping):
             raise InputError(
-                f"compute gave a {type(results).__name__}, expected a dict of the arrays {sorted(outputs)}"
+                f"compute gave {type_of(results)}, expected a dict of the arrays {sorted(outputs)}"
             )
         if sorted(results) != sorted(outputs):
             raise InputError(f"compute gave {sorted(results)}, the outputs are {sorted(outputs)}")

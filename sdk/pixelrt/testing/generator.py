@@ -30,6 +30,7 @@ from pixelrt.manifest import (
     Tensor,
 )
 from pixelrt.pipeline.options import GpuOptions
+from pixelrt.strict import type_of
 from pixelrt.testing.fake_cuda import FakeCuda
 from pixelrt.testing.session import class_infos, fake_session
 
@@ -122,9 +123,7 @@ def _label_info(labels: Sequence[str]) -> LabelInfo | None:
 
 def _check(compute: object, size: object, latent: object, image: object) -> None:
     if not callable(compute):
-        raise InputError(
-            f"compute is a {type(compute).__name__}, expected a function from what goes in to an image"
-        )
+        raise InputError(f"compute is {type_of(compute)}, expected a function from what goes in to an image")
     if not _sides(size) or size[2] not in (1, 3):  # type: ignore[index]
         raise InputError(f"size {size}: height, width, and 1 or 3 channels were expected")
     if image is not None and not _sides(image):

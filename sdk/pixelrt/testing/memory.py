@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixelrt.errors import DeviceError, InputError, OutOfMemory
+from pixelrt.strict import type_of
 
 Bytes = NDArray[np.uint8]
 Kind = Literal["device memory", "host memory", "mapped host memory"]
@@ -111,7 +112,7 @@ class Memory:
             DeviceError: If it does not lie inside one block of host memory that is not freed.
         """
         if not isinstance(array, np.ndarray):
-            raise InputError(f"the host's side of a copy is a {type(array).__name__}, expected a NumPy array")
+            raise InputError(f"the host's side of a copy is {type_of(array)}, expected a NumPy array")
         if not array.size or array.dtype != np.uint8 or not array.flags.c_contiguous:
             raise InputError(
                 f"the host's side of a copy is {array.dtype}{list(array.shape)} with strides "

@@ -29,6 +29,7 @@ from pixelrt.manifest import (
 )
 from pixelrt.pipeline.options import GpuOptions
 from pixelrt.segmentation import Segmenter
+from pixelrt.strict import type_of
 from pixelrt.testing.fake_cuda import FakeCuda
 from pixelrt.testing.session import class_infos, fake_session
 
@@ -113,9 +114,7 @@ def _checked(what: str, plane: Bytes, size: tuple[int, int]) -> Bytes:
 
 def _check(compute: object, classes: object, size: object, color: object) -> None:
     if not callable(compute):
-        raise InputError(
-            f"compute is a {type(compute).__name__}, expected a function from a frame to class ids"
-        )
+        raise InputError(f"compute is {type_of(compute)}, expected a function from a frame to class ids")
     if isinstance(classes, str):
         raise InputError(f"classes is {classes!r}, expected a list of names: [{classes!r}]")
     sides = size if isinstance(size, (tuple, list)) else ()

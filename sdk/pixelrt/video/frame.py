@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pixelrt.cuda.interop import is_on_device
 from pixelrt.errors import InputError, SourceError
 from pixelrt.manifest import ColorOrder
+from pixelrt.strict import type_of
 
 Bytes = NDArray[np.uint8]
 
@@ -79,16 +80,14 @@ class Frame:
             if (copy := getattr(self.image, name, None)) is not None:
                 return np.ascontiguousarray(np.asarray(copy()))
         raise InputError(
-            f"frame {self.name} is a {type(self.image).__name__} on a GPU, which has none of the methods "
+            f"frame {self.name} is {type_of(self.image)} on a GPU, which has none of the methods "
             f"{', '.join(_TO_HOST)} to copy it to the host; copy it there before it is handed over"
         )
 
     def _check_image(self) -> None:
         image = self.image
         if not isinstance(image, np.ndarray):
-            raise SourceError(
-                f"frame {self.name} is a {type(image).__name__}, expected a NumPy array uint8[H, W, 3]"
-            )
+            raise SourceError(f"frame {self.name} is {type_of(image)}, expected a NumPy array uint8[H, W, 3]")
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
             raise SourceError(
                 f"frame {self.name} is {image.dtype}{list(image.shape)}, expected uint8[H, W, 3]"

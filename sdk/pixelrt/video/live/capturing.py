@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from pixelrt.errors import InputError
 from pixelrt.manifest import ColorOrder
+from pixelrt.strict import type_of
 from pixelrt.video.events import ignore
 from pixelrt.video.frame import Frame
 from pixelrt.video.live.books import Books
@@ -114,7 +115,7 @@ class Capture:
     def _check(self, frame: Frame) -> None:
         if not isinstance(frame, Frame):
             raise InputError(
-                f"{self._source.name} gave a {type(frame).__name__}, expected a pixelrt.video.frame.Frame; "
+                f"{self._source.name} gave {type_of(frame)}, expected a pixelrt.video.frame.Frame; "
                 "hand arrays over as a list, a generator, or by a PushSource"
             )
         if frame.color != self._color:

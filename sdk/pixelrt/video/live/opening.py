@@ -14,7 +14,7 @@ import numpy as np
 from pixelrt.cuda.interop import is_on_device
 from pixelrt.errors import InputError
 from pixelrt.manifest import ColorOrder, Head
-from pixelrt.strict import suggestion
+from pixelrt.strict import suggestion, type_of
 from pixelrt.video.frame import Frame
 from pixelrt.video.live.inputs import Input
 from pixelrt.video.live.options import AnySink, Policy, StreamOptions
@@ -80,7 +80,7 @@ def open_outputs(sinks: Sequence[AnySink], inputs: Sequence[Input]) -> tuple[Sin
     for sink in ready:
         if not callable(getattr(sink, "write", None)):
             raise InputError(
-                f"sinks holds a {type(sink).__name__}, expected sinks or URIs such as 'out.mp4' or 'masks/'"
+                f"sinks holds {type_of(sink)}, expected sinks or URIs such as 'out.mp4' or 'masks/'"
             )
     if len({id(sink) for sink in ready}) < len(ready):
         raise InputError("a sink is in the list twice, and gets every result already; name it once")

@@ -12,6 +12,7 @@ import numpy as np
 
 from pixelrt.errors import SourceError
 from pixelrt.manifest import ColorOrder
+from pixelrt.strict import type_of
 from pixelrt.video.events import Event
 from pixelrt.video.frame import Frame
 from pixelrt.video.sources.arrays import check_captured, checked_image
@@ -62,7 +63,7 @@ class IteratorSource(BaseSource):
         self._start_s = self._last_s = -float("inf")
         first = self._next(0)
         if first is None:
-            raise SourceError(f"{name}: {_described(items)} gave no frame; {_EXPECTED}")
+            raise SourceError(f"{name}: {type_of(items)} gave no frame; {_EXPECTED}")
         self._first: Frame | None = first
         self.size: tuple[int, int] = first.size
 
@@ -123,7 +124,7 @@ class IteratorSource(BaseSource):
 
 def _iterator(items: Any, name: str) -> Iterator[Any]:
     if isinstance(items, (str, bytes, dict)) or inspect.isasyncgen(items):
-        raise SourceError(f"{name}: got {_described(items)}; {_EXPECTED}")
+        raise SourceError(f"{name}: got {type_of(items)}; {_EXPECTED}")
     if isinstance(items, np.ndarray) and items.ndim != 4:
         raise SourceError(
             f"{name}: got one array {items.dtype}{list(items.shape)}, expected several images: a list of "
@@ -137,7 +138,7 @@ def _iterator(items: Any, name: str) -> Iterator[Any]:
         return _called(items)
     opencv = "; give the stream itself what OpenCV was given: a number, a path or an address"
     raise SourceError(
-        f"{name}: got {_described(items)}; {_EXPECTED}{opencv if hasattr(items, 'isOpened') else ''}"
+        f"{name}: got {type_of(items)}; {_EXPECTED}{opencv if hasattr(items, 'isOpened') else ''}"
     )
 
 
@@ -148,9 +149,5 @@ def _called(function: Callable[[], Any]) -> Iterator[Any]:
         except StopIteration:
             return
         if isinstance(item, Iterator):
-            raise SourceError(f"{_described(function)} returned {_described(item)}; give that to the stream")
+            raise SourceError(f"{type_of(function)} returned {type_of(item)}; give that to the stream")
         yield item
-
-
-def _described(value: object) -> str:
-    return f"a {type(value).__name__}"
