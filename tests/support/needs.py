@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 from typing import NoReturn
 
 import pytest
@@ -53,3 +54,18 @@ def gst_rtsp_server() -> None:
     """GStreamer's RTSP server with its Python binding, and an H.264 encoder."""
     if not _runs("GstRtspServer"):
         missing("GStreamer's RTSP server (gir1.2-gst-rtsp-server-1.0, gstreamer1.0-plugins-ugly)")
+
+
+def faketime(clock: Path) -> dict[str, str]:
+    """libfaketime: the environment in which the wall clock of a child process is off by what `clock` says."""
+    found = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
+    if not found:
+        missing("libfaketime (Debian's package faketime)")
+    return {
+        **os.environ,
+        "LD_PRELOAD": str(found[0]),
+        "FAKETIME_TIMESTAMP_FILE": str(clock),
+        "FAKETIME_NO_CACHE": "1",
+        "DONT_FAKE_MONOTONIC": "1",
+        "NO_FAKE_STAT": "1",
+    }

@@ -18,6 +18,7 @@ from pixelrt.video.frame import Bytes, Frame
 from pixelrt.video.sources.address import switch, whole
 
 _LATEST_S = 2**32
+_SLIGHT_NS, _LEAST_NS = 10**9, 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,14 +60,43 @@ def overlay_jpeg(delivery: Delivery, quality: int) -> bytes:
     return _jpeg(delivery.overlay()[..., ::-1], quality)
 
 
-def taken_ns(frame: Frame) -> int:
-    """When a frame was taken, in nanoseconds since 1970: by its source's clock, else by this machine's.
+class FrameClock:
+    """When frames were taken: by their source's clock, else by this machine's as it was when this was made.
 
-    A clock outside the years 1970 to 2106, which formats cannot hold, is none.
+    So the frames of a recording stay in their order when somebody sets the clock of the machine or of the
+    camera, and when the clock of the camera becomes known after its first frames.
     """
-    if frame.clock_s is not None and 0 <= frame.clock_s < _LATEST_S:
-        return round(frame.clock_s * 1e9)
-    return time.time_ns() - round((time.monotonic() - frame.captured_s) * 1e9)
+
+    def __init__(self) -> None:
+        self._offset_ns = time.time_ns() - time.monotonic_ns()
+        self._last: dict[str, tuple[int, float]] = {}
+        """By source: the time of its last frame, and when that was captured."""
+
+    def taken_ns(self, frame: Frame) -> int:
+        """Nanoseconds since 1970, growing for the frames of a source, in their order.
+
+        A clock outside the years 1970 to 2106, which formats cannot hold, is none.
+        """
+        at_ns = self._told_ns(frame)
+        if frame.source in self._last:
+            last_ns, captured_s = self._last[frame.source]
+            if at_ns <= last_ns:  # by a little: wait for it; by more: the time that went by counts
+                passed_ns = (
+                    round((frame.captured_s - captured_s) * 1e9) if last_ns - at_ns > _SLIGHT_NS else 0
+                )
+                at_ns = last_ns + max(passed_ns, _LEAST_NS)
+        self._last[frame.source] = at_ns, frame.captured_s
+        return at_ns
+
+    def _told_ns(self, frame: Frame) -> int:
+        if frame.clock_s is not None and 0 <= frame.clock_s < _LATEST_S:
+            return round(frame.clock_s * 1e9)
+        return self._offset_ns + round(frame.captured_s * 1e9)
+
+
+def taken_ns(frame: Frame) -> int:
+    """When a frame was taken, by this machine's clock as it is now where its source has none."""
+    return FrameClock().taken_ns(frame)
 
 
 def describe(classes: tuple[ClassInfo, ...]) -> str:

@@ -14,7 +14,7 @@ from pixelrt.encoding import Draft
 from pixelrt.errors import SinkError
 from pixelrt.manifest import ClassInfo
 from pixelrt.video.delivery import Delivery
-from pixelrt.video.sinks.content import Content, describe, topic_of
+from pixelrt.video.sinks.content import Content, FrameClock, describe, topic_of
 from pixelrt.video.sinks.kinds import SinkOptions
 from pixelrt.video.sinks.mcap_topics import PURPOSE, SourceTopics
 from pixelrt.video.sinks.recording import Recording, RecordingOptions, open_recording
@@ -69,6 +69,7 @@ class _McapPart:
         self._disk = _Disk(self._draft.open())
         self._context = foxglove.Context()
         self._topics: dict[str, SourceTopics] = {}
+        self._clock = FrameClock()
         self._open = True
         self._flushed_s = time.monotonic()
         settings = mcap.MCAPWriteOptions(
@@ -107,7 +108,7 @@ class _McapPart:
     def _begin(self, source: str, classes: tuple[ClassInfo, ...]) -> SourceTopics:
         root = topic_of(source, [topics.root for topics in self._topics.values()])
         self._writer.write_metadata(f"pixelrt.classes /{root}", {"classes": describe(classes)})
-        return SourceTopics(root, classes, self._context, self._options.content)
+        return SourceTopics(root, classes, self._context, self._options.content, self._clock)
 
     def _flush_in_time(self) -> None:
         now_s = time.monotonic()

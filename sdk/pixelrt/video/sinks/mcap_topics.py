@@ -8,7 +8,7 @@ from pixelrt.dependency import require
 from pixelrt.manifest import ClassInfo
 from pixelrt.video.delivery import Delivery
 from pixelrt.video.frame import Bytes
-from pixelrt.video.sinks.content import Content, camera_jpeg, describe, overlay_jpeg, taken_ns
+from pixelrt.video.sinks.content import Content, FrameClock, camera_jpeg, describe, overlay_jpeg
 
 PURPOSE = "writing MCAP"
 _STAGES = ("received", "submitted", "computed", "delivered")
@@ -28,13 +28,16 @@ class SourceTopics:
         classes: Of the masks.
         context: Of the file that is written.
         options: What is recorded.
+        clock: Of all topics of the file.
     """
 
-    def __init__(self, root: str, classes: tuple[ClassInfo, ...], context: Any, options: Content) -> None:
+    def __init__(
+        self, root: str, classes: tuple[ClassInfo, ...], context: Any, options: Content, clock: FrameClock
+    ) -> None:
         self._foxglove = require("foxglove", "foxglove", PURPOSE)
         self._messages = require("foxglove.messages", "foxglove", PURPOSE)
         channels = require("foxglove.channels", "foxglove", PURPOSE)
-        self.root, self._options = root, options
+        self.root, self._options, self._clock = root, options, clock
         about = {"pixelrt.classes": describe(classes)}
         self._mask = channels.RawImageChannel(f"/{root}/mask", metadata=about, context=context)
         self._camera = channels.CompressedImageChannel(f"/{root}/camera", context=context)
@@ -48,7 +51,7 @@ class SourceTopics:
     def write(self, delivery: Delivery) -> None:
         """Write a result to each topic, all at the time at which its frame was taken."""
         frame, result, options = delivery.frame, delivery.result, self._options
-        at_ns = taken_ns(frame)
+        at_ns = self._clock.taken_ns(frame)
         if options.camera:
             self._camera.log(self._picture(camera_jpeg(frame, options.quality), at_ns), log_time=at_ns)
         if options.mask:

@@ -21,9 +21,9 @@ from pixelrt.video.sinks.base import BaseSink
 from pixelrt.video.sinks.content import (
     CONTENT_READERS,
     Content,
+    FrameClock,
     camera_jpeg,
     overlay_jpeg,
-    taken_ns,
     topic_of,
 )
 from pixelrt.video.sinks.kinds import SinkOptions
@@ -53,7 +53,7 @@ class _Log:
 
     def __init__(self, content: Content, *, tick_s: float | None = None) -> None:
         self._rerun: Any = require("rerun", "rerun", _PURPOSE)
-        self._content = content
+        self._content, self._clock = content, FrameClock()
         batches = None
         if tick_s is not None:
             tick = datetime.timedelta(seconds=tick_s)
@@ -64,7 +64,7 @@ class _Log:
     def write(self, delivery: Delivery) -> None:
         frame, result, content = delivery.frame, delivery.result, self._content
         root = self._root(delivery)
-        self.recording.set_time("time", timestamp=np.datetime64(taken_ns(frame), "ns"))
+        self.recording.set_time("time", timestamp=np.datetime64(self._clock.taken_ns(frame), "ns"))
         self.recording.set_time("frame", sequence=frame.index)
         if content.camera:
             self._picture(f"{root}/camera", camera_jpeg(frame, content.quality))
