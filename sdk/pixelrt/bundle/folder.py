@@ -38,7 +38,7 @@ def file_place(path: Path) -> Path:
         raise BundleError(f"{path} cannot be written ({problem.strerror})") from problem
     if not stat.S_ISREG(mode):
         what = "a folder" if stat.S_ISDIR(mode) else "no file but a device, a pipe or a socket"
-        raise BundleError(f"{path} is {what}, expected a file; choose another name")
+        raise BundleError(f"{path} cannot be written: it is {what}; choose another name")
     return place
 
 

@@ -116,12 +116,14 @@ def rescue(path: Path) -> list[Path]:
         path: Where the file, or its first part, would have gone; behind all links.
 
     Returns:
-        The new names, such as `out-unfinished.mp4`. Files that somebody still writes stay.
+        The new names, such as `out-unfinished.mp4`. Files that somebody still writes stay, and all of them in
+        a folder that this user may not list.
     """
+    if not os.access(path.parent, os.R_OK):
+        return []
     part = rf"{re.escape(path.stem)}(?:-\d+)?{re.escape(path.suffix)}"
     name = re.compile(rf"\.({part})\.[0-9a-f]{{8}}\.tmp")
-    with explained(path):
-        found = [match for file in sorted(path.parent.iterdir()) if (match := name.fullmatch(file.name))]
+    found = [match for file in sorted(path.parent.iterdir()) if (match := name.fullmatch(file.name))]
     rescued = []
     for match in found:
         hidden = path.with_name(match[0])
@@ -130,7 +132,7 @@ def rescue(path: Path) -> list[Path]:
                 rescued.append(_shown(hidden, path.with_name(match[1])))
             elif size_bytes == 0 and time.time() - hidden.stat().st_mtime > _EMPTY_S:
                 hidden.unlink(missing_ok=True)
-    return rescued
+    return [file for file in rescued if file.exists()]  # two may have found it at once
 
 
 @contextlib.contextmanager

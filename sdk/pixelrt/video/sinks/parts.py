@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from pixelrt.encoding import is_being_written, real_place, rescue, temporary_for
+from pixelrt.encoding import explained, is_being_written, real_place, rescue, temporary_for
 from pixelrt.errors import SinkError
 from pixelrt.terminal import complain
 from pixelrt.video.delivery import Delivery
@@ -165,8 +165,10 @@ class PartedSink(BaseSink, ABC):
         return self._part_path
 
     def _first(self) -> tuple[Path, int]:
+        if self._parts.replaces:
+            return self.path, 1
         highest = highest_number(self.path)
-        if self._parts.replaces or (highest == 1 and self._is_free(self.path)):
+        if highest == 1 and self._is_free(self.path):
             return self.path, 1
         return next_free(self.path, highest, self._is_free)
 
@@ -202,11 +204,16 @@ def folder_for(path: Path, options: SinkOptions) -> Path:
 
 
 def highest_number(path: Path) -> int:
-    """The number of the last part that is there: 7 for `out-7.mp4`; 1 where there is none."""
+    """The number of the last part that is there: 7 for `out-7.mp4`; 1 where there is none.
+
+    Raises:
+        SinkError: If this user may not list the folder.
+    """
     if not path.parent.is_dir():
         return 1
     name = re.compile(rf"{re.escape(path.stem)}-(\d{{1,9}}){re.escape(path.suffix)}")
-    numbers = [int(match[1]) for file in path.parent.iterdir() if (match := name.fullmatch(file.name))]
+    with explained(path):
+        numbers = [int(match[1]) for file in path.parent.iterdir() if (match := name.fullmatch(file.name))]
     return max(numbers, default=1)
 
 
