@@ -7,17 +7,22 @@ import threading
 import time
 from collections import Counter, defaultdict
 from itertools import islice
+from pathlib import Path
 
 import needs
 import numpy as np
 import stamped
 from film import Seen, check, seen
 from leaks import memory_mib, nothing_left
+from mcap.reader import make_reader
 from rtsp_server import RtspServer
 
 from pixelrt.segmentation import Segmenter
 from pixelrt.testing import fake_segmenter
 from pixelrt.video.events import Event
+from pixelrt.video.frame import Frame
+from pixelrt.video.sinks import open_sink
+from pixelrt.video.sources import open_source
 
 log = logging.getLogger(__name__)
 LIVES, CAMERAS = 20, 16
@@ -143,3 +148,53 @@ def test_a_stream_that_stalls_is_closed_at_once() -> None:
         del results
         log.info("a stalled stream: closed in %.2f s", closed_s)
         assert closed_s < 10
+
+
+def test_a_camera_that_changes_its_size_while_it_is_recorded(tmp_path: Path) -> None:
+    needs.gst_rtsp_server()
+    events: list[Event] = []
+    with RtspServer(fps=20, gop=5) as server, nothing_left(), network() as segmenter:
+        source = open_source(f"{server.url}#connect=20")
+        sinks = [open_sink(f"{tmp_path}/{name}", source) for name in ("out.mp4", "out.mcap?quality=95")]
+        with segmenter.stream(source, policy="all", sinks=sinks, on_event=events.append, stall=60) as stream:
+            results = iter(stream)
+            frames = [seen(frame) for frame, _ in islice(results, 12)]
+            server.tell("resize 480x640")
+            for frame, _ in results:
+                frames.append(seen(frame))
+                if len([one for one in frames if one.size == (480, 640)]) >= 12:
+                    break
+        figures = stream.statistics()
+    check(frames, gaps=True)
+    sizes = [frame.size for frame in frames]
+    assert sizes == sorted(sizes), "once"
+    assert [event.kind for event in events if event.kind in ("resized", "failed", "sink_failed")] == [
+        "resized"
+    ]
+    account = figures.sources[0]
+    assert account.captured == account.delivered + sum(account.dropped.values()) + account.in_flight
+    assert account.in_flight == 0
+    film, log = figures.sinks
+    parts = [tmp_path / "out.mp4", tmp_path / "out-2.mp4"]
+    assert sorted(tmp_path.glob("*.mp4")) == sorted(parts)
+    shapes = [[frame.size for frame in recorded(part)] for part in parts]
+    assert [set(shape) for shape in shapes] == [{(240, 320)}, {(480, 640)}], "one part for each size"
+    assert sum(map(len, shapes)) == film.written
+    (topic,) = [topic for topic in topics(tmp_path / "out.mcap") if topic.endswith("/camera")]
+    logged = [seen(frame) for frame in recorded(f"{tmp_path}/out.mcap?topic={topic}")]
+    check(logged)
+    assert len(logged) == log.written
+    assert {frame.size for frame in logged} == {(240, 320), (480, 640)}
+    assert {frame.stamp for frame in frames} <= {frame.stamp for frame in logged}
+
+
+def recorded(path: Path | str) -> list[Frame]:
+    with open_source(path) as source:
+        return list(source)
+
+
+def topics(log: Path) -> list[str]:
+    with log.open("rb") as stream:
+        summary = make_reader(stream).get_summary()
+        assert summary is not None
+        return [channel.topic for channel in summary.channels.values()]
