@@ -150,3 +150,8 @@ def test_a_reader_that_goes(tmp_path: Path) -> None:
         process.stdout.close()
         assert process.stderr.read() == b"ended\n"
         assert process.wait() == 0
+
+
+def test_standard_output_is_given_to_one_sink() -> None:
+    with IteratorSource([picture(0)]) as source, pytest.raises(SinkError, match="was asked for twice"):
+        open_sinks(["-", "null:", "jsonl:"], source)

@@ -55,10 +55,11 @@ def advice_on_deadline(report: RunReport) -> str:
     ages_ms = {name: report.stages[name].p50_ms for name in _UNTIL_RESULT if name in report.stages}
     age_ms = sum(ages_ms.values())
     parts = ", ".join(f"{name} {age:.0f}" for name, age in ages_ms.items())
-    what = "results are" if "network" in ages_ms else "frames are, before the network has them,"
+    what, where = ("results", "here") if "network" in ages_ms else ("frames", "before the network has them")
+    other_s = _roomy(max(age_ms / 1e3, report.deadline_s))
     return (
-        f"--deadline {report.deadline_s:g} dropped {dropped} of {counted(captured, 'frame')}: {what} about "
-        f"{age_ms:.0f} ms old here ({parts}); try --deadline {_roomy(max(age_ms / 1e3, report.deadline_s)):g}"
+        f"--deadline {report.deadline_s:g} dropped {dropped} of {counted(captured, 'frame')}: {what} are "
+        f"about {age_ms:.0f} ms old {where} ({parts}); try --deadline {other_s:g}"
     )
 
 
