@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import gc
 import os
@@ -16,25 +15,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from live import Camera, Notes, check_accounts, check_pairs, network
+from live import Camera, Notes, check_accounts, check_pairs, gone, image_of, network, stuck
 
-from pixelrt.errors import SinkError, SourceError
+from pixelrt.errors import SinkError
 from pixelrt.segmentation import Segmenter
 from pixelrt.video.delivery import Delivery
 from pixelrt.video.live import Stream
-
-FOREVER = 1e9
-
-
-def stuck(camera: Camera, index: int) -> None:
-    """A camera that gives nothing after its first frame."""
-    if index == 1:
-        camera.wait(FOREVER)
-
-
-def gone() -> bool:
-    """Whether no thread of a stream runs."""
-    return not any(thread.name.startswith("pixelrt") for thread in threading.enumerate())
+from pixelrt.video.sources.push import PushSource
 
 
 def test_break_ends_it_at_once() -> None:
@@ -83,6 +70,21 @@ def test_one_that_was_never_started_leaves_nothing_open() -> None:
     assert notes.ends == ["aborted"]
     assert list(stream) == []
     assert stream.statistics().seconds == 0
+
+
+def test_whoever_waits_in_push_is_let_go_by_a_stream_that_never_started() -> None:
+    source = PushSource(keep="all", capacity=1)
+    stream = network().stream(source)
+    pushed: list[bool] = []
+    pushing = threading.Thread(
+        target=lambda: pushed.extend(source.push(image_of(number)) for number in range(2)), daemon=True
+    )
+    pushing.start()
+    pushing.join(0.1)
+    stream.close()
+    pushing.join(10)
+    assert not pushing.is_alive()
+    assert pushed == [True, False]
 
 
 def test_it_is_closed_when_nobody_holds_it_any_more() -> None:
@@ -197,6 +199,19 @@ def test_run_without_a_callback_feeds_the_sinks() -> None:
     check_accounts(statistics, ended=True)
 
 
+def test_run_after_next_takes_what_is_left() -> None:
+    notes = Notes()
+    stream = network().stream(Camera(40, live=False), sinks=[notes])
+    assert next(stream).frame.index == 0
+    running = threading.Thread(target=stream.run, daemon=True)
+    running.start()
+    running.join(20)
+    assert not running.is_alive()
+    assert notes.indices == list(range(40))
+    assert stream.statistics().delivered == 40
+    check_accounts(stream.statistics(), ended=True)
+
+
 def test_run_is_ended_by_an_exception_in_the_callback() -> None:
     def on_result(delivery: Delivery) -> None:
         raise ValueError(delivery.frame.index)
@@ -204,69 +219,6 @@ def test_run_is_ended_by_an_exception_in_the_callback() -> None:
     with pytest.raises(ValueError, match="0"):
         network().stream(Camera(None, before=stuck)).run(on_result)
     assert gone()
-
-
-def test_async_for_leaves_the_event_loop_free() -> None:
-    async def count() -> tuple[list[Delivery], int]:
-        beats = 0
-
-        async def beat() -> None:
-            nonlocal beats
-            while True:
-                await asyncio.sleep(0.005)
-                beats += 1
-
-        beating = asyncio.create_task(beat())
-        taken = [delivery async for delivery in network(0.01).stream(Camera(20, live=False))]
-        beating.cancel()
-        return taken, beats
-
-    taken, beats = asyncio.run(count())
-    assert [delivery.frame.index for delivery in taken] == list(range(20))
-    assert beats > 5
-
-
-def test_break_out_of_async_for_ends_it() -> None:
-    async def first() -> Delivery:
-        stream = network().stream(Camera(None, before=stuck))
-        async for delivery in stream:  # noqa: B007
-            break
-        assert gone()
-        return delivery
-
-    assert asyncio.run(first()).frame.index == 0
-
-
-def test_cancelling_a_task_ends_its_stream() -> None:
-    async def consume() -> None:
-        async for _ in network().stream(Camera(None, before=stuck)):
-            pass
-
-    async def main() -> None:
-        task = asyncio.create_task(consume())
-        await asyncio.sleep(0.1)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-
-    asyncio.run(main())
-    gc.collect()
-    assert gone()
-
-
-def test_errors_reach_async_for() -> None:
-    def broken(_: Camera, index: int) -> None:
-        if index == 2:
-            raise SourceError("the cable was pulled")
-
-    async def consume(taken: list[int]) -> None:
-        async for delivery in network().stream(Camera(None, before=broken, live=False)):
-            taken.append(delivery.frame.index)  # noqa: PERF401
-
-    taken: list[int] = []
-    with pytest.raises(SourceError, match="the cable was pulled"):
-        asyncio.run(consume(taken))
-    assert taken == [0, 1]
 
 
 def test_a_segmenter_can_be_used_again_after_its_stream() -> None:

@@ -212,6 +212,8 @@ def test_a_sink_that_cannot_be_finished_is_an_error_of_the_stream() -> None:
     with pytest.raises(SinkError, match="cannot write the index"):
         stream.close()
     stream.close()
+    (sink,) = stream.statistics().sinks
+    assert (sink.written, sink.dropped) == (sink.written, 0), "its results had been written"
 
 
 def test_a_blocked_sink_does_not_slow_a_live_stream() -> None:
@@ -321,6 +323,19 @@ def test_an_array_that_is_no_image_is_refused_with_its_place() -> None:
         for delivery in network().stream(images):
             taken.append(delivery.frame.index)  # noqa: PERF401
     assert taken == [0, 1]
+
+
+@pytest.mark.parametrize(("item", "kind"), [(image_of(1), "ndarray"), (None, "NoneType")])
+def test_a_source_that_gives_no_frames_is_refused(item: object, kind: str) -> None:
+    class Odd(Camera):
+        def __iter__(self):  # type: ignore[no-untyped-def]
+            yield self.frame(0)
+            yield item
+
+    stream = network().stream(Odd(live=False))
+    with pytest.raises(InputError, match=f"camera gave a {kind}, expected a pixelrt.video.frame.Frame"):
+        list(stream)
+    assert stream.statistics().delivered == 1
 
 
 def void(_: object) -> None:

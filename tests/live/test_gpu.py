@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ from pixelrt.session import GpuOptions
 from pixelrt.testing import FakeCuda, fake_segmenter
 from pixelrt.video.delivery import Delivery
 from pixelrt.video.frame import Frame
+from pixelrt.video.live.pacing import Pace
 
 
 def on_their_way(segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch) -> list[int]:
@@ -62,13 +64,29 @@ def test_no_third_frame_waits_where_the_newest_counts(monkeypatch: pytest.Monkey
     assert max(counts) <= 2
 
 
-def test_one_slow_frame_does_not_hold_up_the_results_after_it() -> None:
-    count = iter(range(1000))
-    compute_s = lambda: 0.8 if next(count) == 20 else 0.001  # noqa: E731
+def test_the_next_frame_is_handed_over_when_half_of_the_time_of_the_quickest_has_passed() -> None:
+    pace = Pace()
+    for number in range(8):
+        assert pace.wait_s(0.0) == 0, "until it is known how long computing takes"
+        pace.computed(0.8 if number == 5 else 0.02 + 0.001 * number)
+    assert pace.wait_s(0.0) == pytest.approx(0.01), "one slow frame holds nothing up"
+    assert pace.wait_s(0.004) == pytest.approx(0.006)
+    assert pace.wait_s(1.0) == 0
+    for _ in range(8):
+        pace.computed(0.1)
+    assert pace.wait_s(0.0) == pytest.approx(0.05), "it forgets"
+
+
+def test_the_next_frame_becomes_newer_while_the_network_is_busy() -> None:
+    compute_s = 0.04
     with network(compute_s, cuda=FakeCuda(), gpu=GpuOptions(slots=2)) as segmenter:
-        taken = list(segmenter.stream(Camera(300, 0.005)))
-    ages_ms = sorted(delivery.age_ms for delivery in taken)
-    assert sum(age_ms > 300 for age_ms in ages_ms) <= 4, ages_ms[-8:]
+        taken = list(segmenter.stream(Camera(400, 0.004)))
+    times = [delivery.times for delivery in taken][10:]
+    waited_s = [
+        after.submitted_s - max(before.submitted_s, earlier.computed_s)
+        for earlier, before, after in zip(times, times[1:], times[2:], strict=False)
+    ]
+    assert min(waited_s) >= 0.4 * compute_s, "each was handed over when half of the one before was done"
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -121,6 +139,67 @@ def test_frames_on_the_gpu_are_computed_where_they_are_and_drawn_on_the_host() -
         assert [delivery.frame.on_host().max() for delivery in taken] == [0, 1, 2]
         assert {overlay.shape for overlay in sink.overlays} == {(height, width, 3)}
         del taken, sink, images, on_gpu
+
+
+class CameraMemory:
+    """A picture on a GPU, in memory into which the camera writes the next one as soon as it may."""
+
+    def __init__(self, on_gpu: Any, value: int) -> None:
+        self._on_gpu, self.value, self.copies = on_gpu, value, 0
+        self.shape = on_gpu.shape
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._on_gpu, name)
+
+    @property
+    def __cuda_array_interface__(self) -> Any:
+        return self._on_gpu.__cuda_array_interface__
+
+    def to_host(self) -> NDArray[np.uint8]:
+        self.copies += 1
+        return np.full(self.shape, self.value, np.uint8)
+
+
+class Late(Notes):
+    """Looks at pictures when the program has had all results."""
+
+    def __init__(self, go_on: threading.Event, *, wants_picture: bool = True) -> None:
+        super().__init__()
+        self.wants_picture = self.wants_overlay = wants_picture
+        self._go_on = go_on
+        self.seen: list[tuple[int, int]] = []
+
+    def write(self, delivery: Delivery) -> None:
+        assert self._go_on.wait(20)
+        if self.wants_picture:
+            picture = delivery.frame.on_host()
+            self.seen.append((int(picture.min()), int(picture.max())))
+            assert delivery.overlay() is delivery.picture.drawn()
+
+
+@pytest.mark.parametrize("wants_picture", [True, False])
+def test_sinks_see_the_picture_that_was_segmented_however_late_they_look(wants_picture: bool) -> None:
+    cuda, (height, width) = FakeCuda(), SIZE
+    maker = fake_segmenter(lambda frame: frame[..., 0], CLASSES, (height, 3 * width), cuda=cuda)
+    go_on = threading.Event()
+    with maker, network(cuda=cuda) as segmenter:
+        pictures = [np.full((height, 3 * width, 3), value, np.uint8) for value in range(3)]
+        results = [maker.submit(picture, on_device=True).result() for picture in pictures]
+        memory = [
+            CameraMemory(result.device_mask.reshaped((height, width, 3)), value)  # type: ignore[union-attr]
+            for value, result in enumerate(results)
+        ]
+        sinks = [Late(go_on, wants_picture=wants_picture), Late(go_on, wants_picture=False)]
+        stream = segmenter.stream(memory, sinks=sinks)
+        for _ in memory:
+            delivery = next(stream)
+            assert isinstance(delivery.frame.image, CameraMemory), "the program has it where it is"
+            delivery.frame.image.value = 200
+        go_on.set()
+        assert list(stream) == []
+        assert sinks[0].seen == ([(0, 0), (1, 1), (2, 2)] if wants_picture else [])
+        assert [each.copies for each in memory] == [int(wants_picture)] * 3
+        del delivery, stream, sinks, memory, results
 
 
 class Drawing(Notes):

@@ -6,7 +6,7 @@ import threading
 import time
 
 import pytest
-from live import SIZE, Camera, network
+from live import SIZE, Camera, Notes, network
 
 from pixelrt.errors import SourceError
 from pixelrt.video.delivery import Delivery
@@ -207,6 +207,23 @@ def test_a_network_that_keeps_up_is_not_overloaded() -> None:
     events: list[Event] = []
     list(network(0.002).stream(Camera(50, 0.05), on_event=events.append))
     assert [event.kind for event in events] == ["connected", "ended"]
+
+
+def test_a_stream_has_failed_after_an_error_wherever_it_was() -> None:
+    def broken(_: object = None) -> float:
+        raise ZeroDivisionError("broken")
+
+    for stream in (
+        network(broken).stream(Camera(None, 0.005)),
+        network().stream(Camera(None, 0.005), sinks=[Notes(broken)], on_sink_error="stop"),
+        network().stream(Camera(None, 0.005), on_event=broken),
+        network().stream(Camera(None, 0.005, before=lambda _, index: broken() if index else None)),
+    ):
+        with pytest.raises(ZeroDivisionError):
+            list(stream)
+        assert (stream.health.state, stream.health.why) == ("failed", "broken")
+        assert stream.statistics().health.state == "failed"
+        assert not stream.health.is_ok
 
 
 def test_a_stream_is_as_its_worst_source_is() -> None:

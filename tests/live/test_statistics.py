@@ -13,6 +13,7 @@ from types import MappingProxyType
 import numpy as np
 import pytest
 from live import Camera, Notes, check_accounts, network
+from views import STATISTICS
 
 from pixelrt.video.live import StreamStatistics
 from pixelrt.video.live.ledger import Ledger, Meter
@@ -94,6 +95,62 @@ def test_accounts_are_of_one_moment() -> None:
     for worker in workers:
         worker.join()
     assert [account.in_flight for account in ledger.accounts()] == [0, 0]
+
+
+def test_what_is_left_at_the_end_is_settled() -> None:
+    ledger = Ledger(2)
+    for _ in range(5):
+        ledger.captured(0)
+    ledger.delivered(0)
+    ledger.dropped(0, "newer")
+    ledger.settle("stopped")
+    ledger.settle("stopped")
+    first, second = ledger.accounts()
+    assert (first.captured, first.delivered, first.dropped) == (5, 1, {"newer": 1, "stopped": 3})
+    assert (first.in_flight, second.dropped) == (0, {})
+
+
+def test_a_result_on_whose_way_ctrl_c_came_is_accounted_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(_: Ledger, place: int) -> None:
+        raise KeyboardInterrupt
+
+    stream = network().stream(Camera(1, live=False))
+    monkeypatch.setattr(Ledger, "delivered", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        next(stream)
+    assert stream.statistics().sources[0].dropped == {"stopped": 1}
+    check_accounts(stream.statistics(), ended=True)
+
+
+def test_one_line_says_how_it_goes() -> None:
+    assert str(STATISTICS) == (
+        "12.5 s, reconnecting (connection refused; next try in 4 s); "
+        "front: 120 captured (30.0/s), 100 delivered (25.0/s), dropped 15 newer, 3 deadline, lost 4 damaged; "
+        "rear: 102 captured (30.0/s), 100 delivered (25.0/s); "
+        "capture to delivery p50 22.0 ms, p99 66.0 ms"
+    )
+    started = network().stream(Camera(1))
+    assert str(started.statistics()) == "0.0 s, ok; camera: 0 captured (0.0/s), 0 delivered (0.0/s)"
+    started.close()
+
+
+def test_statistics_can_be_logged(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "pixelrt.video.statistics")
+    stream = network().stream(Camera(None, 0.01), log=0.1)
+    until_s = time.monotonic() + 30
+    for _ in stream:
+        lines = [each for each in caplog.records if each.name == "pixelrt.video.statistics"]
+        if len(lines) >= 2 or time.monotonic() > until_s:
+            break
+    records = [each for each in caplog.records if each.name == "pixelrt.video.statistics"]
+    assert len(records) >= 3, "and one at the end"
+    assert {(each.levelname, each.threadName) for each in records} == {("INFO", "pixelrt monitor")}
+    captured = [int(each.getMessage().split("camera: ")[1].split()[0]) for each in records]
+    assert captured == sorted(captured)
+    assert captured[-1] == stream.statistics().captured
+    caplog.clear()
+    list(network().stream(Camera(3)))
+    assert not [each for each in caplog.records if each.name == "pixelrt.video.statistics"]
 
 
 def test_figures_can_be_read_at_any_time_from_any_thread() -> None:

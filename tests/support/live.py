@@ -24,6 +24,7 @@ from pixelrt.video.sources.base import BaseSource
 
 Bytes = NDArray[np.uint8]
 SIZE = (8, 12)
+_FOREVER_S = 1e9
 CLASSES = tuple(f"class {number}" for number in range(256))
 
 
@@ -118,6 +119,17 @@ class Camera(BaseSource):
     def close(self) -> None:
         self.closed += 1
         self.closing_thread = threading.current_thread().name
+
+
+def stuck(camera: Camera, index: int) -> None:
+    """A camera that gives nothing after its first frame."""
+    if index == 1:
+        camera.wait(_FOREVER_S)
+
+
+def gone() -> bool:
+    """Whether no thread of a stream runs."""
+    return not any(thread.name.startswith("pixelrt") for thread in threading.enumerate())
 
 
 class Notes(BaseSink):

@@ -1,0 +1,246 @@
+"""Signals, forks and missing threads at the worst of moments."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from live import Camera, Notes, check_accounts, gone, image_of, network
+
+from pixelrt.errors import InputError
+from pixelrt.video.live import Stream
+from pixelrt.video.live.ledger import Ledger
+from pixelrt.video.live.mailbox import Mailbox, Room
+
+HELD_UP_S = 5.0
+"""Half of the time after which threads are left behind."""
+
+
+@contextlib.contextmanager
+def handled(handler: Callable[[], None]) -> Iterator[None]:
+    """What SIGUSR1 does."""
+    before = signal.signal(signal.SIGUSR1, lambda *_: handler())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+def closing(stream: Stream, took_s: list[float]) -> Callable[[], None]:
+    """Close it, and note how long that takes."""
+
+    def close() -> None:
+        began_s = time.monotonic()
+        stream.close()
+        took_s.append(time.monotonic() - began_s)
+
+    return close
+
+
+def once(function: Callable[..., Any], *, when: Callable[[], bool] = lambda: True) -> Callable[..., Any]:
+    """The function, interrupted by a signal once, in the main thread."""
+    left = [1]
+
+    def interrupted(*arguments: Any, **options: Any) -> Any:
+        if left and when() and threading.current_thread() is threading.main_thread():
+            left.clear()
+            signal.raise_signal(signal.SIGUSR1)
+        return function(*arguments, **options)
+
+    return interrupted
+
+
+def locked(method: Callable[..., Any]) -> Callable[..., Any]:
+    """The method, with the lock of its object held."""
+
+    def holding(self: Any, *arguments: Any) -> Any:
+        with self._lock:
+            return method(self, *arguments)
+
+    return holding
+
+
+MOMENTS = {
+    "a result is taken": (Mailbox, "_taken_of"),
+    "a result is counted": (Ledger, "delivered"),
+    "statistics are read": (Ledger, "accounts"),
+}
+
+
+@pytest.mark.parametrize("policy", ["latest", "all"])
+@pytest.mark.parametrize("where", list(MOMENTS))
+def test_a_signal_handler_may_close_the_stream_in_the_middle_of_anything(
+    monkeypatch: pytest.MonkeyPatch, where: str, policy: str
+) -> None:
+    stream = network().stream(Camera(None, 0.001), policy=policy)  # type: ignore[arg-type]
+    took_s: list[float] = []
+    owner, method = MOMENTS[where]
+    monkeypatch.setattr(owner, method, locked(once(getattr(owner, method))))
+    with handled(closing(stream, took_s)):
+        for _ in stream:
+            stream.statistics()
+    assert took_s, "the signal came"
+    assert took_s[0] < HELD_UP_S
+    assert gone()
+    check_accounts(stream.statistics(), ended=True)
+
+
+def test_a_signal_handler_may_close_the_stream_while_it_waits_for_a_result() -> None:
+    took_s: list[float] = []
+    camera = Camera(None, before=lambda camera, index: camera.wait(1e9) if index == 1 else None)
+    stream = network().stream(camera)
+    signalling = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGUSR1))
+    with handled(closing(stream, took_s)):
+        signalling.start()
+        assert len(list(stream)) == 1
+    signalling.join()
+    assert took_s[0] < HELD_UP_S
+    assert gone()
+
+
+def test_a_signal_handler_may_close_the_stream_while_an_overlay_is_drawn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A sink waits for the same overlay, and so cannot end before the handler has returned."""
+    took_s: list[float] = []
+
+    class Drawing(Notes):
+        wants_overlay = True
+
+        def write(self, delivery) -> None:  # type: ignore[no-untyped-def]
+            asked.set()
+            delivery.overlay()
+
+    asked = threading.Event()
+    stream = network().stream(Camera(None, 0.001), sinks=[Drawing()])
+    draw = stream._loop._computing._artist.draw
+    monkeypatch.setattr(stream._loop._computing._artist, "draw", once(draw, when=lambda: asked.wait(10)))
+    with handled(closing(stream, took_s)):
+        for delivery in stream:
+            delivery.overlay()
+    assert took_s, "the signal came"
+    assert took_s[0] < HELD_UP_S
+    assert gone()
+
+
+def test_a_signal_handler_that_interrupts_the_program_alone_waits_for_the_end() -> None:
+    ends: list[bool] = []
+    notes = Notes()
+    stream = network().stream(Camera(None, 0.001), sinks=[notes])
+
+    def close() -> None:
+        stream.close()
+        ends.append(gone())
+
+    with handled(close):
+        for _ in stream:
+            signal.raise_signal(signal.SIGUSR1)
+    assert ends == [True]
+    assert notes.ends == ["closed"]
+
+
+def test_an_item_that_a_signal_handler_dropped_is_not_taken() -> None:
+    dropped: list[int] = []
+    mailbox: Mailbox[int] = Mailbox(
+        [Room(1, newest=True)], drop=lambda item, _: dropped.append(item), replaced="newer"
+    )
+    mailbox.put(0, 7)
+
+    def close_and_allow(_: int) -> bool:
+        if not mailbox.finished:
+            allowed = bool(mailbox.depth(0))
+            mailbox.close()
+            return allowed
+        return True
+
+    assert mailbox.take(0, may_go=close_and_allow) == []
+    assert dropped == [7]
+
+
+@pytest.mark.parametrize("problem", [RuntimeError("can't start new thread"), KeyboardInterrupt()])
+@pytest.mark.parametrize("after", range(4))
+def test_what_could_not_be_started_is_given_back(
+    monkeypatch: pytest.MonkeyPatch, problem: BaseException, after: int
+) -> None:
+    ends: list[str] = []
+
+    def images() -> Iterator[object]:
+        try:
+            while True:
+                yield image_of(0)
+        finally:
+            ends.append("closed")
+
+    started, start = [], threading.Thread.start
+
+    def starting(self: threading.Thread) -> None:
+        if self.name.startswith("pixelrt"):
+            started.append(self.name)
+            if len(started) == after + 1:
+                raise problem
+        start(self)
+
+    monkeypatch.setattr(threading.Thread, "start", starting)
+    notes = Notes()
+    stream = network().stream(images(), sinks=[notes])
+    with pytest.raises(type(problem)):
+        next(stream)
+    assert len(started) == after + 1, "network, monitor, sink, source"
+    assert gone()
+    assert notes.ends == (["aborted"] if after < 3 else ["closed"])
+    assert ends == ["closed"], "of the generator, whose first image is looked at before"
+    check_accounts(stream.statistics(), ended=True)
+
+
+FORK = """
+import os, sys, time
+sys.path.insert(0, {support!r})
+from live import Camera, network
+
+class Counted(Camera):
+    interrupts = 0
+    def interrupt(self):
+        Counted.interrupts += 1
+        super().interrupt()
+
+stream = network().stream(Counted(None, 0.01))
+next(stream)
+child = os.fork()
+if not child:
+    try:
+        next(stream)
+    except Exception as problem:
+        print(type(problem).__name__, problem, flush=True)
+    began_s = time.monotonic()
+    stream.close()
+    del stream
+    print("closed", Counted.interrupts, time.monotonic() - began_s < 5, flush=True)
+    sys.exit(0)
+os.waitpid(child, 0)
+print("goes on", next(stream).frame.source, flush=True)
+stream.close()
+"""
+
+
+def test_a_forked_child_neither_waits_for_the_stream_nor_ends_it() -> None:
+    code = FORK.format(support=str(Path(__file__).parents[1] / "support"))
+    ended = subprocess.run(
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    first, second, third = ended.stdout.splitlines()
+    assert first.startswith(f"{InputError.__name__} this stream belongs to process ")
+    assert (second, third) == ("closed 0 True", "goes on camera")
+    assert not ended.stderr
