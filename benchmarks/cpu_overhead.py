@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
-import json
 import statistics
 import sys
 import tempfile
@@ -29,49 +28,20 @@ from typing import Any
 
 import harness
 import numpy as np
+from harness import Setting
 from numpy.typing import NDArray
 
 import pixelrt
 from pixelrt.bundle import Bundle
 from pixelrt.machine import processor
-from pixelrt.manifest import SegmentationManifest
 from pixelrt.terminal import complain, say, say_table
 
-RECIPE = harness.ROOT / "engines" / "road-unet" / "recipe.toml"
 _WARMUP = 10
 _OVERHEAD_LIMIT = 1.10
 _SPEEDUP_LIMIT = 1.8
 
 Frame = NDArray[np.uint8]
 Step = Callable[[Frame], Any]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Setting:
-    """What a contender gets."""
-
-    manifest: SegmentationManifest
-    bundle: Path
-    folder: Path
-    """Holds the bare network, `bare.onnx` and `bare.xml`."""
-    precision: str
-    """`default` leaves it to the contender."""
-    threads: int
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Height and width of the network."""
-        return self.manifest.preprocess.size
-
-    @property
-    def mean(self) -> NDArray[np.float32]:
-        """Per channel, of 0..1 pixels."""
-        return np.array(self.manifest.preprocess.mean, np.float32)
-
-    @property
-    def std(self) -> NDArray[np.float32]:
-        """Per channel, of 0..1 pixels."""
-        return np.array(self.manifest.preprocess.std, np.float32)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,30 +61,21 @@ def main() -> int:
     """Prepare the bare network, let the contenders take turns, judge."""
     arguments = _arguments()
     if arguments.contender:
-        result = _contend(arguments)
-        sys.stdout.write(json.dumps(result) + "\n")
-        return 0
+        return harness.answer(_contend(arguments))
     if arguments.prepare:
         _prepare(arguments.recipe, Bundle.open(arguments.bundle), arguments.folder)
-        sys.stdout.write("{}\n")
-        return 0
+        return harness.answer({})
     return _compare(arguments)
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--bundle", type=Path, default=harness.BUNDLE)
-    parser.add_argument("--recipe", type=Path, default=RECIPE, help="what the bundle was exported from")
+    parser = harness.parser(__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--frames", type=int, default=60, help="measured per round, after a warm-up")
     parser.add_argument("--threads", type=int, default=processor().cores)
     parser.add_argument("--out", type=Path, help="result file (benchmarks/results/cpu_overhead.json)")
     parser.add_argument("--prepare", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("--contender", choices=tuple(_CONTENDERS), help=argparse.SUPPRESS)
     parser.add_argument("--precision", default="default", help=argparse.SUPPRESS)
-    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
@@ -271,13 +232,7 @@ def _contend(arguments: argparse.Namespace) -> dict[str, Any]:
     from pixelrt.machine import peak_memory_bytes
 
     frames = harness.drive(8)
-    setting = Setting(
-        manifest=Bundle.open(arguments.bundle).segmentation,
-        bundle=arguments.bundle,
-        folder=arguments.folder,
-        precision=arguments.precision,
-        threads=arguments.threads,
-    )
+    setting = Setting.of(arguments)
     contender = _CONTENDERS[arguments.contender](setting)
     mask = contender.mask(contender.step(frames[0]))
     np.save(arguments.folder / f"{arguments.contender}-{arguments.precision}.npy", mask)
@@ -305,13 +260,7 @@ def _bare(setting: Setting) -> Contender:
     """OpenVINO as its documentation has it for low latency, without copies of input or output."""
     import openvino
 
-    hint = {"float32": "f32", "bfloat16": "bf16"}[setting.precision]
-    config = {
-        "PERFORMANCE_HINT": "LATENCY",
-        "NUM_STREAMS": 1,
-        "INFERENCE_PRECISION_HINT": hint,
-        "INFERENCE_NUM_THREADS": setting.threads,
-    }
+    config = {**setting.plugin, "NUM_STREAMS": 1}
     compiled = openvino.Core().compile_model(setting.folder / "bare.xml", "CPU", config)
     request = compiled.create_infer_request()
     ready = _tensor(setting, harness.drive(1)[0])
@@ -371,9 +320,8 @@ def _model_api(setting: Setting, *, soft: bool = False) -> Contender:
     from model_api.adapters import OpenvinoAdapter
     from model_api.models import SegmentationModel
 
-    config = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": setting.threads}
     adapter = OpenvinoAdapter(
-        openvino.Core(), str(setting.folder / "bare.xml"), device="CPU", plugin_config=config
+        openvino.Core(), str(setting.folder / "bare.xml"), device="CPU", plugin_config=setting.plugin
     )
     configuration = {
         "mean_values": (setting.mean * 255).tolist(),

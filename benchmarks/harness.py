@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import datetime
 import json
@@ -16,10 +17,12 @@ from numpy.typing import NDArray
 
 from pixelrt.bundle import Bundle, write_file
 from pixelrt.machine import Load, describe, load
+from pixelrt.manifest import SegmentationManifest
 from pixelrt.terminal import complain, say
 
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results"
+RECIPE = ROOT / "engines" / "road-unet" / "recipe.toml"
 BUNDLE = ROOT / "engines" / "road-unet" / "bundle"
 SIZE = (720, 1280)
 """Height and width of the frames."""
@@ -48,6 +51,53 @@ class Bar:
         return "met" if (self.value <= self.limit if self.at_most else self.value >= self.limit) else "MISSED"
 
 
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """What a contender that runs the network of a bundle gets."""
+
+    bundle: Path
+    folder: Path
+    """Holds the bare network, `bare.onnx` and `bare.xml`."""
+    precision: Any
+    """`float32`, `bfloat16`, or `default`, which leaves it to the contender."""
+    threads: int
+
+    @classmethod
+    def of(cls, arguments: argparse.Namespace) -> Setting:
+        """From the command line."""
+        return cls(**{field.name: getattr(arguments, field.name) for field in dataclasses.fields(cls)})
+
+    @property
+    def manifest(self) -> SegmentationManifest:
+        """Of the bundle."""
+        return Bundle.open(self.bundle).segmentation
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the network."""
+        return self.manifest.preprocess.size
+
+    @property
+    def mean(self) -> NDArray[np.float32]:
+        """Per channel, of 0..1 pixels."""
+        return np.array(self.manifest.preprocess.mean, np.float32)
+
+    @property
+    def std(self) -> NDArray[np.float32]:
+        """Per channel, of 0..1 pixels."""
+        return np.array(self.manifest.preprocess.std, np.float32)
+
+    @property
+    def plugin(self) -> dict[str, Any]:
+        """How OpenVINO is set up for low latency."""
+        precision = {"float32": "f32", "bfloat16": "bf16"}.get(self.precision)
+        return {
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_NUM_THREADS": self.threads,
+            **({"INFERENCE_PRECISION_HINT": precision} if precision else {}),
+        }
+
+
 class ChildError(Exception):
     """A child process failed; the message ends with what it said."""
 
@@ -65,6 +115,28 @@ def child(script: str, *arguments: str) -> dict[str, Any]:
         raise ChildError(f"{' '.join(arguments)} exited with {done.returncode}: {said[0]}")
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return result
+
+
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """With the bundle that is measured, and what a child is told about its work."""
+    made = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    made.add_argument("--bundle", type=Path, default=BUNDLE)
+    made.add_argument("--recipe", type=Path, default=RECIPE, help="what the bundle was exported from")
+    made.add_argument("--contender", help=argparse.SUPPRESS)
+    made.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    return made
+
+
+def answer(result: dict[str, Any]) -> int:
+    """Tell `child` what was found.
+
+    Returns:
+        The exit code.
+    """
+    sys.stdout.write(json.dumps(result) + "\n")
+    return 0
 
 
 def drive(count: int, size: tuple[int, int] = SIZE) -> list[NDArray[np.uint8]]:

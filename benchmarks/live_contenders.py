@@ -2,6 +2,7 @@
 
 pixelrt      segmenter.stream(address), and the overlay of every result
 opencv       the loop that people write: VideoCapture.read, resize, normalise, infer (OpenVINO), argmax, draw
+opencv_grabber  the same behind the usual remedy: a thread that reads all the time and keeps the newest frame
 model_api    OpenVINO Model API's AsyncPipeline with two requests, as in its demos, and the same drawing
 
 All run the same network in the same precision with the same number of threads. The overlays at 1080p:
@@ -10,23 +11,27 @@ pixelrt              Segmentation.overlay, from a mask at the network's size
 pixelrt with legend  what a sink gets: overlay, the share of each class, legend
 supervision          MaskAnnotator.annotate, with detections that are ready
 supervision in all   the same with what makes detections of a mask: resize, a plane for each class, boxes
+opencv               what people write with OpenCV: resize, applyColorMap with the classes' table, addWeighted
+opencv lut           the same with cv2.LUT, which needs the mask in three channels
 """
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import queue
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import harness
 import numpy as np
+from harness import Setting
 from numpy.typing import NDArray
 
 import pixelrt
-from pixelrt.bundle import Bundle
 from pixelrt.manifest import SegmentationManifest
 
 ALPHA = 0.5
@@ -34,43 +39,6 @@ ALPHA = 0.5
 Bytes = NDArray[np.uint8]
 Drawn = Iterator[tuple[Bytes, Bytes]]
 """Frames with their pictures, each when it has been drawn."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Setting:
-    """What a contender gets."""
-
-    bundle: Path
-    folder: Path
-    """Holds the bare network, `bare.xml`."""
-    precision: Any
-    """`float32` or `bfloat16`."""
-    threads: int
-
-    @property
-    def manifest(self) -> SegmentationManifest:
-        """Of the bundle."""
-        return Bundle.open(self.bundle).segmentation
-
-    @property
-    def plugin(self) -> dict[str, Any]:
-        """How OpenVINO is set up."""
-        return {
-            "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_NUM_THREADS": self.threads,
-            "INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16"}[self.precision],
-        }
-
-    def segmenter(self) -> pixelrt.Segmenter:
-        """PixelRT's own."""
-        return pixelrt.load(
-            self.bundle,
-            task="segmentation",
-            device="cpu",
-            precision=self.precision,
-            threads=self.threads,
-            color="rgb",
-        )
 
 
 @dataclass(slots=True, kw_only=True)
@@ -83,9 +51,21 @@ class Contender:
     """Median of each stage in ms, afterwards."""
 
 
+def segmenter_of(setting: Setting) -> pixelrt.Segmenter:
+    """PixelRT's own."""
+    return pixelrt.load(
+        setting.bundle,
+        task="segmentation",
+        device="cpu",
+        precision=setting.precision,
+        threads=setting.threads,
+        color="rgb",
+    )
+
+
 def pixelrt_stream(setting: Setting) -> Contender:
     """As the documentation has it."""
-    segmenter = setting.segmenter()
+    segmenter = segmenter_of(setting)
     segmenter.warm_up(harness.SIZE)
     found: dict[str, float] = {}
 
@@ -104,12 +84,8 @@ def pixelrt_stream(setting: Setting) -> Contender:
 def opencv(setting: Setting) -> Contender:
     """As found in most projects that show what a camera sees."""
     import cv2
-    import openvino
 
-    model = openvino.Core().compile_model(setting.folder / "bare.xml", "CPU", setting.plugin)
-    preprocess = setting.manifest.preprocess
-    (height, width), mean, std = preprocess.size, _row(preprocess.mean), _row(preprocess.std)
-    draw = _Drawing(setting.manifest)
+    classify, draw = _Network(setting), _Drawing(setting.manifest)
     stages: dict[str, list[float]] = {"decode": [], "network": [], "draw": []}
 
     def pictures(address: str) -> Drawn:
@@ -120,9 +96,7 @@ def opencv(setting: Setting) -> Contender:
             if not there:
                 break
             read = time.perf_counter()
-            image = cv2.cvtColor(cv2.resize(frame, (width, height)), cv2.COLOR_BGR2RGB)
-            tensor = ((image / np.float32(255) - mean) / std).transpose(2, 0, 1)[np.newaxis]
-            mask = model(tensor)[0][0].argmax(axis=0).astype(np.uint8)
+            mask = classify(frame)
             segmented = time.perf_counter()
             picture = draw(frame, mask)
             _note(stages, began, read, segmented, time.perf_counter())
@@ -130,6 +104,21 @@ def opencv(setting: Setting) -> Contender:
         capture.release()
 
     return Contender(open=pictures, profile=lambda: _medians(stages))
+
+
+def opencv_grabber(setting: Setting) -> Contender:
+    """A thread in front reads all the time, so that the network always gets the newest frame."""
+    classify, draw = _Network(setting), _Drawing(setting.manifest)
+
+    def pictures(address: str) -> Drawn:
+        grabber = _Grabber(address)
+        try:
+            while (frame := grabber.newest()) is not None:
+                yield frame, draw(frame, classify(frame))
+        finally:
+            grabber.stop()
+
+    return Contender(open=pictures)
 
 
 def model_api(setting: Setting) -> Contender:
@@ -182,25 +171,80 @@ def model_api(setting: Setting) -> Contender:
     return Contender(open=pictures)
 
 
+class _Network:
+    """Resizing, normalising, OpenVINO and argmax, as people write it around an exported network; BGR."""
+
+    def __init__(self, setting: Setting) -> None:
+        import openvino
+
+        self._model = openvino.Core().compile_model(setting.folder / "bare.xml", "CPU", setting.plugin)
+        self._size, self._mean, self._std = setting.size, setting.mean, setting.std
+
+    def __call__(self, frame: Bytes) -> Bytes:
+        import cv2
+
+        image = cv2.cvtColor(cv2.resize(frame, self._size[::-1]), cv2.COLOR_BGR2RGB)
+        tensor = ((image / np.float32(255) - self._mean) / self._std).transpose(2, 0, 1)[np.newaxis]
+        mask: Any = self._model(tensor)[0][0].argmax(axis=0)
+        return np.asarray(mask, np.uint8)
+
+
+class _Grabber:
+    """Reads a camera in a thread; whoever asks gets the newest frame, each once."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+        self._frames: queue.Queue[Bytes | None] = queue.Queue(1)
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._read)
+        self._thread.start()
+
+    def newest(self) -> Bytes | None:
+        """Waits for it; None at the end."""
+        return self._frames.get()
+
+    def stop(self) -> None:
+        """Read no more."""
+        self._stopped.set()
+        self._thread.join()
+
+    def _read(self) -> None:
+        import cv2
+
+        capture: Any = cv2.VideoCapture(self._address, cv2.CAP_FFMPEG)
+        there = True
+        while there and not self._stopped.is_set():
+            there, frame = capture.read()
+            with contextlib.suppress(queue.Empty):
+                self._frames.get_nowait()  # nobody has asked for that one
+            self._frames.put(frame if there else None)
+        capture.release()
+
+
 class _Drawing:
     """A colour table and one blend, as OpenCV's users write it, BGR."""
 
     def __init__(self, manifest: SegmentationManifest) -> None:
-        self._palette = np.zeros((256, 1, 3), np.uint8)
+        self.palette = np.zeros((256, 1, 3), np.uint8)
         classes = manifest.heads[0].classes
-        self._palette[: len(classes), 0] = [info.color[::-1] for info in classes]
+        self.palette[: len(classes), 0] = [info.color[::-1] for info in classes]
 
     def __call__(self, frame: Bytes, mask: Bytes) -> Bytes:
         import cv2
 
-        fitted = cv2.resize(mask, frame.shape[1::-1], interpolation=cv2.INTER_NEAREST)
-        colors = cv2.applyColorMap(fitted, self._palette)
-        blended: Any = cv2.addWeighted(frame, 1 - ALPHA, colors, ALPHA, 0)
-        return np.asarray(blended)
+        return self.blended(frame, cv2.applyColorMap(self.fitted(frame, mask), self.palette))
 
+    def fitted(self, frame: Bytes, mask: Bytes) -> Bytes:
+        """The mask at the size of the frame."""
+        import cv2
 
-def _row(values: tuple[float, ...]) -> NDArray[np.float32]:
-    return np.array(values, np.float32)
+        return np.asarray(cv2.resize(mask, frame.shape[1::-1], interpolation=cv2.INTER_NEAREST), np.uint8)
+
+    def blended(self, frame: Bytes, colors: Any) -> Bytes:
+        """Half frame, half colours."""
+        import cv2
+
+        return np.asarray(cv2.addWeighted(frame, 1 - ALPHA, colors, ALPHA, 0), np.uint8)
 
 
 def _note(stages: dict[str, list[float]], *times: float) -> None:
@@ -215,8 +259,11 @@ def _medians(stages: dict[str, list[float]]) -> dict[str, float]:
 CONTENDERS: dict[str, Callable[[Setting], Contender]] = {
     "pixelrt": pixelrt_stream,
     "opencv": opencv,
+    "opencv_grabber": opencv_grabber,
     "model_api": model_api,
 }
+WHOLE = tuple(name for name in CONTENDERS if name != "opencv_grabber")
+"""Who leaves no frame out, and so can go through a film."""
 
 
 # --------------------------------------------------------------------------------------------------- overlays
@@ -244,8 +291,22 @@ def overlays(setting: Setting, size: tuple[int, int]) -> dict[str, Callable[[], 
     return {
         "pixelrt": lambda: result.overlay(image, ALPHA),
         "pixelrt with legend": lambda: artist.draw(frame, result),
+        **_opencv(setting.manifest, image, mask),
         **_supervision(result, image),
     }
+
+
+def _opencv(manifest: SegmentationManifest, image: Bytes, mask: Bytes) -> dict[str, Callable[[], Bytes]]:
+    import cv2
+
+    draw = _Drawing(manifest)
+    table = draw.palette.reshape(1, 256, 3)
+
+    def lut() -> Bytes:
+        fitted = draw.fitted(image, mask)
+        return draw.blended(image, cv2.LUT(cv2.merge((fitted, fitted, fitted)), table))
+
+    return {"opencv": lambda: draw(image, mask), "opencv lut": lut}
 
 
 def _supervision(result: Any, image: Bytes) -> dict[str, Callable[[], Bytes]]:

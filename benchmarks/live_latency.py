@@ -8,7 +8,7 @@ In each round every contender (`live_contenders.py`), in a process of its own,
             its overlay is in the hands of the program. `first` and `last` are the first and the last sixth
             of the time, after as much for setting up.
   file      goes through a film as fast as it can; the network alone, on ready frames, is the limit
-  overlay   draws the classes over a frame of 1080x1920 on one core, against `supervision`
+  overlay   draws the classes over a frame of 1080x1920 on one core, against OpenCV by hand and `supervision`
 
 python benchmarks/live_latency.py [--rounds 2] [--seconds 60] [--frames 50] [--threads 1]
 needs: pip install -e '.[cpu,video,export,bench]'
@@ -19,7 +19,6 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import itertools
-import json
 import statistics
 import sys
 import tempfile
@@ -32,14 +31,14 @@ import harness
 import live_camera
 import live_contenders
 import numpy as np
-from cpu_overhead import RECIPE
-from live_contenders import CONTENDERS, Contender, Setting
+from harness import Setting
+from live_contenders import CONTENDERS, WHOLE, Contender
 from numpy.typing import NDArray
 
 from pixelrt.machine import processor
 from pixelrt.terminal import complain, say, say_table
 
-OVERLAYS = ("pixelrt", "supervision")
+OVERLAYS = ("pixelrt", "opencv", "supervision")
 _LIBRARIES = ("model_api", "supervision")
 """What may be missing; the names of contenders begin with what they need."""
 _OVERLAY_SIZE = (1080, 1920)
@@ -60,17 +59,12 @@ def main() -> int:
     """Make the films, let the contenders take turns, judge."""
     arguments = _arguments()
     if arguments.task:
-        sys.stdout.write(json.dumps(_TASKS[arguments.task](arguments)) + "\n")
-        return 0
+        return harness.answer(_TASKS[arguments.task](arguments))
     return _compare(arguments)
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--bundle", type=Path, default=harness.BUNDLE)
-    parser.add_argument("--recipe", type=Path, default=RECIPE, help="what the bundle was exported from")
+    parser = harness.parser(__doc__)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=60.0, help="of watching the camera, per round")
     parser.add_argument("--frames", type=int, default=50, help="of the film, per round")
@@ -84,8 +78,6 @@ def _arguments() -> argparse.Namespace:
         "--json", dest="out", type=Path, help="result file (benchmarks/results/live_latency.json)"
     )
     parser.add_argument("--task", choices=tuple(_TASKS), help=argparse.SUPPRESS)
-    parser.add_argument("--contender", help=argparse.SUPPRESS)
-    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.seconds < 2 or arguments.frames < 2 or arguments.rounds < 1:
         parser.error("expected at least --seconds 2, --frames 2 and --rounds 1")
@@ -126,7 +118,8 @@ def _turns() -> list[tuple[str, str]]:
     left_out = tuple(library for library in _LIBRARIES if not _installed(library))
     everybody = [
         ("network", "pixelrt"),
-        *((task, name) for task in ("live", "file") for name in CONTENDERS),
+        *(("live", name) for name in CONTENDERS),
+        *(("file", name) for name in WHOLE),
         *(("overlay", name) for name in OVERLAYS),
     ]
     return [(task, name) for task, name in everybody if not name.startswith(left_out)]
@@ -241,18 +234,9 @@ def _median(results: Sequence[Found], figure: str) -> float:
 # ----------------------------------------------------------------------------------------------- the children
 
 
-def _setting(arguments: argparse.Namespace) -> Setting:
-    return Setting(
-        bundle=arguments.bundle,
-        folder=arguments.folder,
-        precision=arguments.precision,
-        threads=arguments.threads,
-    )
-
-
 def _network(arguments: argparse.Namespace) -> Found:
     """The network on ready frames, nothing else at work."""
-    segmenter, frames = _setting(arguments).segmenter(), itertools.cycle(harness.drive(4))
+    segmenter, frames = live_contenders.segmenter_of(Setting.of(arguments)), itertools.cycle(harness.drive(4))
     return _timed(lambda: segmenter(next(frames)), arguments.frames)
 
 
@@ -309,13 +293,13 @@ def _overlay(arguments: argparse.Namespace) -> Found:
     import cv2
 
     cv2.setNumThreads(1)
-    everybody = live_contenders.overlays(_setting(arguments), _OVERLAY_SIZE)
+    everybody = live_contenders.overlays(Setting.of(arguments), _OVERLAY_SIZE)
     drawers = {name: draw for name, draw in everybody.items() if name.startswith(arguments.contender)}
     return {name: _timed(draw, arguments.frames) for name, draw in drawers.items()}
 
 
 def _contender(arguments: argparse.Namespace) -> Contender:
-    return CONTENDERS[arguments.contender](_setting(arguments))
+    return CONTENDERS[arguments.contender](Setting.of(arguments))
 
 
 def _timed(step: Callable[[], Any], times: int) -> Found:

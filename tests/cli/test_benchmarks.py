@@ -115,18 +115,20 @@ def test_live_latency(recipe: Path) -> None:
     options = ("--recipe", str(recipe), "--rounds", "1", "--seconds", "4", "--frames", "8")
     found, shown = live("live_latency.py", recipe, *options)
     rounds = found["rounds"]
-    loops = ("pixelrt", "opencv", "model_api")
-    overlays = ("pixelrt", "supervision")
-    everybody = [("network", "pixelrt"), *((task, who) for task in ("live", "file") for who in loops)]
+    films = ("pixelrt", "opencv", "model_api")
+    loops = (*films, "opencv_grabber")
+    overlays = ("pixelrt", "opencv", "supervision")
+    everybody = [("network", "pixelrt"), *(("live", who) for who in loops), *(("file", who) for who in films)]
     everybody += [("overlay", who) for who in overlays]
     assert set(rounds) == {f"{task}: {who}" for task, who in everybody}
     for who in loops:
         (watched,) = rounds[f"live: {who}"]
         assert 3 <= watched["frames"] <= watched["sent"]
         assert 0 < watched["all"]["p50_ms"] <= watched["all"]["p99_ms"] <= watched["all"]["max_ms"]
-        assert rounds[f"file: {who}"][0]["fps"] > 1
+    assert all(rounds[f"file: {who}"][0]["fps"] > 1 for who in films)
     assert rounds["live: pixelrt"][0]["profile"]["network"] > 0
     assert set(rounds["overlay: pixelrt"][0]) == {"pixelrt", "pixelrt with legend"}
+    assert set(rounds["overlay: opencv"][0]) == {"opencv", "opencv lut"}
     assert set(rounds["overlay: supervision"][0]) == {"supervision", "supervision in all"}
     assert [bar["limit"] for bar in found["bars"][1:]] == [0.95, 4.0, 1.0]
     assert found["bars"][0]["limit"] == round(2 * found["network_alone_ms"] + 1000 / 30, 1)
@@ -136,7 +138,10 @@ def test_live_latency(recipe: Path) -> None:
 def test_soak(recipe: Path) -> None:
     found, shown = live("soak.py", recipe, "--minutes", "0.1")
     first, *_, last = found["by_minute"]
-    assert [row["minute"] for row in found["by_minute"]] == [0, 1, 2, 3]
+    assert [row["minute"] for row in found["by_minute"]] == [1, 2, 3, 4]
+    assert found["warm_up_s"] == 0.75
+    counted = sum(row["frames"] for row in found["by_minute"])
+    assert counted < found["stream"]["sources"][0]["delivered"]
     assert first["frames"] > 1 and last["pss_mb"] > 50
     assert len(found["samples"]["pss_bytes"]) == len(found["samples"]["threads"]) >= 6
     (source,) = found["stream"]["sources"]
