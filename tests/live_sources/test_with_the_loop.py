@@ -103,7 +103,7 @@ def test_sixteen_cameras_at_once_of_which_all_die_and_come_back() -> None:
     with RtspServer(fps=8, gop=4) as server, nothing_left():
         frames: dict[str, list[Seen]] = defaultdict(list)
         events: list[Event] = []
-        urls = [f"{server.url}?channel={number}#{QUICK}" for number in range(CAMERAS)]
+        urls = [f"{server.url}?channel={number}#{QUICK}&stall=40" for number in range(CAMERAS)]
         with network() as segmenter, segmenter.stream(urls, on_event=events.append, stall=60) as stream:
             restarted = False
             results = iter(stream)  # its end would be that of the stream
@@ -116,10 +116,13 @@ def test_sixteen_cameras_at_once_of_which_all_die_and_come_back() -> None:
                 sources = stream.statistics().sources
                 if restarted and all(source.reconnects for source in sources):
                     break
+            server.tell("stall")
+            time.sleep(1)  # what is on its way arrives
             began_s = time.monotonic()
             stream.close()
             closed_s = time.monotonic() - began_s
             sources = stream.statistics().sources
+    assert closed_s < 10, "every connection is hung up on; FFmpeg's own patience is 40 s"
     assert len(frames) == CAMERAS
     for of_one in frames.values():
         check(of_one, gaps=True)
