@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import os
 import signal
 import subprocess
 import sys
@@ -167,6 +168,42 @@ def test_two_recorders_of_one_place(tmp_path: Path, camera: Source, segmenter: S
         feed(sink, results(segmenter, count))
     assert [path.name for sink in (second, first) for path in sink.close()] == ["rec-2.jsonl", "rec.jsonl"]
     assert [len((tmp_path / f"rec{end}.jsonl").read_bytes().splitlines()) for end in ("", "-2")] == [1, 2]
+
+
+def test_a_folder_that_nobody_may_list(
+    tmp_path: Path,
+    camera: Source,
+    film: Source,
+    segmenter: Segmenter,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Which numbers are there cannot be seen; a file that is to be replaced is."""
+
+    def refuse(path: Path) -> Iterator[Path]:
+        raise PermissionError(13, "Permission denied")
+
+    allowed = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.R_OK and allowed(path, mode))
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(SinkError, match=r"rec\.jsonl cannot be written \(Permission denied\)"):
+        record(f"{tmp_path}/rec.jsonl", camera, segmenter)
+    assert record(f"{tmp_path}/rec.jsonl", film, segmenter) == ["rec.jsonl"]
+
+
+@pytest.mark.parametrize("suffix", RECORDINGS)
+def test_a_file_that_appears_meanwhile_stays(
+    tmp_path: Path, film: Source, segmenter: Segmenter, suffix: str
+) -> None:
+    """And so does the recording."""
+    sink = open_sink(f"{tmp_path}/out.{suffix}", film)
+    feed(sink, results(segmenter))
+    (tmp_path / f"out.{suffix}").write_bytes(b"precious")
+    message = rf"somebody else has made that file meanwhile\); .* is in .*/out-unfinished\.{suffix}"
+    with pytest.raises(SinkError, match=message):
+        sink.close()
+    assert (tmp_path / f"out.{suffix}").read_bytes() == b"precious"
+    assert (tmp_path / f"out-unfinished.{suffix}").stat().st_size > 100
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 class Named:

@@ -72,9 +72,11 @@ class ArraysEncoder:
             return False
         draft = Draft(self.path)
         try:
-            with explained(self.path):
-                self._write(draft.hidden, others)
-                draft.finish()
+            self._write(draft.hidden, others)
+            draft.finish()
+        except OSError as problem:
+            draft.give_up()
+            raise SinkError(f"{self.path} cannot be written ({problem.strerror}); {draft.left}") from problem
         finally:
             draft.give_up()
             self.abort()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import glob
 import os
@@ -41,6 +42,7 @@ class Draft:
         self.path, self._keep = path, keep
         self.hidden = temporary_for(path)
         self._place = self.hidden.with_name(Path(os.path.realpath(path)).name)
+        self._was_there = self._place.exists()
         self.kept: Path | None = None
         self._synced_s = time.monotonic()
         with explained(path):
@@ -78,8 +80,12 @@ class Draft:
         """Give it its name, when it is on the disk.
 
         Raises:
-            OSError: If it cannot be done.
+            OSError: If it cannot be done, or somebody else has made a file of that name meanwhile, which
+                stays; `give_up` keeps this one then too.
         """
+        if not self._was_there and self._place.exists():
+            self._keep = True
+            raise FileExistsError(errno.EEXIST, "somebody else has made that file meanwhile", str(self.path))
         os.fsync(self._file)
         self.hidden.replace(self._place)
         self._release()

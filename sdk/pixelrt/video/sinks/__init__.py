@@ -3,7 +3,7 @@
 | URI | what |
 |---|---|
 | `out.mp4`, `.mov`, `.mkv` | a video of the overlays (H.264, or MPEG-4 where FFmpeg lacks it) |
-| `out-{time}.mp4?encoder=libx264&segment=600&keep=yes` | the same, in files of 10 minutes, never thrown away |
+| `out-{time}.mp4?encoder=libx264&segment=600&keep=yes` | the same, in files of 10 minutes, always kept |
 | `out.mcap?camera=no&overlay=no&quality=90` | pictures, masks, shares and ages for Foxglove; also a source |
 | `rerun://`, `rerun://192.168.1.7:9876`, `out.rrd` | the same in the Rerun viewer that runs, or for it |
 | `jsonl:`, `-`, `out.jsonl` | one JSON object per frame: times, ages, share of every class |
@@ -22,7 +22,7 @@ Files appear under their names only when they are whole. One that is there is re
 what it points to; anything but a file, such as a pipe, is refused. Recordings of cameras, and those with
 `segment` or `keep=yes`, replace nothing: they go on behind the highest number that is there, `out-8.mp4`, and
 a camera's masks and arrays go into a new folder, `masks-2`. No part goes where another sink writes. What a
-recording could not finish is kept as `out-unfinished.mp4`, also after `kill -9`, where the next run does that.
+recording could not finish is kept as `out-unfinished.mp4`; after `kill -9` the next run gives it that name.
 """
 
 from __future__ import annotations
