@@ -299,13 +299,16 @@ def test_wrong_values_of_the_page(
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_does_not_wait_for_a_camera_that_is_opened(bundle: str, number: signal.Signals) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        url = f"http://127.0.0.1:{silent.getsockname()[1]}/video#connect=600&stall=600"
+        url = f"http://me:secret@127.0.0.1:{silent.getsockname()[1]}/video#connect=600&stall=600"
         with running("run", bundle, url) as command:
             client, _ = silent.accept()
             with client:
+                waited_for = command.wait_for(r"waiting for (\S+)\n")
                 code, _ = command.end(number)
             assert code == 128 + number
             assert "interrupted before the first frame" in command.said
+            assert "127.0.0.1" in waited_for
+            assert "secret" not in command.said
 
 
 def test_an_address_for_metrics_is_checked_first(bundle: str) -> None:

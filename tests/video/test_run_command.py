@@ -403,4 +403,4 @@ def test_help_has_examples(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", "--help"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert "test://drive?frames=300&size=720x1280&seed=7" in shown
-    assert "without it they are measured only" in shown
+    assert "without it nothing is kept but the figures" in shown

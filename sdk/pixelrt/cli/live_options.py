@@ -66,7 +66,7 @@ def _add_results(parser: argparse.ArgumentParser) -> None:
         metavar="OUT",
         action="append",
         default=[],
-        help="where results go (below), repeatable; without it they are measured only",
+        help="where results go (below), repeatable; without it nothing is kept but the figures",
     )
     group.add_argument("--sheet", metavar="FILE", help="write a contact sheet of overlays, such as sheet.png")
     group.add_argument(

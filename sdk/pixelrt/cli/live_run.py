@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import datetime
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -37,6 +38,8 @@ Outs: TypeAlias = Callable[[argparse.Namespace, Bundle], Sequence[str]]
 """The URIs of the sinks."""
 Play: TypeAlias = "Callable[[Source, Callable[[], Source]], Source]"
 """What is made of an opened source; it may be opened again."""
+_QUIET_S = 2.0
+"""A source that takes longer to open is waited for, as a person wants to know."""
 
 
 def as_asked(arguments: argparse.Namespace, bundle: Bundle) -> Sequence[str]:
@@ -191,7 +194,7 @@ def _open_sources(
     try:
         with stop.at_once():
             for uri in arguments.sources:
-                with _leaving_out(missing) if arguments.keep_going else contextlib.nullcontext():
+                with _told(uri), _leaving_out(missing) if arguments.keep_going else contextlib.nullcontext():
                     sources.append(opened.enter_context(_open_source(uri, arguments, play)))
     except KeyboardInterrupt:
         if not stop():
@@ -199,6 +202,21 @@ def _open_sources(
     if missing and not sources and not stop():
         raise missing[0]
     return sources, missing
+
+
+@contextlib.contextmanager
+def _told(uri: str) -> Iterator[None]:
+    """Say what is waited for, where a source takes long to open."""
+    from pixelrt.video.sources.hiding import without_secrets
+
+    telling = threading.Timer(_QUIET_S, complain, [f"waiting for {without_secrets(uri)}"])
+    telling.daemon = True
+    telling.start()
+    try:
+        yield
+    finally:
+        telling.cancel()
+        telling.join()
 
 
 @contextlib.contextmanager
