@@ -12,6 +12,7 @@ from live import Camera, Notes, check_accounts, gone, network, stuck
 
 from pixelrt.errors import SinkError, SourceError
 from pixelrt.video.delivery import Delivery
+from pixelrt.video.live import Stream
 
 
 def test_async_for_leaves_the_event_loop_free() -> None:
@@ -94,12 +95,12 @@ def test_an_event_loop_that_is_closed_meanwhile_breaks_nothing() -> None:
     camera = Camera(20, before=lambda _, index: None if index != 1 else void(go_on.wait(20)), live=False)
     stream = network().stream(camera)
 
-    async def consume() -> None:
+    async def consume(stream: Stream) -> None:
         async for _ in stream:
             pass
 
     events = asyncio.new_event_loop()
-    task = events.create_task(consume())
+    task = events.create_task(consume(stream))
     while not stream.statistics().delivered:
         events.run_until_complete(asyncio.sleep(0.005))
     events.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 import subprocess
@@ -18,6 +19,7 @@ from live import Camera, Notes, check_accounts, gone, image_of, network
 
 from pixelrt.errors import InputError
 from pixelrt.video.live import Stream
+from pixelrt.video.live.interrupting import interrupts_a_lock
 from pixelrt.video.live.ledger import Ledger
 from pixelrt.video.live.mailbox import Mailbox, Room
 
@@ -146,6 +148,24 @@ def test_a_signal_handler_that_interrupts_the_program_alone_waits_for_the_end() 
             signal.raise_signal(signal.SIGUSR1)
     assert ends == [True]
     assert notes.ends == ["closed"]
+
+
+def test_a_handler_of_the_log_is_no_place_to_wait() -> None:
+    seen: list[bool] = []
+
+    class Asking(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            seen.append(interrupts_a_lock())
+
+    log, asking = logging.getLogger("interrupted"), Asking()
+    log.addHandler(asking)
+    log.warning("a signal comes while the lock of the log is held")
+    elsewhere = threading.Thread(target=log.warning, args=("no signal comes in another thread",))
+    elsewhere.start()
+    elsewhere.join()
+    log.removeHandler(asking)
+    assert seen == [True, False]
+    assert not interrupts_a_lock()
 
 
 def test_an_item_that_a_signal_handler_dropped_is_not_taken() -> None:

@@ -11,6 +11,8 @@ import pytest
 from live import Camera, Notes, check_accounts, check_pairs, network
 
 from pixelrt.errors import InputError, SinkError
+from pixelrt.session import GpuOptions
+from pixelrt.testing import FakeCuda
 from pixelrt.video.delivery import Delivery
 from pixelrt.video.frame import Frame
 from pixelrt.video.live import StreamOptions
@@ -81,17 +83,20 @@ def test_a_camera_beside_a_file_keeps_its_own_policy() -> None:
     assert [each.frame.index for each in sink.got if each.frame.source == "file"] == list(range(40))
 
 
+@pytest.mark.parametrize("on_gpu", [False, True])
 @pytest.mark.parametrize("who", ["program", "sink"])
-def test_a_file_that_must_wait_never_holds_up_a_camera(who: str) -> None:
+def test_a_file_that_must_wait_never_holds_up_a_camera(who: str, on_gpu: bool) -> None:
     go_on = threading.Event()
     blocked = Notes(lambda _: go_on.wait(20) and None)
     blocked.only_source = "file"
     camera, file = Camera(None, 0.002, name="camera"), Camera(100, live=False, name="file")
-    stream = network().stream([camera, file], sinks=[blocked] if who == "sink" else [])
-    with stream, contextlib.ExitStack() as at_the_end:
+    segmenter = network(cuda=FakeCuda(), gpu=GpuOptions(slots=2)) if on_gpu else network()
+    stream = segmenter.stream([camera, file], sinks=[blocked] if who == "sink" else [])
+    with segmenter, stream, contextlib.ExitStack() as at_the_end:
         at_the_end.callback(go_on.set)
         for _ in range(200 if who == "sink" else 1):
             next(stream)
+        time.sleep(0.3)  # the file fills its places
         before = stream.statistics().sources
         time.sleep(0.3)  # the program takes nothing
         after = stream.statistics().sources

@@ -293,7 +293,7 @@ class Segmenter(Closing):
                 this segmenter's colour order or of `Frame`s, or a list of those for several at once.
             **options: See `pixelrt.video.live.StreamOptions`: `policy` ("latest" or "all"), `deadline`,
                 `sinks`, `head`, `alpha`, `legend`, `adaptive`, `on_event`, `watchdog` and `on_watchdog`,
-                `on_sink_error`, `on_source_error`, `stall`.
+                `on_sink_error`, `on_source_error`, `stall`, `log`.
 
         Raises:
             InputError: If an option cannot be used, or the bundle takes frames of other than 3 channels.

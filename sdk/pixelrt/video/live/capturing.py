@@ -81,7 +81,6 @@ class Capture:
 
     def discard(self) -> None:
         """Give the source back, whose frames nobody will take."""
-        self.stop()
         if self.given.owned:
             self._source.close()
 

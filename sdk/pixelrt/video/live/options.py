@@ -49,9 +49,10 @@ class StreamOptions:
     """
 
     policy: Policy | None = None
-    """`latest` computes the newest frame and drops those that it replaced; `all` computes every frame, in
-    order, and lets the source wait. None decides for each source: `latest` where it is live, else `all`; then
-    a file beside a camera takes its turns at the network, and waits wherever it must, never the camera."""
+    """`latest` computes the newest frame and drops those that it replaced (how old results may be then:
+    `pixelrt.video.live`); `all` computes every frame, in order, and lets the source wait. None decides for
+    each source: `latest` where it is live, else `all`; then a file beside a camera takes its turns at the
+    network, and waits wherever it must, never the camera."""
     deadline: float | None = None
     """Seconds: a frame that is older is not computed, and a result that is older not delivered; None for
     no limit."""
