@@ -189,7 +189,7 @@ def test_a_deadline_that_drops_everything_is_an_error(
     assert said is not None, shown.err
     assert json.loads(figures.read_text())["deadline_s"] == 1e-6
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run.json"]
-    assert main(["run", bundle, DRIVE, "--deadline", str(10 * float(said[1]))]) == 0
+    assert main(["run", bundle, DRIVE, "--deadline", "60"]) == 0
     assert "--deadline" not in capsys.readouterr().err
 
 
@@ -206,6 +206,25 @@ def test_a_full_disk_shows_the_figures(
     assert "capture to delivery" in shown.out
     assert re.search(r"\nSinks\n.*\n +\S+/out.mp4 .*No space left", shown.out)
     assert f"\nWritten\n  {figures}\n" in shown.out
+    assert json.loads(figures.read_text())["interrupted"]
+
+
+def test_a_sink_that_fails_shows_the_figures(bundle: str, tmp_path: Path) -> None:
+    figures = tmp_path / "run.json"
+    words = ["run", bundle, "test://drive?frames=1000000&size=64x96", "--out", "-", "--json", f"{figures}"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "pixelrt", *words],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+    assert done.returncode == 1
+    *_, summary, problem = done.stderr.splitlines()
+    assert re.fullmatch(r"\d+ frames? of 64x96 in .*, then interrupted", summary)
+    assert problem == "error: standard output cannot be written (No space left on device)"
     assert json.loads(figures.read_text())["interrupted"]
 
 
