@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from pixelrt.errors import SourceError
 from pixelrt.video.sources import open_source
 from pixelrt.video.sources.base import SourceOptions
 from pixelrt.video.sources.hiding import without_secrets
+from pixelrt.video.sources.network.reasons import no_connection
 from pixelrt.video.sources.network.settings import NetworkSettings, read_settings
 
 
@@ -109,6 +112,12 @@ def test_options_stand_behind_the_hash_and_the_query_is_the_cameras() -> None:
         ("tcp://cam", r"there is no port in it; expected tcp://cam:5000"),
         ("udp://239.0.0.1", r"there is no port in it"),
         ("rtsp://cam:70000/live", r"with a port up to 65535"),
+        (f"rtsp://{'a' * 64}.net/live", r"no host has such a name; its parts have 1 to 63"),
+        ("rtsp://cam..net/live", r"no host has such a name"),
+        ("rtsp://cam\0/live", r"a character that cannot be seen"),
+        ("rtsp://cam\udc80/live", r"a character that cannot be seen"),
+        ("rtsp://cam/my camera", r"write a space as %20"),
+        ("rtsp://robot:geh/eim@cam/live", r"there is an '@' behind its first '/'.*%40"),
         ("rtsp://robot:a#b@cam", r"there is an '@' behind a '#'.*%23"),
     ],
 )
@@ -126,3 +135,32 @@ def test_http_finds_out_whether_it_is_live_unless_told() -> None:
     assert settings("http://cam/v").live is None
     assert settings("http://cam/v#live=no").live is False
     assert settings("udp://:5000").live is True
+
+
+def test_the_hint_for_a_camera_that_wants_a_password_is_an_address() -> None:
+    import av
+
+    for text, wanted in (
+        ("rtsp://[::1]:8554/live", "rtsp://user:password@[::1]:8554/..."),
+        ("rtsp://cam/live", "rtsp://user:password@cam/..."),
+        ("http://cam:8080/v", "http://user:password@cam:8080/..."),
+    ):
+        refused = av.HTTPUnauthorizedError(-1, "401")
+        assert f"write {wanted}" in str(no_connection(av, refused, settings(text), 0.1))
+
+
+@pytest.mark.parametrize(
+    "text", ["a" * 300, f"{'b' * 300}/film.mp4", f"film.mp4?{'c' * 300}", "test://drive?size=99999x99999"]
+)
+def test_what_cannot_be_opened_is_a_source_error(text: str) -> None:
+    with pytest.raises(SourceError):
+        open_source(text)
+
+
+def test_a_folder_that_is_not_for_this_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(self: Path) -> bool:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "exists", denied)
+    with pytest.raises(SourceError, match=r"/data/film\.mp4 cannot be read \(Permission denied\)"):
+        open_source("/data/film.mp4")

@@ -97,8 +97,8 @@ class _Feeder:
     def _push(self, entry: list[Any], image: Any) -> None:
         gst = self._gst
         source, size = entry
-        # Not playing yet: the picture would have no time, or, with a clock and no base time yet, that since the
-        # machine was started; the server would wait for so long with it, and with all that follow.
+        # Not playing yet: the picture would have no time, or, with a clock and no base time yet, that since
+        # the machine was started; the server would wait for so long with it, and with all that follow.
         if source.get_clock() is None or not source.get_base_time():
             return
         if size != image.shape:

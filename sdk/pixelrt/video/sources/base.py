@@ -17,6 +17,7 @@ from pixelrt.video.frame import Bytes, Frame
 
 __all__ = ["BaseSource", "Bytes", "Frame", "Source", "SourceOptions", "check_fps", "natural", "parse_size"]
 
+_LONGEST_PX = 16384
 DEFAULT_FPS = 25.0
 """Of folders, and of cameras and files that do not say."""
 
@@ -144,9 +145,12 @@ def parse_size(text: str) -> tuple[int, int]:
     """Height and width from `720x1280`.
 
     Raises:
-        ValueError: If it is no size.
+        ValueError: If it is no size, or one that no camera has.
     """
     match = re.fullmatch(r"(\d+)x(\d+)", text)
     if match is None or not int(match[1]) or not int(match[2]):
         raise ValueError(f"{text!r} is no size; give height x width, such as 720x1280")
-    return int(match[1]), int(match[2])
+    size = int(match[1]), int(match[2])
+    if max(size) > _LONGEST_PX:
+        raise ValueError(f"{text!r} is too large; height and width are at most {_LONGEST_PX}")
+    return size

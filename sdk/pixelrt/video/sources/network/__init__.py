@@ -22,8 +22,8 @@ Options stand behind `#`, because the query is the camera's own: `rtsp://camera/
 | `live` | auto | HTTP: `no` is a file, of which every frame counts; `auto`: what has a length is one |
 | `verify` | yes | whether the certificate of `rtsps`, `https` and `rtmps` is checked |
 
-A `#`, `@`, `/` or `%` in a password is written `%23`, `%40`, `%2F`, `%25`. Passwords are in no message and no
-name.
+A `#`, `@`, `/` or `%` in a password is written `%23`, `%40`, `%2F`, `%25`. Users, passwords and tokens, also
+those in paths and queries, are in no message, event, log and name.
 
 How old are frames? FFmpeg knows that a picture of H.264 or H.265 is complete when the next one begins: one
 frame (RTSP) or two (MPEG-TS) after it was sent, 33 or 67 ms at 30 fps; MJPEG with lengths has no such delay.
