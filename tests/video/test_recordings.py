@@ -288,6 +288,35 @@ def test_what_a_killed_run_left_is_kept_by_the_next_one(
     assert f"{kept} is what a run that was killed left; it is kept\n" in capsys.readouterr().err
 
 
+def test_what_a_run_of_another_time_left_is_found(
+    tmp_path: Path, camera: Source, segmenter: Segmenter
+) -> None:
+    for name in (
+        "a-20261128T175646Z",
+        "a-20261128T175646Z-3",
+        "a-b",
+        "b-20261128T175646Z",
+        "a-20261128T1756Z",
+    ):
+        (tmp_path / f".{name}.jsonl.0123abcd.tmp").write_text("{}\n")
+    record(f"{tmp_path}/a-{{time}}.jsonl", camera, segmenter)
+    found = sorted(name for name in contents(tmp_path) if "unfinished" in name)
+    assert found == ["a-20261128T175646Z-3-unfinished.jsonl", "a-20261128T175646Z-unfinished.jsonl"]
+    assert sum(name.startswith(".") for name in contents(tmp_path)) == 3
+
+
+def test_hidden_files_without_content_go_when_they_are_old(
+    tmp_path: Path, camera: Source, segmenter: Segmenter
+) -> None:
+    """A fresh one may be about to be written."""
+    old, fresh = (tmp_path / f".rec.jsonl.{digit * 8}.tmp" for digit in "01")
+    for path in (old, fresh):
+        path.touch()
+    os.utime(old, (0, 0))
+    record(f"{tmp_path}/rec.jsonl", camera, segmenter)
+    assert (old.exists(), fresh.exists()) == (False, True)
+
+
 def test_what_was_kept_is_kept(tmp_path: Path, camera: Source, segmenter: Segmenter) -> None:
     for count in (20, 3):
         with pytest.raises(RuntimeError), open_sink(f"{tmp_path}/out.jsonl", camera) as sink:

@@ -17,6 +17,7 @@ from pixelrt.encoding.files import explained, temporary_for
 from pixelrt.errors import SinkError
 
 _SYNC_S = 2.0
+_TIME = r"\d{8}T\d{6}Z"
 _EMPTY_S = 60.0
 """Where a hidden file is still empty after so long, nobody is about to write it."""
 
@@ -118,6 +119,8 @@ def is_being_written(path: Path) -> bool:
 def rescue(path: Path) -> list[Path]:
     """Give what killed processes left of a file, and of its parts (`out-2.mp4`), a name that is seen.
 
+    A time in the name, such as `20261128T175646Z`, stands for every time: the next run has another one.
+
     Args:
         path: Where the file, or its first part, would have gone; behind all links.
 
@@ -127,7 +130,8 @@ def rescue(path: Path) -> list[Path]:
     """
     if not os.access(path.parent, os.R_OK):
         return []
-    part = rf"{re.escape(path.stem)}(?:-\d+)?{re.escape(path.suffix)}"
+    stem = re.sub(_TIME, lambda _: _TIME, re.escape(path.stem))
+    part = rf"{stem}(?:-\d+)?{re.escape(path.suffix)}"
     name = re.compile(rf"\.({part})\.[0-9a-f]{{8}}\.tmp")
     found = [match for file in sorted(path.parent.iterdir()) if (match := name.fullmatch(file.name))]
     rescued = []
@@ -136,9 +140,15 @@ def rescue(path: Path) -> list[Path]:
         with _abandoned(hidden) as size_bytes:
             if size_bytes:
                 rescued.append(_shown(hidden, path.with_name(match[1])))
-            elif size_bytes == 0 and time.time() - hidden.stat().st_mtime > _EMPTY_S:
-                hidden.unlink(missing_ok=True)
+            elif size_bytes == 0:
+                _remove_if_old(hidden)
     return [file for file in rescued if file.exists()]  # two may have found it at once
+
+
+def _remove_if_old(empty: Path) -> None:
+    with contextlib.suppress(OSError):  # somebody else has removed it
+        if time.time() - empty.stat().st_mtime > _EMPTY_S:
+            empty.unlink()
 
 
 @contextlib.contextmanager
