@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
 import struct
 from collections.abc import Sequence
 from fractions import Fraction
@@ -15,8 +17,9 @@ from recordings import CAMERA, Record, image, stamp, write_mcap, write_ros1, wri
 from source_contract import SIZE, SourceContract, picture
 
 from pixelrt.errors import SourceError
+from pixelrt.machine import processor
 from pixelrt.manifest import ColorOrder
-from pixelrt.video.sources import Frame, IteratorSource, PushSource, Source, open_source
+from pixelrt.video.sources import Frame, IteratorSource, PushSource, Source, open_source, video_file
 
 
 def write_video(
@@ -308,6 +311,20 @@ def test_text_called_png(tmp_path: Path) -> None:
     file.write_text("no image")
     with pytest.raises(SourceError, match=r"photo.png \(8 bytes\) cannot be decoded as an image"):
         open_source(file)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are counted as Linux tells them")
+@pytest.mark.parametrize(("cores", "threads"), [(1, 0), (2, 0), (4, 3), (64, 16)])
+def test_decoding_leaves_a_core_to_the_network(
+    tmp_path: Path, cores: int, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = dataclasses.replace(processor(), cores=cores)
+    monkeypatch.setattr(video_file, "processor", lambda: machine)
+    path = write_video(tmp_path / "a.mp4")
+    before = len(os.listdir("/proc/self/task"))
+    with open_source(path) as source:
+        assert len(list(source)) == 12
+        assert len(os.listdir("/proc/self/task")) - before == threads
 
 
 def test_video_without_picture(tmp_path: Path) -> None:

@@ -39,11 +39,6 @@ class StageTimes:
         for name, time_ms in times_ms.items():
             self._times[name].append(time_ms)
 
-    def recent_p50_ms(self, stage: str, frames: int = 100) -> float:
-        """Median of a stage over the last frames; 0 before the first."""
-        times = self._times[stage][-frames:]
-        return float(np.median(times)) if times else 0.0
-
     def statistics(self) -> dict[str, StageStatistics]:
         """Of every stage that was noted, in order."""
         return {name: _summary(times) for name, times in self._times.items() if times}

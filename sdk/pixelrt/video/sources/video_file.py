@@ -12,12 +12,15 @@ import numpy as np
 
 from pixelrt.dependency import require
 from pixelrt.errors import SourceError
+from pixelrt.machine import processor
 from pixelrt.manifest import ColorOrder
 from pixelrt.video.frame import Bytes, Frame
 from pixelrt.video.sources.base import DEFAULT_FPS, BaseSource
 
 _NOT_VIDEO = ("tty", "concat", "hls", "dash", "image2", "png_pipe")
 _SHORTFALL_S = 0.5
+_MOST_THREADS = 16
+"""Of a decoder, as FFmpeg recommends: each holds a frame back, and its memory."""
 
 
 class VideoFile(BaseSource):
@@ -110,6 +113,8 @@ class VideoFile(BaseSource):
                 f"{self._path} is coded in a way that this FFmpeg cannot decode; convert it to H.264"
             )
         stream.thread_type = "AUTO"
+        # FFmpeg would take all cores and one more thread: its bursts then hold up the network, which needs one
+        stream.codec_context.thread_count = min(max(processor().cores - 1, 1), _MOST_THREADS)
         if stream.codec_context.name == "mjpeg":
             # a JPEG with a hole is decoded all the same, to its end, unless this is asked for
             stream.codec_context.options = {"err_detect": "explode"}
