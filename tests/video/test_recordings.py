@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import datetime
 import os
 import signal
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -131,6 +133,19 @@ def test_one_time_for_all_of_a_run(tmp_path: Path, film: Source) -> None:
 def test_a_field_that_nobody_fills_in(tmp_path: Path, film: Source, target: str) -> None:
     with pytest.raises(SinkError, match=r"has \{tme\} in it \(did you mean '\{time\}'\?\)"):
         open_sink(f"{tmp_path}/{target}", film)
+
+
+@pytest.mark.parametrize("suffix", ["mcap", "rrd"])
+def test_parts_do_not_depend_on_the_clock_of_the_machine(
+    tmp_path: Path, film: Source, segmenter: Segmenter, suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is set by a year between two frames of a camera that has no clock."""
+    now_ns, frame = time.time_ns, dataclasses.replace(frame_at(0), clock_s=None)
+    with open_sink(f"{tmp_path}/out.{suffix}?segment=600", film) as sink:
+        for years in (0, 1):
+            monkeypatch.setattr(time, "time_ns", lambda years=years: now_ns() + years * 31_536_000 * 10**9)
+            sink.write(delivery(frame, segmenter(frame.image)))
+        assert [path.name for path in sink.close()] == [f"out.{suffix}"]
 
 
 # Beside others

@@ -46,7 +46,8 @@ class Recording(PartedSink):
         self.wants_overlay = self._options.content.overlay
 
     def _clock_s(self, delivery: Delivery) -> float:
-        return taken_ns(delivery.frame) / 1e9
+        frame = delivery.frame  # this machine's own clock may be set meanwhile; its monotonic one may not
+        return frame.captured_s if frame.clock_s is None else taken_ns(frame) / 1e9
 
 
 Kind = TypeVar("Kind", bound=Recording)
