@@ -502,5 +502,5 @@ def test_one_size_cannot_adapt(make_bundle: Any) -> None:
 
 def test_a_source_that_waits_is_no_load() -> None:
     segmenter = fake_segmenter(lambda image: image[..., 0] * 0, ["a"], LARGE, smaller=[SMALL])
-    with segmenter, pytest.raises(InputError, match="adaptive=True, and the policy is 'all'"):
+    with segmenter, pytest.raises(InputError, match="adaptive=True, and the policy of a source is 'all'"):
         segmenter.stream(Street(1, live=False), adaptive=True)

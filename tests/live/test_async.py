@@ -108,9 +108,25 @@ def test_an_event_loop_that_is_closed_meanwhile_breaks_nothing() -> None:
     left = [delivery.frame.index for delivery in stream]
     assert left == list(range(1, 20))
     assert stream.health.is_ok
-    assert not task.done()
-    del task, stream, left
+    is_done = task.done()
+    del task, stream
+    gc.collect()  # asyncio logs here that the task was never ended
+    assert not is_done
+
+
+def test_a_stream_whose_event_loop_was_closed_is_freed_when_nobody_holds_it() -> None:
+    async def consume() -> None:
+        async for _ in network().stream(Camera(None, before=stuck)):
+            pass
+
+    events = asyncio.new_event_loop()
+    task = events.create_task(consume())
+    events.run_until_complete(asyncio.sleep(0.1))
+    events.close()
+    assert not gone()
+    del task
     gc.collect()
+    assert gone()
 
 
 def void(_: object) -> None:

@@ -325,7 +325,7 @@ def test_an_array_that_is_no_image_is_refused_with_its_place() -> None:
     assert taken == [0, 1]
 
 
-@pytest.mark.parametrize(("item", "kind"), [(image_of(1), "ndarray"), (None, "NoneType")])
+@pytest.mark.parametrize(("item", "kind"), [(image_of(1), "an ndarray"), (None, "a NoneType")])
 def test_a_source_that_gives_no_frames_is_refused(item: object, kind: str) -> None:
     class Odd(Camera):
         def __iter__(self):  # type: ignore[no-untyped-def]
@@ -333,7 +333,7 @@ def test_a_source_that_gives_no_frames_is_refused(item: object, kind: str) -> No
             yield item
 
     stream = network().stream(Odd(live=False))
-    with pytest.raises(InputError, match=f"camera gave a {kind}, expected a pixelrt.video.frame.Frame"):
+    with pytest.raises(InputError, match=f"camera gave {kind}, expected a pixelrt.video.frame.Frame"):
         list(stream)
     assert stream.statistics().delivered == 1
 

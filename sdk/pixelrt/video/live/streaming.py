@@ -247,9 +247,12 @@ class _Awaited:
 
 
 def _waker(events: asyncio.AbstractEventLoop, changed: asyncio.Event) -> Callable[[], None]:
+    waiting = weakref.ref(changed)  # what wakes must not keep alive who sleeps, and so the stream
+
     def wake() -> None:
-        with contextlib.suppress(RuntimeError):  # the event loop has been closed: nobody waits there
-            events.call_soon_threadsafe(changed.set)
+        if (still := waiting()) is not None:
+            with contextlib.suppress(RuntimeError):  # the event loop has been closed: nobody waits there
+                events.call_soon_threadsafe(still.set)
 
     return wake
 

@@ -70,6 +70,7 @@ class StandardOutput(BaseSink):
     with it; a live one, in which other sinks go on, does when they do.
     """
 
+    wants_picture = False
     name = STDOUT
 
     def __init__(self) -> None:
@@ -112,6 +113,8 @@ class JsonLines(PartedSink):
     Raises:
         SinkError: If there is no folder to write into.
     """
+
+    wants_picture = False
 
     def __init__(
         self, path: Path, *, options: PartOptions | None = None, taken: Collection[Path] = ()

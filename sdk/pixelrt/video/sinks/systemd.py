@@ -32,6 +32,7 @@ class SystemdSink(BaseSink):
         SinkError: If nobody listens there.
     """
 
+    wants_picture = False
     name = "systemd:"
 
     def __init__(self, address: str) -> None:
