@@ -113,7 +113,7 @@ class VideoFile(BaseSource):
                 f"{self._path} is coded in a way that this FFmpeg cannot decode; convert it to H.264"
             )
         stream.thread_type = "AUTO"
-        # FFmpeg would take all cores and one more thread: its bursts then hold up the network, which needs one
+        # FFmpeg would take every core and one more thread: its bursts then hold up a network on the CPU
         stream.codec_context.thread_count = min(max(processor().cores - 1, 1), _MOST_THREADS)
         if stream.codec_context.name == "mjpeg":
             # a JPEG with a hole is decoded all the same, to its end, unless this is asked for
