@@ -132,6 +132,7 @@ def test_live_latency(recipe: Path) -> None:
     assert set(rounds["overlay: supervision"][0]) == {"supervision", "supervision in all"}
     assert [bar["limit"] for bar in found["bars"][1:]] == [0.95, 4.0, 1.0]
     assert found["bars"][0]["limit"] == round(2 * found["network_alone_ms"] + 1000 / 30, 1)
+    assert found["network_alone_fps"] > 0 and "of the network alone" in shown
     assert "overlay at 1080x1920, one core" in shown
 
 
