@@ -32,7 +32,8 @@ def test_a_pipe_is_not_replaced(
     pipe = tmp_path / ("pipe.jsonl" if word == "--out" else "pipe.png")
     os.mkfifo(pipe)
     assert main(["run", str(bundle), DRIVE, word, str(pipe)]) == 1
-    assert f"error: {pipe} cannot be written: it is no file but a device, a pipe or a socket" in capsys.readouterr().err
+    refusal = f"error: {pipe} cannot be written: it is no file but a device, a pipe or a socket"
+    assert refusal in capsys.readouterr().err
     assert pipe.is_fifo()
 
 
