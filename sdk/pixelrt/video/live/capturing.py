@@ -119,8 +119,10 @@ class Capture:
             )
         if frame.color != self._color:
             raise InputError(
-                f"{self._source.name} gives frames in {frame.color}, this segmenter takes {self._color}; "
-                f"load the bundle for them: pixelrt.load(..., color={frame.color!r})"
+                f"{self._source.name} says that its frames are in {frame.color}, this segmenter takes "
+                f"{self._color}; if they are in {self._color} (OpenCV gives bgr), say so where the source is "
+                f"made: color={self._color!r}; if not, load the bundle for them: "
+                f"pixelrt.load(..., color={frame.color!r})"
             )
 
     def _fail(self, problem: BaseException) -> None:
