@@ -110,7 +110,8 @@ def test_a_failed_source_leaves_the_others_running_where_it_may() -> None:
 
 def test_wrong_colours_are_an_error_that_says_how_to_load() -> None:
     stream = network().stream(Camera(3, color="bgr"))
-    with pytest.raises(
+    refusal = r"camera says that its frames are in bgr, .* takes rgb; .* color='rgb'; if not, .* color='bgr'"
+    with pytest.raises(InputError, match=refusal):
         InputError,
         match=r"camera says that its frames are in bgr, .* takes rgb; .* color='rgb'; if not, .* color='bgr'",
     ):
