@@ -19,7 +19,7 @@ help:
 .venv/demo: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "PixelRT needs Python 3.10 or newer, this is " + sys.version)'
 	$(PYTHON) -m venv .venv
-	$(PIP) '.[cpu,video,export,rtx,cli]'
+	$(PIP) '.[cpu,video,web,foxglove,export,rtx,cli]'
 	touch $@
 
 .venv/dev: .venv/demo
