@@ -75,7 +75,7 @@ def test_json_on_standard_output_stands_alone(bundle: Bundle, capsys: Capture) -
 
 
 def test_an_unknown_backend(bundle: Bundle, capsys: Capture) -> None:
-    assert main(["bench", str(bundle.path), "--backend", "openvno"]) == 1
+    assert main(["bench", str(bundle.path), "--backend", "openvno"]) == 2
     assert "(did you mean 'openvino'?)" in capsys.readouterr().err
 
 
