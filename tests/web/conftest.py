@@ -1,4 +1,4 @@
-"""One browser for all tests of the live page."""
+"""A browser for the tests of the live page; it holds an event loop, so no other module may run beside it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser, sync_playwright
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """A browser without a window."""
     path = needs.chromium()
