@@ -217,6 +217,34 @@ def test_a_sink_that_cannot_be_finished_is_an_error_of_the_stream() -> None:
     assert (sink.written, sink.dropped) == (sink.written, 0), "its results had been written"
 
 
+@pytest.mark.parametrize("given", [None, "ages.csv", ("ages.csv",), [Path("ages.csv")]])
+def test_what_close_of_a_sink_gives_is_checked(given: object) -> None:
+    class Mine(Notes):
+        def close(self) -> tuple[Path, ...]:
+            super().close()
+            return given  # type: ignore[return-value]
+
+    sink = Mine(name="ages")
+    stream = network().stream(Camera(3, live=False), sinks=[sink])
+    with pytest.raises(InputError, match=r"sink ages: its close gave .*, expected a tuple with the Path"):
+        stream.run()
+    assert sink.indices == [0, 1, 2]
+    assert sink.ends == ["closed", "aborted"]
+    assert stream.outputs == ()
+
+
+def test_an_abort_that_raises_does_not_hide_why_it_was_called() -> None:
+    class Worse(Notes):
+        def abort(self) -> None:
+            raise AttributeError("no file")
+
+    worse, good = Worse(raises_at(1, OwnError("no more")), name="worse"), Notes(name="good")
+    stream = network().stream(Camera(5, 0.005), sinks=[worse, good])
+    assert list(stream)[-1].frame.index == 4
+    assert stream.statistics().sinks[0].failed == "no more"
+    assert good.ends == ["closed"]
+
+
 def test_a_blocked_sink_does_not_slow_a_live_stream() -> None:
     go_on = threading.Event()
     blocked, good = Notes(lambda _: void(go_on.wait()), name="blocked"), Notes(name="good")

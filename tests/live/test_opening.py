@@ -11,8 +11,10 @@ from live import Camera, Notes, image_of, network
 
 from pixelrt.errors import InputError, SourceError
 from pixelrt.testing import fake_segmenter
+from pixelrt.video.delivery import Delivery
 from pixelrt.video.frame import Frame
 from pixelrt.video.live.opening import unique
+from pixelrt.video.sinks.base import BaseSink
 
 DRIVE = "test://drive?frames=3&size=64x96"
 
@@ -106,3 +108,38 @@ def test_a_sink_that_draws_needs_masks() -> None:
     head.outputs.pop("mask")  # type: ignore[attr-defined]
     with pytest.raises(InputError, match="head 'scene' emits none"):
         segmenter.stream(DRIVE, sinks=[Drawing()])
+
+
+class Bare:
+    """What somebody writes who has seen `write` alone."""
+
+    def write(self, delivery: object) -> None:
+        raise OSError("the robot's disk")
+
+
+def test_a_sink_without_the_parts_of_one_is_refused_before_the_stream() -> None:
+    with pytest.raises(InputError, match="a Bare, which has no attach, close, abort, wants_overlay; derive"):
+        network().stream(DRIVE, sinks=[Bare()])  # type: ignore[list-item]
+    bare = Bare()
+    bare.attach = bare.abort = bare.write  # type: ignore[attr-defined]
+    bare.close = None  # type: ignore[attr-defined]
+    with pytest.raises(InputError, match=r"no close, wants_overlay; .* pixelrt\.video\.sinks\.base\.Base"):
+        network().stream(DRIVE, sinks=[bare])  # type: ignore[list-item]
+    with pytest.raises(InputError, match="an Empty, which has no write; derive"):
+        network().stream(DRIVE, sinks=[type("Empty", (BaseSink,), {})()])
+    with pytest.raises(InputError, match="the class Notes, expected a sink that is made of it"):
+        network().stream(DRIVE, sinks=[Notes])  # type: ignore[list-item]
+
+
+def test_a_sink_of_one_s_own_needs_write_alone() -> None:
+    class Mine(BaseSink):
+        def write(self, delivery: Delivery) -> None:
+            got.append(delivery.frame.index)
+
+    got: list[int] = []
+    with Mine() as sink:
+        stream = network().stream(DRIVE, sinks=[sink])
+        stream.run()
+    assert got == [0, 1, 2]
+    assert stream.outputs == ()
+    assert stream.statistics().sinks[0].name == "Mine"

@@ -14,11 +14,12 @@ import numpy as np
 from pixelrt.cuda.interop import is_on_device
 from pixelrt.errors import InputError
 from pixelrt.manifest import ColorOrder, Head
-from pixelrt.strict import suggestion, type_of
+from pixelrt.strict import suggestion
 from pixelrt.video.frame import Frame
 from pixelrt.video.live.inputs import Input
 from pixelrt.video.live.options import AnySink, Policy, StreamOptions
 from pixelrt.video.sinks import Sink, open_sinks
+from pixelrt.video.sinks.base import check_sink
 from pixelrt.video.sources.base import Source
 from pixelrt.video.sources.objects import as_source
 
@@ -72,16 +73,13 @@ def open_outputs(sinks: Sequence[AnySink], inputs: Sequence[Input]) -> tuple[Sin
     """Sinks, those behind the others that are opened here by their URIs.
 
     Raises:
-        InputError: If something is no sink, or one comes twice.
+        InputError: If something is no sink, or lacks a part of one, or one comes twice.
         SinkError: If one cannot be opened, or lies where a source is read; none is then open.
     """
     uris = [sink for sink in sinks if isinstance(sink, (str, os.PathLike))]
     ready = [sink for sink in sinks if not isinstance(sink, (str, os.PathLike))]
     for sink in ready:
-        if not callable(getattr(sink, "write", None)):
-            raise InputError(
-                f"sinks holds {type_of(sink)}, expected sinks or URIs such as 'out.mp4' or 'masks/'"
-            )
+        check_sink(sink)
     if len({id(sink) for sink in ready}) < len(ready):
         raise InputError("a sink is in the list twice, and gets every result already; name it once")
     return (*ready, *open_sinks(uris, *(given.source for given in inputs)))

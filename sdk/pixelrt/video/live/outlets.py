@@ -21,7 +21,7 @@ from pixelrt.video.live.inputs import Input
 from pixelrt.video.live.mailbox import STOPPED, Mailbox, Room
 from pixelrt.video.live.stages import StageClock
 from pixelrt.video.live.statistics import SinkStatistics
-from pixelrt.video.sinks.base import Sink
+from pixelrt.video.sinks.base import Sink, checked_outputs
 
 _SINK_PLACES = 8
 """Results that may wait for a sink: a quarter of a second of a camera. Several sources share them."""
@@ -95,11 +95,10 @@ class Lane:
             self._write_all()
             if not self._aborted:
                 self._finish()
-        try:
-            if self._aborted:
+        if self._aborted:
+            with self._failing:
                 self.sink.abort()
-        finally:
-            self._ended = True
+        self._ended = True
 
     @property
     def shows(self) -> bool:
@@ -162,7 +161,7 @@ class Lane:
 
     def _finish(self) -> None:
         self._progress_s, self._may_take = time.monotonic(), _FINISHING
-        self.outputs = self.sink.close()
+        self.outputs = checked_outputs(self.sink.close(), self.name)
 
     def _takes(self, place: int) -> bool:
         return getattr(self.sink, "only_source", None) in (None, self._inputs[place].name)
@@ -171,7 +170,7 @@ class Lane:
         self._dropped += 1
 
     def _fail(self, problem: BaseException) -> None:
-        self._failed = str(problem) or type(problem).__name__
+        self._failed = self._failed or str(problem) or type(problem).__name__
         self.abort()
         self._on_failure(self, problem)
 

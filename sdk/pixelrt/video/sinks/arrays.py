@@ -46,9 +46,6 @@ class ArraysFolder(BaseSink):
         self._folder = ImageFolder(path)
         self._folder.make()
 
-    def __enter__(self) -> ArraysFolder:
-        return self
-
     def write(self, delivery: Delivery) -> None:
         """Write the outputs of a frame.
 

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from pixelrt.errors import InputError
+from pixelrt.strict import type_of
 from pixelrt.video.delivery import Delivery
 
 if TYPE_CHECKING:
     from pixelrt.video.live.statistics import StreamView
+
+_METHODS = ("attach", "write", "close", "abort")
+Own = TypeVar("Own", bound="BaseSink")
 
 
 class Sink(Protocol):
@@ -54,8 +59,48 @@ class Sink(Protocol):
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None: ...
 
 
+def check_sink(given: object) -> None:
+    """Refuse what is no sink before a stream begins, not when it fails.
+
+    Raises:
+        InputError: If a method of `Sink` is missing; the message names it.
+    """
+    if isinstance(given, type):
+        raise InputError(f"sinks holds the class {given.__name__}, expected a sink that is made of it")
+    missing = [name for name in _METHODS if not callable(getattr(given, name, None))]
+    if missing == list(_METHODS):
+        raise InputError(
+            f"sinks holds {type_of(given)}, expected sinks or URIs such as 'out.mp4' or 'masks/'"
+        )
+    if not hasattr(given, "wants_overlay"):
+        missing.append("wants_overlay")
+    if missing:
+        raise InputError(
+            f"sinks holds {type_of(given)}, which has no {', '.join(missing)}; derive it from "
+            "pixelrt.video.sinks.base.BaseSink, which has all that a sink needs but write"
+        )
+
+
+def checked_outputs(given: object, name: str) -> tuple[Path, ...]:
+    """What `close` of a sink gave.
+
+    Args:
+        given: It.
+        name: Of the sink, for the message.
+
+    Raises:
+        InputError: If it is no tuple of paths.
+    """
+    if isinstance(given, tuple) and all(isinstance(path, Path) for path in given):
+        return given
+    raise InputError(
+        f"sink {name}: its close gave {given!r}, expected a tuple with the Path of every file that it made, "
+        "() for none; its results are written"
+    )
+
+
 class BaseSink:
-    """The part that all sinks share."""
+    """The part that all sinks share; `write` is for each to add."""
 
     wants_overlay = False
     wants_picture = True
@@ -82,6 +127,9 @@ class BaseSink:
 
     def abort(self) -> None:
         """Give up."""
+
+    def __enter__(self: Own) -> Own:
+        return self
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
         if kind is None:

@@ -77,9 +77,6 @@ class StandardOutput(BaseSink):
         self._lines = Lines()
         self.reader_is_gone = False
 
-    def __enter__(self) -> StandardOutput:
-        return self
-
     def attach(self, stream: StreamView) -> None:
         """See the stream, for the frames that it drops."""
         self._lines.stream = stream
@@ -121,9 +118,6 @@ class JsonLines(PartedSink):
     ) -> None:
         self._lines = Lines()
         super().__init__(path, options=options, taken=taken)
-
-    def __enter__(self) -> JsonLines:
-        return self
 
     def attach(self, stream: StreamView) -> None:
         """See the stream, for the frames that it drops."""

@@ -51,9 +51,6 @@ class McapSink(Recording):
         require("foxglove", "foxglove", PURPOSE)
         super().__init__(path, options=options, taken=taken)
 
-    def __enter__(self) -> McapSink:
-        return self
-
     def _begin(self, path: Path, delivery: Delivery) -> _McapPart:
         return _McapPart(path, self._options)
 

@@ -13,9 +13,6 @@ class NullSink(BaseSink):
 
     wants_picture = False
 
-    def __enter__(self) -> NullSink:
-        return self
-
     def write(self, delivery: Delivery) -> None:
         """Do nothing."""
 

@@ -28,9 +28,6 @@ class PictureSink(BaseSink):
         self._content: bytes | None = None
         self._closed = False
 
-    def __enter__(self) -> PictureSink:
-        return self
-
     def write(self, delivery: Delivery) -> None:
         """Keep the frame's overlay.
 
@@ -70,9 +67,6 @@ class MaskFolder(BaseSink):
         self.path = path
         self._folder = ImageFolder(path)
         self._folder.make()
-
-    def __enter__(self) -> MaskFolder:
-        return self
 
     def write(self, delivery: Delivery) -> None:
         """Write the mask of a frame.

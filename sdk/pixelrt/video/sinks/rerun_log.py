@@ -155,9 +155,6 @@ class RerunViewer(BaseSink):
             ) from problem
         self._log.recording.connect_grpc(f"rerun+http://{host}:{port}/proxy")
 
-    def __enter__(self) -> RerunViewer:
-        return self
-
     def write(self, delivery: Delivery) -> None:
         """Show a result.
 
@@ -198,9 +195,6 @@ class RerunFile(Recording):
     ) -> None:
         require("rerun", "rerun", _PURPOSE)
         super().__init__(path, options=options, taken=taken)
-
-    def __enter__(self) -> RerunFile:
-        return self
 
     def _begin(self, path: Path, delivery: Delivery) -> _RrdPart:
         return _RrdPart(path, self._options)

@@ -42,9 +42,6 @@ class OneSource(BaseSink):
         self.only_source = stream.sources[self._place].name
         self.sink.attach(stream)
 
-    def __enter__(self) -> OneSource:
-        return self
-
     def write(self, delivery: Delivery) -> None:
         """Take one result, or leave it.
 

@@ -65,9 +65,6 @@ class ContactSheet(BaseSink):
         self._step, self._seen = 1, 0
         self._closed = False
 
-    def __enter__(self) -> ContactSheet:
-        return self
-
     def write(self, delivery: Delivery) -> None:
         """Keep a small copy of every n-th frame; n doubles as the run gets longer."""
         if self._seen % self._step == 0:

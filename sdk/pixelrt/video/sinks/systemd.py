@@ -47,9 +47,6 @@ class SystemdSink(BaseSink):
             self._socket.close()
             raise SinkError(f"systemd: nobody listens at {address} ({problem.strerror})") from problem
 
-    def __enter__(self) -> SystemdSink:
-        return self
-
     def attach(self, stream: StreamView) -> None:
         """See the stream, for the line of status."""
         self._stream = stream

@@ -67,9 +67,6 @@ class WebSink(BaseSink):
         self._page = Page(options, numbers=self._numbers)
         self.url = self._page.start()
 
-    def __enter__(self) -> WebSink:
-        return self
-
     def attach(self, stream: StreamView) -> None:
         """Show the stream's sources, and its figures from now on."""
         self._stream = stream
