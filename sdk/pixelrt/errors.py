@@ -20,6 +20,8 @@
     │   ├── ContextLost       an error after which CUDA works no more in this process
     │   └── DeviceLost        the GPU itself is gone or broken
     ├── SourceError           frames that cannot be opened or read
+    │   ├── SourceStalled     the connection stands, and nothing came for too long
+    │   └── UnusableSource    trying again cannot help: a wrong password, no video at that address
     └── SinkError             results that cannot be written
 
 A message says what was found, what was expected and what to do next.
@@ -113,6 +115,17 @@ class DeviceLost(DeviceError):
 
 class SourceError(PixelRTError):
     """Frames that cannot be opened or read."""
+
+
+class SourceStalled(SourceError):
+    """A camera whose connection stands, and that gave nothing for too long."""
+
+
+class UnusableSource(SourceError):
+    """A camera or stream that trying again does not help.
+
+    A wrong password, no video at that address, or a protocol that nothing here speaks.
+    """
 
 
 class SinkError(PixelRTError):

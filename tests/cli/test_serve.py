@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 import pytest
 from live_server import LiveServer
 from prometheus_client.parser import text_string_to_metric_families
+from server_process import free_port
 from websockets.sync.client import connect
 
 from pixelrt.bundle import Bundle
@@ -352,3 +353,45 @@ def test_a_reader_that_goes_ends_the_run(bundle: str) -> None:
         stop_reading(command)
         assert command.end(None)[0] == 141
         assert "error" not in command.said
+
+
+def test_a_page_is_there_before_its_camera_is(bundle: str) -> None:
+    port = free_port()
+    camera = f"tcp://127.0.0.1:{port}#wait=yes&backoff=0.05&backoff_most=0.1"
+    with running("serve", bundle, camera, "--port", "0") as command:
+        url = command.wait_for(r"live page: (http://127\.0\.0\.1:\d+/)\n")
+        command.wait_for(r"(reconnecting)")
+        [before] = json.loads(read(f"{url}api/status"))["cameras"]
+        with LiveServer("tcp", port, fps=25):
+            status_after_a_frame(url)
+        code, output = command.end()
+        said = command.said
+    assert before["numbers"]["health"]["state"] == "reconnecting", before
+    assert code == 130
+    assert ": waited for\n" in said
+    assert "Traceback" not in said + output
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_wait_for_a_camera(bundle: str, number: signal.Signals, tmp_path: Path) -> None:
+    camera = f"tcp://127.0.0.1:{free_port()}#wait=yes&backoff=60&backoff_most=60"
+    with running("run", bundle, camera, "--out", f"{tmp_path}/out.mp4") as command:
+        command.wait_for(r"(reconnecting)")
+        code, _ = command.end(number)
+        said = command.said
+    assert code == 128 + number
+    assert "Traceback" not in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_camera_that_is_not_there_does_not_keep_the_others_back(bundle: str, tmp_path: Path) -> None:
+    camera = f"tcp://127.0.0.1:{free_port()}"
+    with running("run", bundle, camera, f"{tmp_path}/none.mp4", DRIVE, "--keep-going") as command:
+        command.wait_for(r"warning: tcp://\S+: (connection refused)")
+        command.wait_for(r"(; it is waited for)")
+        command.wait_for(r"drive: (ended)")
+        code, output = command.end()
+        said = command.said
+    assert code == 1, "one is missing"
+    assert f"left out: {tmp_path}/none.mp4 does not exist" in said
+    assert re.search(r"drive\b.*\b12\b", output)

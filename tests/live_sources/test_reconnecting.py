@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pixelrt.errors import SourceError
+from pixelrt.errors import SourceError, SourceStalled, UnusableSource
 from pixelrt.video.events import Event
 from pixelrt.video.frame import Frame
 from pixelrt.video.sources import network, reconnecting
 from pixelrt.video.sources.base import BaseSource
-from pixelrt.video.sources.reconnecting import Backoff, HopelessError, Persistence, Reconnecting, StallError
+from pixelrt.video.sources.reconnecting import Backoff, Persistence, Reconnecting
 
 AT_ONCE = Backoff(first_s=1e-4, most_s=1e-4)
 
@@ -81,7 +81,7 @@ def told(source: Reconnecting) -> list[Event]:
 
 
 def test_frames_of_all_lives_are_numbered_without_gaps_and_times_never_go_back() -> None:
-    lives = [Life(3, LOST), Life(0, LOST), Life(4, StallError("nothing came")), Life(2)]
+    lives = [Life(3, LOST), Life(0, LOST), Life(4, SourceStalled("nothing came")), Life(2)]
     with over(*lives) as source:
         events = told(source)
         frames = list(source)
@@ -128,13 +128,39 @@ def test_the_first_connection_is_waited_for_if_asked() -> None:
     assert [event.kind for event in events] == ["reconnecting", "reconnecting", "connected", "ended"]
 
 
+def test_what_is_waited_for_is_live_and_has_no_size_until_it_is_there() -> None:
+    with over(Life(0, LOST), Life(2), wait=True) as source:
+        assert (source.live, source.size, source.fps) == (True, (0, 0), 25.0)
+        next(iter(source))
+        assert (source.live, source.size, source.fps) == (True, (2, 3), 20.0)
+
+
 def test_what_waiting_does_not_change_is_not_waited_for() -> None:
-    with pytest.raises(HopelessError, match="401"):
-        over(Life(0, HopelessError("401")), Life(1), wait=True)
+    with over(Life(0, UnusableSource("401")), Life(1), wait=True) as source:
+        events = told(source)
+        with pytest.raises(UnusableSource, match="401"):
+            next(iter(source))
+    assert [event.kind for event in events] == ["failed"]
+
+
+def test_a_film_is_not_waited_for() -> None:
+    with (
+        over(Life(0, LOST), Life(3, live=False), wait=True) as source,
+        pytest.raises(UnusableSource, match=r"cam is a film.*without wait=yes"),
+    ):
+        next(iter(source))
+
+
+def test_what_is_waited_for_and_ends_without_a_frame_is_refused() -> None:
+    with (
+        over(Life(0, LOST), Life(0), wait=True) as source,
+        pytest.raises(SourceError, match="cam ended without a single frame"),
+    ):
+        next(iter(source))
 
 
 def test_a_camera_that_came_once_is_tried_again_whatever_it_says() -> None:
-    with over(Life(1, LOST), Life(0, HopelessError("404")), Life(1)) as source:
+    with over(Life(1, LOST), Life(0, UnusableSource("404")), Life(1)) as source:
         assert len(list(source)) == 2
 
 
@@ -166,18 +192,19 @@ def test_a_first_frame_that_waited_too_long_is_left_out() -> None:
         assert source.losses == {"replaced": 1}
 
 
-@pytest.mark.parametrize("where", ["in a life", "in the back-off", "before", "between"])
+@pytest.mark.parametrize("where", ["in a life", "waited for", "in the back-off", "before", "between"])
 def test_interrupt_ends_the_iteration_from_another_thread(where: str) -> None:
     slow = Backoff(first_s=60, most_s=60)
     scripts: dict[str, Callable[[], Reconnecting]] = {
         "in a life": lambda: over(Life(1, waits=True)),
+        "waited for": lambda: over(Life(0, LOST), Life(1), wait=True, backoff=slow),
         "in the back-off": lambda: over(Life(1, LOST), Life(1), backoff=slow),
         "before": lambda: over(Life(5)),
         "between": lambda: over(Life(5)),
     }
     with scripts[where]() as source:
         iterator = iter(source)
-        if where != "before":
+        if where not in ("before", "waited for"):
             next(iterator)
         timer = threading.Timer(0.0 if where in ("before", "between") else 0.1, source.interrupt)
         timer.start()

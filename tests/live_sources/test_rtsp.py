@@ -18,7 +18,7 @@ from live_server import LiveServer
 from rtsp_server import RtspServer
 from server_process import free_port
 
-from pixelrt.errors import SourceError
+from pixelrt.errors import SourceError, UnusableSource
 from pixelrt.video.events import Event
 from pixelrt.video.sources import open_source
 
@@ -143,9 +143,10 @@ def test_a_wrong_password_is_said(guarded: RtspServer, user: str) -> None:
     url = guarded.url.replace("rtsp://", f"rtsp://{user}")
     with (
         nothing_left(),
-        pytest.raises(SourceError, match=r"wants a user and a password, or refuses .*\(401\)") as told,
+        pytest.raises(UnusableSource, match=r"wants a user and a password, or refuses .*\(401\)") as told,
+        open_source(f"{url}#wait=yes") as source,
     ):
-        open_source(f"{url}#wait=yes")
+        next(iter(source))
     assert "wrong" not in str(told.value)
 
 

@@ -231,10 +231,17 @@ def _leaving_out(missing: list[SourceError]) -> Iterator[None]:
 
 def _open_source(uri: str, arguments: argparse.Namespace, play: Play) -> Source:
     from pixelrt.video.sources import DEFAULT_FPS, open_source
+    from pixelrt.video.sources.opening import open_or_wait
 
     fps = DEFAULT_FPS if arguments.fps is None else arguments.fps
     again = partial(open_source, uri, labels=arguments.labels, fps=fps)
-    return play(again(), again)
+    if not arguments.keep_going:
+        return play(again(), again)
+    return play(open_or_wait(lambda wait: again(wait=wait), _tell_waiting), again)
+
+
+def _tell_waiting(problem: SourceError) -> None:
+    complain(f"warning: {problem}; it is waited for")
 
 
 @contextlib.contextmanager
@@ -277,6 +284,9 @@ def _announce(segmenter: Segmenter, sources: Sequence[Source]) -> None:
     name = segmenter.bundle.manifest.name
     complain(f"{name} on {info.backend} {info.version} ({info.device}, {info.precision}: {info.why})")
     for name, source in zip(_names(sources), sources, strict=True):
+        if not all(source.size):
+            complain(f"{name}: waited for")
+            continue
         rows, cols = source.size
         frames = "" if source.num_frames is None else f", {counted(source.num_frames, 'frame')}"
         complain(f"{name}: {rows}x{cols}{frames}, {source.fps:.6g} frames/s")

@@ -22,18 +22,21 @@ from pixelrt.video.sinks import Sink, open_sinks
 from pixelrt.video.sinks.base import check_sink
 from pixelrt.video.sources.base import Source
 from pixelrt.video.sources.objects import as_source
+from pixelrt.video.sources.opening import open_or_wait
 
 if TYPE_CHECKING:
     from pixelrt.video.live.sizing import AnySegmenter
 
 
-def open_inputs(source: Any, color: ColorOrder, policy: Policy | None) -> tuple[Input, ...]:
+def open_inputs(source: Any, color: ColorOrder, options: StreamOptions) -> tuple[Input, ...]:
     """Open what frames come from.
+
+    A camera that is not there is waited for where the others shall go on without it.
 
     Args:
         source: What `as_source` takes, or several of them in a list.
         color: Order of channels that is wanted.
-        policy: Of all of them; None for that of each.
+        options: Of the stream.
 
     Raises:
         InputError: If there is none, or one comes twice.
@@ -45,7 +48,7 @@ def open_inputs(source: Any, color: ColorOrder, policy: Policy | None) -> tuple[
     with contextlib.ExitStack() as undo:
         opened: list[Source] = []
         for one in asked:
-            opened.append(as_source(one, color=color))
+            opened.append(_open(one, color, options))
             if opened[-1] is not one:
                 undo.callback(opened[-1].close)
         if len({id(each) for each in opened}) < len(opened):
@@ -53,9 +56,15 @@ def open_inputs(source: Any, color: ColorOrder, policy: Policy | None) -> tuple[
         names = unique([each.name for each in opened])
         undo.pop_all()
     return tuple(
-        Input(place, name, each, owned=each is not one, policy=policy or _policy_of(each))
+        Input(place, name, each, owned=each is not one, policy=options.policy or _policy_of(each))
         for place, (name, each, one) in enumerate(zip(names, opened, asked, strict=True))
     )
+
+
+def _open(source: Any, color: ColorOrder, options: StreamOptions) -> Source:
+    if options.on_source_error == "stop":
+        return as_source(source, color=color)
+    return open_or_wait(lambda wait: as_source(source, color=color, wait=wait))
 
 
 def settled(options: StreamOptions, inputs: Sequence[Input]) -> StreamOptions:

@@ -78,7 +78,7 @@ class StreamOptions:
     the policy of every source is `all`, else `detach`."""
     on_source_error: OnError = "stop"
     """A source that fails ends the stream (`stop`), or the others go on (`detach`); the error is raised when
-    the last one has ended."""
+    the last one has ended. With `detach` a camera that is not there at the start is waited for."""
     stall: float = 2.0
     """Seconds without a frame after which a live source counts as stalled."""
     log: float | None = None

@@ -43,7 +43,7 @@ class Stream(Closing):
             SinkError: If a sink cannot be opened.
         """
         head = find_head(segmenter, options.head)
-        inputs = open_inputs(source, segmenter.color, options.policy)
+        inputs = open_inputs(source, segmenter.color, options)
         with contextlib.ExitStack() as undo:
             for given in inputs:
                 if given.owned:

@@ -13,6 +13,7 @@ from pixelrt.video.frame import Frame
 from pixelrt.video.sinks.kinds import SinkOptions
 from pixelrt.video.sinks.parts import PART_READERS, Part, PartedSink, PartOptions
 from pixelrt.video.sources.address import one_of, parse_path
+from pixelrt.video.sources.base import Source
 
 _INSTEAD = "a folder of masks (masks/)"
 _JUMP_S = 3600.0
@@ -41,8 +42,8 @@ class VideoSink(PartedSink):
 
     Args:
         path: Ends in .mp4, .mov or .mkv.
-        size: Height and width of the frames to come.
-        fps: Their nominal rate.
+        source: Where the frames come from: gives their size and nominal rate. Where it does not know the size
+            yet, the encoder is tried out with the first frame.
         options: How it is recorded.
         taken: Places of others, where no part goes.
 
@@ -56,15 +57,15 @@ class VideoSink(PartedSink):
         self,
         path: Path,
         *,
-        size: tuple[int, int],
-        fps: float,
+        source: Source,
         options: VideoOptions | None = None,
         taken: Collection[Path] = (),
     ) -> None:
-        self._options, self._fps = options or VideoOptions(), fps
+        self._options, self._source = options or VideoOptions(), source
         super().__init__(path, options=self._options, taken=taken)
         self.codec = ""
-        self._part = self._open(self._new_path(), size)
+        if all(source.size):
+            self._part = self._open(self._new_path(), source.size)
 
     def __enter__(self) -> VideoSink:
         return self
@@ -73,7 +74,7 @@ class VideoSink(PartedSink):
         encoder = VideoEncoder(
             path,
             size=size,
-            fps=self._fps,
+            fps=self._source.fps,
             instead=_INSTEAD,
             encoder=self._options.encoder,
             keep=self._options.keep,
@@ -135,8 +136,7 @@ def open_video(uri: str, options: SinkOptions) -> VideoSink:
     given = {"keep": options.live, **address.options(_READERS, SinkError)}
     return VideoSink(
         Path(address.rest),
-        size=options.source.size,
-        fps=options.source.fps,
+        source=options.source,
         options=VideoOptions(**given),
         taken=options.taken,
     )

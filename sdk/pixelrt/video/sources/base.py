@@ -36,6 +36,8 @@ class SourceOptions:
     """Frames a second of folders, and of cameras and files that do not say."""
     color: ColorOrder = "rgb"
     """Order of the channels that is wanted; decoders give it without a copy."""
+    wait: bool = False
+    """Whether the iteration waits for a camera that is not there yet; else that is an error at once."""
 
     def __post_init__(self) -> None:
         check_fps(self.fps)
@@ -57,7 +59,7 @@ class Source(Protocol):
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width of the first frame, as it is delivered."""
+        """Height and width of the first frame, as it is delivered; (0, 0) until it is known."""
 
     @property
     def fps(self) -> float:

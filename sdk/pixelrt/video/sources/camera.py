@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from pixelrt.errors import SourceError
+from pixelrt.errors import SourceError, SourceStalled
 from pixelrt.manifest import ColorOrder
 from pixelrt.video.events import Event
 from pixelrt.video.frame import Bytes, Frame
@@ -15,7 +15,7 @@ from pixelrt.video.sources.address import number, parse_address, switch
 from pixelrt.video.sources.base import BaseSource, SourceOptions, parse_size
 from pixelrt.video.sources.hiding import without_secrets
 from pixelrt.video.sources.lazy import LATE_S, Lazy
-from pixelrt.video.sources.reconnecting import Backoff, Persistence, Reconnecting, StallError
+from pixelrt.video.sources.reconnecting import Backoff, Persistence, Reconnecting
 from pixelrt.video.sources.v4l2.device import Device
 from pixelrt.video.sources.v4l2.modes import Wish, check_format
 from pixelrt.video.sources.v4l2.pixels import DamagedError, Taken, Unpacker
@@ -129,7 +129,7 @@ class Camera(BaseSource):
         try:
             taken = self._device.take(self._options.stall_s, self._wake)
         except TimeoutError:
-            raise StallError(
+            raise SourceStalled(
                 f"{self._device.path} gave no picture for {self._options.stall_s:g} s, after {index} "
                 "pictures; look at its cable and its power"
             ) from None
@@ -227,11 +227,15 @@ def open_camera(text: str, options: SourceOptions) -> Reconnecting:
         stall_s=values.get("stall", _STALL_S),
     )
     persistence = Persistence(
-        reconnect=values.get("reconnect", True), wait=values.get("wait", False), backoff=_BACKOFF
+        reconnect=values.get("reconnect", True), wait=values.get("wait", options.wait), backoff=_BACKOFF
     )
     name = _name(path)
     source = Reconnecting(
-        lambda: Lazy(lambda _: Camera(path, camera), name), name=name, persistence=persistence, late_s=LATE_S
+        lambda: Lazy(lambda _: Camera(path, camera), name),
+        name=name,
+        persistence=persistence,
+        fps=options.fps,
+        late_s=LATE_S,
     )
     source.paths = (path,)
     return source

@@ -19,6 +19,7 @@ def as_source(
     fps: float = DEFAULT_FPS,
     color: ColorOrder = "rgb",
     live: bool = False,
+    wait: bool = False,
     name: str = "frames",
 ) -> Source:
     """Make a source of anything.
@@ -29,15 +30,16 @@ def as_source(
         fps: Frames a second, of sources that do not say.
         color: Order of the channels: the wanted one of what is decoded, the given one of arrays.
         live: Of iterables: whether items come at their own time.
+        wait: Of cameras: whether one that is not there yet is waited for.
         name: Of iterables.
 
     Raises:
         SourceError: If it is none of these, or cannot be opened.
     """
     if isinstance(what, int) and not isinstance(what, bool) and what >= 0:
-        return open_source(str(what), fps=fps, color=color)
+        return open_source(str(what), fps=fps, color=color, wait=wait)
     if isinstance(what, (str, os.PathLike)):
-        return open_source(what, fps=fps, color=color)
+        return open_source(what, fps=fps, color=color, wait=wait)
     if is_source(what):
         return cast("Source", what)
     return IteratorSource(cast("Any", what), name=name, fps=fps, color=color, live=live)

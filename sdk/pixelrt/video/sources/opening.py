@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from pixelrt.errors import SourceError
+from pixelrt.errors import SourceError, UnusableSource
 from pixelrt.manifest import ColorOrder
 from pixelrt.strict import suggestion
 from pixelrt.video.sources.address import scheme_of
@@ -47,6 +47,7 @@ def open_source(
     labels: str | os.PathLike[str] | None = None,
     fps: float = DEFAULT_FPS,
     color: ColorOrder = "rgb",
+    wait: bool = False,
 ) -> Source:
     """Open frames by their URI: a path, a camera's number, or `scheme://...`.
 
@@ -56,13 +57,15 @@ def open_source(
         fps: Frames a second that a folder stands for, and of cameras and files that do not say;
             0.01 to 1000.
         color: Order of the channels of the frames, `rgb` or `bgr`.
+        wait: Whether a camera that is not there yet is waited for, as by its option `wait=yes`: it is then
+            opened by the iteration, and counts as live.
 
     Raises:
         SourceError: If there is nothing to open; the message says what is near.
         MissingDependency: If a library is needed that is not installed.
     """
     text = os.fsdecode(uri)
-    options = SourceOptions(labels=None if labels is None else Path(labels), fps=fps, color=color)
+    options = SourceOptions(labels=None if labels is None else Path(labels), fps=fps, color=color, wait=wait)
     opener = _opener(text)
     if opener is None:
         try:
@@ -74,6 +77,28 @@ def open_source(
             f"labels were given, and {without_secrets(text)} is no image or folder of images; leave them away"
         )
     return opener(text, options)
+
+
+def open_or_wait(
+    opener: Callable[[bool], Source], on_wait: Callable[[SourceError], None] = lambda _: None
+) -> Source:
+    """Open a source now; a camera that is not there is opened by the iteration, as soon as it is.
+
+    Args:
+        opener: Opens it; asked with whether a camera that is not there is waited for.
+        on_wait: Told why one is waited for.
+
+    Raises:
+        SourceError: If it cannot be opened, and waiting cannot help.
+    """
+    try:
+        return opener(False)
+    except UnusableSource:
+        raise
+    except SourceError as problem:
+        source = opener(True)  # where nothing can be waited for this fails as before
+        on_wait(problem)
+        return source
 
 
 def _opener(text: str) -> Opener | None:

@@ -10,18 +10,10 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import chain
 
-from pixelrt.errors import SourceError
+from pixelrt.errors import SourceError, SourceStalled, UnusableSource
 from pixelrt.video.events import Event, EventKind, ignore
 from pixelrt.video.frame import Frame
 from pixelrt.video.sources.base import DEFAULT_FPS, BaseSource, Source
-
-
-class StallError(SourceError):
-    """The connection stands, and nothing came for too long."""
-
-
-class HopelessError(SourceError):
-    """Waiting cannot help: a wrong password, no picture at that address, a protocol that is not there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +54,7 @@ class Persistence:
     reconnect: bool = True
     """Whether a live connection that broke is made again, for as long as it takes."""
     wait: bool = False
-    """Whether the first connection is waited for; else its failure is an error at once."""
+    """Whether the first connection is waited for, while iterating; else its failure is an error at once."""
     backoff: Backoff = Backoff()
 
 
@@ -71,7 +63,8 @@ class Reconnecting(BaseSource):
 
     `index` goes on without gaps and `time_s` never goes back. A connection that ends by itself has ended; one
     that fails is made again, if it is live. It is opened when this is constructed, up to its first frame;
-    what happened until then is told when the iteration begins.
+    what happened until then is told when the iteration begins. One that is waited for is opened by the
+    iteration: until its first frame it counts as live, its size is (0, 0), and its rate `fps`.
 
     Args:
         connect: Opens one connection. It returns at once: the source that it gives connects when it is
@@ -79,11 +72,12 @@ class Reconnecting(BaseSource):
             first frame on.
         name: Name of the source and, with a number, of its frames.
         persistence: When to try again, and how soon.
+        fps: Nominal frames a second, until a connection says.
         late_s: The first frame of a live source, which waits for the iteration to begin, is left out if it is
             older than that by then.
 
     Raises:
-        SourceError: If the first connection fails and is not waited for, or ends without a frame.
+        SourceError: If the first connection fails or ends without a frame, and is not waited for.
     """
 
     def __init__(
@@ -92,30 +86,21 @@ class Reconnecting(BaseSource):
         *,
         name: str,
         persistence: Persistence = Persistence(),
+        fps: float = DEFAULT_FPS,
         late_s: float = 0.25,
     ) -> None:
         self.name = name
-        self.fps: float = DEFAULT_FPS
+        self.fps: float = fps
         self.num_frames: int | None = None
+        self.size: tuple[int, int] = (0, 0)
+        self.live = True
         self._connect, self._persistence, self._late_s = connect, persistence, late_s
         self._wake = threading.Event()
         self._life: Source | None = None
         self._lost_before: tuple[Counter[str], Source | None] = Counter(), None
         """Losses of connections that are over, and the one whose losses come on top: replaced at once."""
-        early: list[Event] = []
-        self.on_event = early.append
         self._frames = self._over_all_lives()
-        try:
-            first = self._first()
-        except KeyboardInterrupt:  # which does not wait for a camera that does not answer
-            threading.Thread(target=self.close, name=f"close {name}", daemon=True).start()
-            raise
-        except BaseException:
-            self.close()
-            raise
-        self.size: tuple[int, int] = first.size
-        self.on_event = ignore
-        self._rest = self._deliver(first, early)
+        self._rest = self._once_it_is_there() if persistence.wait else self._already_there()
 
     def __enter__(self) -> Reconnecting:
         return self
@@ -144,10 +129,36 @@ class Reconnecting(BaseSource):
         if self._life is not None:
             self._end(self._life)
 
+    def _already_there(self) -> Iterator[Frame]:
+        """Connect now; gives all frames."""
+        early: list[Event] = []
+        self.on_event = early.append
+        try:
+            first = self._first()
+        except KeyboardInterrupt:  # which does not wait for a camera that does not answer
+            threading.Thread(target=self.close, name=f"close {self.name}", daemon=True).start()
+            raise
+        except BaseException:
+            self.close()
+            raise
+        self.on_event = ignore
+        return self._deliver(first, early)
+
+    def _once_it_is_there(self) -> Iterator[Frame]:
+        """Connect when the first frame is asked for."""
+        try:
+            first = self._first()
+        except SourceError:
+            if self.interrupted:
+                return
+            raise
+        yield from self._deliver(first, [])
+
     def _first(self) -> Frame:
         first = next(self._frames, None)
         if first is None:
             raise SourceError(f"{self.name} ended without a single frame; is anything sent there?")
+        self.size = first.size
         return first
 
     def _deliver(self, first: Frame, early: list[Event]) -> Iterator[Frame]:
@@ -200,7 +211,7 @@ class Reconnecting(BaseSource):
                 self._tell("failed", str(problem))
                 raise problem
             if alive:
-                self._tell("stalled" if isinstance(problem, StallError) else "lost", str(problem))
+                self._tell("stalled" if isinstance(problem, SourceStalled) else "lost", str(problem))
             stable = alive and time.monotonic() - began_s >= self._persistence.backoff.stable_s
             failures = 1 if stable else failures + 1
             attempt = 1 if alive else attempt + 1
@@ -218,6 +229,11 @@ class Reconnecting(BaseSource):
 
     def _connected(self, life: Source, attempt: int) -> None:
         self.live, self.fps, self.num_frames = life.live, life.fps, life.num_frames
+        if self._persistence.wait and not life.live:
+            raise UnusableSource(
+                f"{self.name} is a film, not a camera, and only cameras are waited for; "
+                "give it without wait=yes when it is there"
+            )
         self._tell("connected", "frames come again" if attempt else "frames come")
 
     def _end(self, life: Source) -> None:
@@ -227,7 +243,7 @@ class Reconnecting(BaseSource):
 
     def _goes_on(self, problem: SourceError, *, first: bool) -> bool:
         if first:
-            return self._persistence.wait and not isinstance(problem, HopelessError)
+            return self._persistence.wait and not isinstance(problem, UnusableSource)
         return self._persistence.reconnect and self.live
 
     def _pause(self, problem: SourceError, failures: int, attempt: int) -> None:

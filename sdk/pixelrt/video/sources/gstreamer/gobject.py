@@ -10,13 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from pixelrt.errors import SourceError
+from pixelrt.errors import SourceError, UnusableSource
 from pixelrt.manifest import ColorOrder
 from pixelrt.video.frame import Bytes
 from pixelrt.video.sources.gstreamer.player import Picture
 from pixelrt.video.sources.gstreamer.texts import explained, with_sink
 from pixelrt.video.sources.hiding import pipeline_without_secrets, words_without_secrets
-from pixelrt.video.sources.reconnecting import HopelessError
 
 _START_S = 10.0
 _WORDS_S = 2.0
@@ -97,9 +96,9 @@ class GObjectPlayer:
         except glib.Error as problem:  # it may hold a password, and is not to be another error's context
             said = explained(words_without_secrets(problem.message, self._given))
         if said:
-            raise HopelessError(f"{self._text!r} is no pipeline: {said}")
+            raise UnusableSource(f"{self._text!r} is no pipeline: {said}")
         if not isinstance(parsed, gst.Pipeline):
-            raise HopelessError(f"{self._text!r} is one element, expected element ! element ! ...")
+            raise UnusableSource(f"{self._text!r} is one element, expected element ! element ! ...")
         # the kernel's monotonic clock, which is time.monotonic's
         parsed.use_clock(gst.SystemClock.obtain())
         return parsed

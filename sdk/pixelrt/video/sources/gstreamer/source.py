@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from pixelrt.errors import SourceError
+from pixelrt.errors import SourceError, SourceStalled
 from pixelrt.manifest import ColorOrder
 from pixelrt.video.events import Event
 from pixelrt.video.frame import Frame
@@ -17,7 +17,7 @@ from pixelrt.video.sources.gstreamer.player import Picture, Player, open_player
 from pixelrt.video.sources.gstreamer.texts import FLIPS, CsiOptions, csi_pipeline
 from pixelrt.video.sources.hiding import without_secrets
 from pixelrt.video.sources.lazy import LATE_S, Lazy
-from pixelrt.video.sources.reconnecting import Backoff, Persistence, Reconnecting, StallError
+from pixelrt.video.sources.reconnecting import Backoff, Persistence, Reconnecting
 
 _LOOK_S = 0.05
 """An interrupt is seen after this."""
@@ -139,7 +139,7 @@ class PipelineSource(BaseSource):
                 self._check_end(index)
                 return None
             if time.monotonic() > until_s and (self.live or not index):
-                raise StallError(
+                raise SourceStalled(
                     f"{self.name} gave no picture for {self._options.stall_s:g} s, after {index} of them"
                 )
         return None
@@ -204,7 +204,7 @@ def open_csi(text: str, options: SourceOptions) -> Reconnecting:
         )
     values = address.options(_CSI_READERS)
     persistence = Persistence(
-        reconnect=values.pop("reconnect", True), wait=values.pop("wait", False), backoff=_BACKOFF
+        reconnect=values.pop("reconnect", True), wait=values.pop("wait", options.wait), backoff=_BACKOFF
     )
     stall_s = values.pop("stall", 10.0)
     camera = CsiOptions(number=int(address.rest), **values)
@@ -242,7 +242,7 @@ def keep_open(
     def connect() -> Source:
         return begun.pop() if begun else Lazy(play, options.name)
 
-    return Reconnecting(connect, name=options.name, persistence=persistence)
+    return Reconnecting(connect, name=options.name, persistence=persistence, fps=options.fps)
 
 
 def open_pipeline(text: str, options: SourceOptions) -> Source:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pixelrt.encoding import FASTEST_FPS, SLOWEST_FPS
-from pixelrt.errors import SourceError
+from pixelrt.errors import SourceError, SourceStalled, UnusableSource
 from pixelrt.video.sources.network.knock import knock
 from pixelrt.video.sources.network.line import Opening, hang_up
 from pixelrt.video.sources.network.packets import Arrival
@@ -23,7 +23,6 @@ from pixelrt.video.sources.network.settings import (
     STANDARD_PORTS,
     NetworkSettings,
 )
-from pixelrt.video.sources.reconnecting import HopelessError, StallError
 
 _LOOK_US = 200_000
 """How long FFmpeg looks at a stream to know it; the default, 5 s of film, would be waited for."""
@@ -66,7 +65,7 @@ class Connection:
         """Packets as they come, each with its time; ends with a file, or when cancelled.
 
         Raises:
-            StallError: If none came for too long.
+            SourceStalled: If none came for too long.
             SourceError: If the connection broke, or the server closed a live stream.
         """
         arrivals = _Arrivals(self)
@@ -81,7 +80,7 @@ class Connection:
         except self.av.ExitError:
             if cancelled():
                 return
-            failure = StallError(f"{self.settings.shown}: no frame for {self.settings.stall_s:g} s")
+            failure = SourceStalled(f"{self.settings.shown}: no frame for {self.settings.stall_s:g} s")
         except (self.av.FFmpegError, OSError) as problem:
             failure = broken(problem, self.settings)
         else:
@@ -196,16 +195,16 @@ def _describe(
 ) -> Connection:
     shown = settings.shown
     if container.format.name in _LISTS:
-        raise HopelessError(
+        raise UnusableSource(
             f"{shown}: that is {container.format.long_name}; give the address of the video itself, "
             "by RTSP, MJPEG or MPEG-TS"
         )
     if not container.streams.video:
         kinds = ", ".join(stream.type for stream in container.streams) or "nothing"
-        raise HopelessError(f"{shown}: there is no video in what comes (found: {kinds})")
+        raise UnusableSource(f"{shown}: there is no video in what comes (found: {kinds})")
     stream = container.streams.video[0]
     if stream.codec_context is None:
-        raise HopelessError(f"{shown}: its video is coded in a way that this FFmpeg cannot decode; set H.264")
+        raise UnusableSource(f"{shown}: its video is coded in a way this FFmpeg cannot decode; set H.264")
     live = _is_live(container, settings)
     fps = float(stream.average_rate or stream.codec_context.framerate or settings.fps)
     if not SLOWEST_FPS <= fps <= FASTEST_FPS:  # some cameras send a clock rate

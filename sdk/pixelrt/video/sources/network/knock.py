@@ -8,9 +8,9 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 
+from pixelrt.errors import UnusableSource
 from pixelrt.video.sources.network.line import keep_apart
 from pixelrt.video.sources.network.settings import STANDARD_PORTS, NetworkSettings
-from pixelrt.video.sources.reconnecting import HopelessError
 
 _STEP_S = 0.1
 
@@ -23,7 +23,7 @@ def knock(settings: NetworkSettings, cancelled: Callable[[], bool]) -> None:
 
     Raises:
         OSError: If nobody answers: the name is unknown, the port closed, the host silent.
-        HopelessError: If something else than RTSP answers.
+        UnusableSource: If something else than RTSP answers.
     """
     port = settings.port or STANDARD_PORTS[settings.scheme]
     until_s = time.monotonic() + settings.connect_s
@@ -72,7 +72,7 @@ def _ask(
             raise ConnectionResetError
         answer += data
     if not answer.startswith(b"RTSP/"):
-        raise HopelessError(
+        raise UnusableSource(
             f"{settings.shown}: what listens there answers, and not in RTSP (it says {answer[:24]!r}); "
             "cameras speak RTSP on port 554, or as their web page says"
         )

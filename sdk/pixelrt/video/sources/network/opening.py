@@ -26,5 +26,9 @@ def open_network(text: str, options: SourceOptions) -> Reconnecting:
     """
     settings = read_settings(text, options)
     return Reconnecting(
-        partial(NetworkStream, settings), name=settings.name, persistence=settings.persistence, late_s=LATE_S
+        partial(NetworkStream, settings),
+        name=settings.name,
+        persistence=settings.persistence,
+        fps=settings.fps,
+        late_s=LATE_S,
     )

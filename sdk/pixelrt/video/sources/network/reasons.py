@@ -6,9 +6,8 @@ import errno
 import socket
 from typing import Any
 
-from pixelrt.errors import SourceError
+from pixelrt.errors import SourceError, UnusableSource
 from pixelrt.video.sources.network.settings import ENCRYPTED, NetworkSettings
-from pixelrt.video.sources.reconnecting import HopelessError
 
 _NO_TLS = (
     "no encrypted connection came about; does the server speak TLS on that port, and does this machine trust "
@@ -30,7 +29,7 @@ def no_connection(av: Any, problem: Exception, settings: NetworkSettings, waited
     """
     for kinds, text in _hopeless(av, settings):
         if isinstance(problem, kinds):
-            return HopelessError(f"{settings.shown}: {text}")
+            return UnusableSource(f"{settings.shown}: {text}")
     return SourceError(f"{settings.shown}: {_why_not(av, problem, settings, waited_s)}")
 
 

@@ -103,7 +103,7 @@ def read_settings(text: str, options: SourceOptions) -> NetworkSettings:
         fps=options.fps,
         color=options.color,
         live=_liveness(scheme, values.pop("live", "auto")),
-        persistence=_persistence(values, shown),
+        persistence=_persistence(values, shown, wait=options.wait),
         **values,
     )
 
@@ -181,7 +181,7 @@ def _liveness(scheme: str, choice: str) -> bool | None:
     return {"yes": True, "no": False, "auto": None}[choice]
 
 
-def _persistence(values: dict[str, Any], shown: str) -> Persistence:
+def _persistence(values: dict[str, Any], shown: str, *, wait: bool) -> Persistence:
     """Takes its options out of `values`; the rest has the names of the settings."""
     for short, name in (("connect", "connect_s"), ("stall", "stall_s")):
         if short in values:
@@ -192,6 +192,6 @@ def _persistence(values: dict[str, Any], shown: str) -> Persistence:
         raise SourceError(f"{shown}: backoff={first_s:g} is above backoff_most={most_s:g}")
     return Persistence(
         reconnect=values.pop("reconnect", True),
-        wait=values.pop("wait", False),
+        wait=values.pop("wait", wait),
         backoff=Backoff(first_s=first_s, most_s=most_s),
     )

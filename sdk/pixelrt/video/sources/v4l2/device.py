@@ -11,8 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from pixelrt.errors import SourceError
-from pixelrt.video.sources.reconnecting import HopelessError
+from pixelrt.errors import SourceError, UnusableSource
 from pixelrt.video.sources.v4l2 import kernel
 from pixelrt.video.sources.v4l2.finding import Camera, cameras, missing, refusal
 from pixelrt.video.sources.v4l2.modes import Mode, Wish, choose, described, list_modes, per_second, same_rate
@@ -123,17 +122,17 @@ class Device:
         except OSError as problem:
             if problem.errno == errno.ENODEV:
                 raise SourceError(refusal(self.path, problem)) from problem
-            raise HopelessError(
+            raise UnusableSource(
                 f"{self.path} is no camera ({problem.strerror}), expected a device of Video4Linux"
             ) from problem
         if can & kernel.CAP_VIDEO_CAPTURE and can & kernel.CAP_STREAMING:
             return
         if can & kernel.CAP_VIDEO_CAPTURE_MPLANE:
-            raise HopelessError(
+            raise UnusableSource(
                 f"{self.path} ({card}) gives pictures in several planes, which GStreamer reads: "
                 f"gst://v4l2src device={self.path} ! videoconvert"
             )
-        raise HopelessError(
+        raise UnusableSource(
             f"{self.path} ({card}) gives no pictures; of several device files of a camera, one does; "
             f"present: {', '.join(map(str, cameras()))}"
         )
@@ -156,12 +155,12 @@ class Device:
         kernel.request(self._fd, kernel.S_FMT, wanted)
         got = (kernel.name_of(pix.pixelformat), (pix.height, pix.width))
         if got != (mode.code, (height, width)):
-            raise HopelessError(
+            raise UnusableSource(
                 f"{self.path} was asked for {mode.code} {height}x{width} and set itself to {got[0]} "
                 f"{pix.height}x{pix.width}; it can give {described(modes)}"
             )
         if pix.field not in (kernel.ANY_FIELD, kernel.NO_FIELD):
-            raise HopelessError(
+            raise UnusableSource(
                 f"{self.path} gives half pictures, interlaced, which PixelRT does not read; "
                 f"gst://v4l2src device={self.path} ! videoconvert ! deinterlace does"
             )
@@ -187,7 +186,7 @@ class Device:
     def _check_rate(self, got: float | None, wish: Wish, modes: list[Mode]) -> None:
         if wish.fps is not None and not (got and same_rate(got, wish.fps)):
             found = f"set itself to {got:g}" if got else "does not say at which rate it gives pictures"
-            raise HopelessError(
+            raise UnusableSource(
                 f"{self.path} was asked for {wish.fps:g} fps and {found}; it can give {described(modes)}"
             )
 

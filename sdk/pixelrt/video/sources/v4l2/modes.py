@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from pixelrt.errors import UnusableSource
 from pixelrt.strict import suggestion
-from pixelrt.video.sources.reconnecting import HopelessError
 from pixelrt.video.sources.v4l2 import kernel
 from pixelrt.video.sources.v4l2.pixels import BY_CODE, BY_NAME, FORMATS
 
@@ -80,7 +80,7 @@ def choose(modes: Sequence[Mode], wish: Wish, present: tuple[int, int], place: s
         place: The camera, for messages.
 
     Raises:
-        HopelessError: If there is none; the message lists what there is.
+        UnusableSource: If there is none; the message lists what there is.
     """
     size = wish.size or present
     names = [pixels.code for pixels in FORMATS]
@@ -93,7 +93,7 @@ def choose(modes: Sequence[Mode], wish: Wish, present: tuple[int, int], place: s
         and (wish.fps is None or mode.has_rate(wish.fps))
     ]
     if not fitting:
-        raise HopelessError(f"{place} cannot give {wish}; it can give {described(modes)}{_hint(modes)}")
+        raise UnusableSource(f"{place} cannot give {wish}; it can give {described(modes)}{_hint(modes)}")
     fps = wish.fps or USUAL_FPS
     return min(fitting, key=lambda mode: (abs(mode.nearest_rate(fps) - fps), names.index(mode.code)))
 
