@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 
 import pytest
-from live import SIZE, Camera, Notes, network
+from live import SIZE, Camera, Notes, image_of, network
 
+from pixelrt import PushSource
 from pixelrt.errors import SourceError
 from pixelrt.video.delivery import Delivery
 from pixelrt.video.events import Event, EventKind
-from pixelrt.video.health import Health
+from pixelrt.video.health import Health, HealthState
 from pixelrt.video.live import Stream
 from pixelrt.video.live.ledger import Account
 from pixelrt.video.live.watching import SourceWatch, worst
@@ -118,13 +120,15 @@ def test_a_stall_is_not_told_while_a_source_reconnects() -> None:
             camera.wait(0.5)
 
     events: list[Event] = []
-    list(network().stream(Camera(2, before=tell), stall=0.1, on_event=events.append))
-    assert [event.kind for event in events] == ["connected", "reconnecting", "ended"]
+    stream = network().stream(Camera(2, before=tell), stall=0.1, on_event=events.append)
+    list(stream)
+    assert [event.kind for event in events] == ["connected", "reconnecting", "connected", "ended"]
+    assert stream.statistics().sources[0].reconnects == 1, "though the source did not say so itself"
 
 
 def test_a_silence_before_a_connection_is_no_stall_after_it() -> None:
     told: list[Event] = []
-    watch = SourceWatch("camera", live=True, stall_s=0.5, tell=told.append)
+    watch = SourceWatch("camera", Camera(), stall_s=0.5, tell=told.append)
     watch.came(SIZE, 30.0)
     watch.asked()
     for kind in ("lost", "reconnecting"):
@@ -140,7 +144,7 @@ def test_a_silence_before_a_connection_is_no_stall_after_it() -> None:
 @pytest.mark.parametrize("kind", ["stalled", "reconnecting"])
 def test_the_load_is_looked_at_only_while_frames_come(kind: EventKind) -> None:
     told: list[Event] = []
-    watch = SourceWatch("camera", live=True, stall_s=60.0, tell=told.append)
+    watch = SourceWatch("camera", Camera(), stall_s=60.0, tell=told.append)
     watch.came(SIZE, 30.0)
     for at_s in (0.0, 2.0):
         watch.look(at_s, account(int(30 * at_s), int(15 * at_s)), 0.06)
@@ -149,10 +153,198 @@ def test_the_load_is_looked_at_only_while_frames_come(kind: EventKind) -> None:
         watch.look(at_s, account(60, 31), 0.06)
     assert [event.kind for event in told] == ["connected", "overloaded", kind]
     watch.on_event(Event(kind="recovered", source="camera", detail="as told"))
+    assert watch.health.is_ok, "its load is measured anew"
     for at_s in (10.0, 12.0):
-        watch.look(at_s, account(60 + int(30 * (at_s - 10)), 31), 0.06)
-    assert [event.kind for event in told][3:] == ["recovered", "recovered"]
-    assert told[-1].detail == "30.0 frames/s come, 30.0 are computed (60 ms each)"
+        watch.look(at_s, account(60 + int(30 * (at_s - 10)), 31 + int(15 * (at_s - 10))), 0.06)
+    assert [event.kind for event in told][3:] == ["recovered", "overloaded"]
+    assert told[-1].detail == "30.0 frames/s come, 15.0 are computed (60 ms each)"
+
+
+def test_ok_is_since_it_last_became_so() -> None:
+    began_s = time.monotonic()
+    watch = SourceWatch("camera", Camera(), stall_s=60.0, tell=lambda _: None)
+    other = SourceWatch("other", Camera(), stall_s=60.0, tell=lambda _: None)
+    watch.came(SIZE, 30.0)
+    other.came(SIZE, 30.0)
+    since_s = watch.health.since_s
+    for cause in ("lost", "overloaded"):
+        if cause == "lost":
+            watch.on_event(Event(kind="lost", source="camera", detail="as told"))
+        else:
+            overload(watch, began_s)
+        time.sleep(0.002)
+        left_s = time.monotonic()
+        if cause == "lost":
+            watch.on_event(Event(kind="connected", source="camera", detail="as told"))
+        else:
+            watch.look(began_s + 4, account(120, 30), 0.06)
+        assert watch.health.is_ok
+        assert watch.health.since_s >= left_s > since_s, cause
+        since_s = watch.health.since_s
+        assert worst([watch.health, other.health]).since_s == since_s, "the stream became ok then, too"
+    watch.came(SIZE, 30.0)
+    watch.ended()
+    assert watch.health.since_s == since_s, "it was ok before"
+
+
+def overload(watch: SourceWatch, began_s: float) -> None:
+    """30 frames a second come for two seconds, and every second one is computed."""
+    for seconds in (0, 2):
+        watch.look(began_s + seconds, account(30 * seconds, 15 * seconds), 0.06)
+    assert watch.health.state == "overloaded"
+
+
+def test_why_is_that_of_now() -> None:
+    began_s = time.monotonic()
+    watch = SourceWatch("camera", Camera(), stall_s=1.0, tell=lambda _: None)
+    watch.came(SIZE, 30.0)
+    overload(watch, began_s)
+    before = watch.health
+    assert before.why == "30.0 frames/s come, 15.0 are computed (60 ms each)"
+    watch.look(began_s + 4, account(120, 80), 0.2)
+    assert watch.health == Health(
+        state="overloaded",
+        since_s=before.since_s,
+        why="30.0 frames/s come, 5.0 are computed (200 ms each)",
+    )
+    watch.asked()
+    for seconds in (1.5, 14.0):
+        watch.look(time.monotonic() + seconds, account(120, 80), 0.2)
+        assert watch.health.why == f"no frame for {seconds:.1f} s"
+    assert watch.health.since_s < time.monotonic()
+
+
+def test_why_names_the_deadline() -> None:
+    told: list[Event] = []
+    watch = SourceWatch("camera", Camera(), stall_s=60.0, tell=told.append)
+    for at_s in (0, 2):
+        late = Account(
+            captured=30 * at_s, delivered=0, dropped={"deadline": 25 * at_s}, fps_captured=0, fps_delivered=0
+        )
+        watch.look(at_s, late, 0.06)
+    assert told[-1].detail == (
+        "30.0 frames/s come, 5.0 are computed (60 ms each); 25.0 are too old for the deadline"
+    )
+
+
+class Leaky(Camera):
+    """A camera that loses frames."""
+
+    def __init__(self, losses: dict[str, int]) -> None:
+        super().__init__()
+        self.losses = losses
+
+
+@pytest.mark.parametrize(
+    ("reason", "state"), [("replaced", "overloaded"), ("driver", "overloaded"), ("damaged", "ok")]
+)
+def test_frames_that_a_source_loses_because_nobody_takes_them_are_overload(reason: str, state: str) -> None:
+    told: list[Event] = []
+    camera = Leaky({reason: 7})
+    watch = SourceWatch("camera", camera, stall_s=60.0, tell=told.append)
+    for at_s in (0, 2):
+        camera.losses = {reason: 7 + 20 * at_s}
+        watch.look(at_s, account(10 * at_s), 0.1)
+    assert watch.health.state == state
+    if state == "overloaded":
+        assert (
+            told[-1].detail
+            == watch.health.why
+            == (
+                "30.0 frames/s come, 10.0 are computed (100 ms each); "
+                f"the source loses those that nobody takes in time (20.0 {reason})"
+            )
+        )
+    watch.look(4, account(80), 0.01)
+    assert [event.kind for event in told] == (["overloaded", "recovered"] if state != "ok" else [])
+
+
+def test_a_camera_that_has_to_wait_for_every_frame_to_be_computed_is_overloaded() -> None:
+    camera, over = PushSource(keep="newest"), threading.Event()
+
+    def shoot() -> None:
+        while not over.wait(0.02) and camera.push(image_of(0)):
+            pass
+
+    shooting = threading.Thread(target=shoot)
+    shooting.start()
+    events: list[Event] = []
+    with network(0.1).stream(camera, policy="all", on_event=events.append) as stream:
+        taking = consumed(stream)
+        until(lambda: stream.health.state == "overloaded")
+        assert "the source loses those that nobody takes in time" in stream.health.why
+        assert not any(stream.statistics().sources[0].dropped.values())
+    over.set()
+    taking.join(10)
+    shooting.join(10)
+    assert [event.kind for event in events] == ["connected", "overloaded"]
+
+
+STATES: dict[EventKind, HealthState] = {
+    "connected": "ok",
+    "recovered": "ok",
+    "stalled": "stalled",
+    "lost": "reconnecting",
+    "reconnecting": "reconnecting",
+    "overloaded": "overloaded",
+    "failed": "failed",
+    "ended": "ok",
+}
+
+
+def test_no_state_without_its_event() -> None:
+    """Whatever happens in whatever order."""
+    chance = random.Random(7)
+    seen: set[HealthState] = set()
+    for _ in range(60):
+        told: list[Event] = []
+        camera = Leaky({})
+        watch = SourceWatch("camera", camera, stall_s=3.0, tell=told.append)
+        watch.came(SIZE, 30.0)
+        now_s, captured, busy = time.monotonic(), 0, 0
+        for _ in range(60):
+            happens = chance.choice(["frame", "frame", "ask", "tell", "quiet", "busy", "easy"])
+            if happens == "frame":
+                watch.came(SIZE, 30.0)
+            elif happens == "ask":
+                watch.asked()
+            elif happens == "tell":
+                kind = chance.choice(["connected", "recovered", "stalled", "lost", "reconnecting", "damaged"])
+                watch.on_event(Event(kind=kind, source="camera", detail="as told"))  # type: ignore[arg-type]
+            else:
+                now_s += 4.0 if happens == "quiet" else 0.5
+                captured += 0 if happens == "quiet" else 15
+                busy += 10 if happens == "busy" else 0
+                watch.look(now_s, account(captured, busy), 0.05)
+            states = [STATES[event.kind] for event in told if event.kind in STATES]
+            assert watch.health.state == (states[-1] if states else "ok")
+            seen.add(watch.health.state)
+        watch.ended()
+        assert told[-1].kind == "ended" and watch.health.is_ok
+    assert seen == {"ok", "overloaded", "stalled", "reconnecting"}
+
+
+def test_events_are_told_in_the_order_in_which_they_happened_and_nobody_waits_for_a_slow_program() -> None:
+    told: list[str] = []
+    is_told, go_on = threading.Event(), threading.Event()
+
+    def tell(event: Event) -> None:
+        if event.kind == "stalled":
+            is_told.set()
+            go_on.wait(10)
+        told.append(event.kind)
+
+    watch = SourceWatch("camera", Camera(), stall_s=1.0, tell=tell)
+    watch.came(SIZE, 30.0)
+    watch.asked()
+    monitor = threading.Thread(target=watch.look, args=(time.monotonic() + 2, account(1), 0.01))
+    monitor.start()
+    assert is_told.wait(10)
+    watch.came(SIZE, 30.0)  # returns at once
+    assert watch.health.is_ok
+    go_on.set()
+    monitor.join(10)
+    assert told == ["connected", "stalled", "recovered"]
 
 
 def account(captured: int, busy: int = 0) -> Account:

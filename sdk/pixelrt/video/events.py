@@ -17,7 +17,7 @@ EventKind = Literal[
     "skipped",  # the network gave no result for a frame; it goes on with the next one
     "ended",  # the source has no more frames
     "failed",  # it cannot go on
-    "overloaded",  # more frames come than can be computed
+    "overloaded",  # more frames come than are computed: the source loses some, or the loop drops them
     "recovered",  # back to normal: from stalled or overloaded
     "sized",  # the network's input size was changed (adaptive)
     "sink_failed",  # a sink raised and gets no more results

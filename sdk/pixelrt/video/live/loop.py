@@ -179,7 +179,7 @@ class Loop:
         )
 
     def _capture(self, given: Input, color: ColorOrder) -> Capture:
-        watch = SourceWatch(given.name, live=given.source.live, stall_s=self._options.stall, tell=self._tell)
+        watch = SourceWatch(given.name, given.source, stall_s=self._options.stall, tell=self._tell)
         return Capture(
             given,
             color,

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
+from collections import deque
 from collections.abc import Callable
 
 from pixelrt.video.events import Event
 from pixelrt.video.live.failing import Failing
 from pixelrt.video.live.options import OnEvent
 from pixelrt.video.live.statistics import StreamStatistics
+from pixelrt.video.repeats import Repeats
 
 _LOG = logging.getLogger("pixelrt.video.events")
 _STATISTICS_LOG = logging.getLogger("pixelrt.video.statistics")
@@ -19,7 +22,7 @@ _WARNINGS = frozenset(
 
 
 class Teller:
-    """Tells events.
+    """Tells events: the program gets every one, the log those that are worth a line.
 
     Args:
         on_event: The program's function.
@@ -28,13 +31,43 @@ class Teller:
 
     def __init__(self, on_event: OnEvent, failing: Failing) -> None:
         self._on_event, self._failing = on_event, failing
+        self._repeats = Repeats()
 
     def tell(self, event: Event) -> None:
         """Log an event and hand it to the program; never raises."""
-        level = logging.WARNING if event.kind in _WARNINGS else logging.INFO
-        _LOG.log(level, "%s: %s: %s", event.source, event.kind, event.detail)
+        line = self._repeats.line(event)
+        if line is not None:
+            _LOG.log(logging.WARNING if event.kind in _WARNINGS else logging.INFO, "%s", line)
         with self._failing:
             self._on_event(event)
+
+
+class InOrder:
+    """Tells the events of several threads one after another, in the order in which they happened.
+
+    No thread waits for what another one's event makes the program do: that one tells this event, too.
+
+    Args:
+        tell: Told.
+    """
+
+    def __init__(self, tell: Callable[[Event], None]) -> None:
+        self._tell = tell
+        self._untold: deque[Event] = deque()
+        self._turn = threading.Lock()
+
+    def add(self, event: Event) -> None:
+        """An event has happened. Call it with the lock held that the change was made under."""
+        self._untold.append(event)
+
+    def tell_all(self) -> None:
+        """Tell what has been added, unless another thread is at it, or this one. Call it without a lock."""
+        while self._untold and self._turn.acquire(blocking=False):
+            try:
+                while self._untold:
+                    self._tell(self._untold.popleft())
+            finally:
+                self._turn.release()
 
 
 class StatisticsLog:

@@ -4,25 +4,18 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
 
 from pixelrt.video.events import Event, EventKind
 from pixelrt.video.health import SEVERITY, Health, HealthState
 from pixelrt.video.live.ledger import Account, Ledger
-from pixelrt.video.live.telling import StatisticsLog
+from pixelrt.video.live.load import LoadWindow
+from pixelrt.video.live.telling import InOrder, StatisticsLog
 
 _TICK_S = 0.1
-_LOAD_WINDOW_S = 2.0
-_OVERLOADED_SHARE = 0.1
-"""Share of the captured frames that found the network busy, above which a source is overloaded."""
-_EASED_SHARE = 0.02
-"""The share below which it is so no more."""
-_FEWEST_FRAMES = 5
-"""In the window, to say anything."""
 
-_LINKS: dict[EventKind, HealthState] = {
+_TOLD: dict[EventKind, HealthState] = {
     "connected": "ok",
     "recovered": "ok",
     "stalled": "stalled",
@@ -35,37 +28,46 @@ _LINKS: dict[EventKind, HealthState] = {
 
 
 def worst(healths: Sequence[Health]) -> Health:
-    """The worst of several; of equally bad ones that which began first."""
-    return max(healths, key=lambda health: (SEVERITY.index(health.state), -health.since_s))
+    """The worst of several; of equally bad ones that which began first, and of good ones the last."""
+    state = max((health.state for health in healths), key=SEVERITY.index)
+    alike = [health for health in healths if health.state == state]
+    return (max if state == "ok" else min)(alike, key=lambda health: health.since_s)
 
 
-@dataclass(frozen=True, slots=True)
-class _Load:
-    at_s: float
-    captured: int
-    busy: int
-    """Dropped because the network was busy."""
+class Watched(Protocol):
+    """What a watch asks a source; see `Source`."""
+
+    @property
+    def live(self) -> bool:
+        """Whether frames come at their own time; others cannot stall or overload."""
+
+    @property
+    def losses(self) -> Mapping[str, int]:
+        """Frames that the source lost, by reason."""
 
 
 class SourceWatch:
     """The health of one source. From any thread.
 
+    Every change of state is told: by the source, or else by this.
+
     Args:
         name: Of the source.
-        live: Whether frames come at their own time; others cannot stall or overload.
+        source: Asked for its losses.
         stall_s: Seconds without a frame after which it has stalled.
-        tell: Told of changes that the source does not tell itself.
+        tell: Told of all events, in their order.
     """
 
-    def __init__(self, name: str, *, live: bool, stall_s: float, tell: Callable[[Event], None]) -> None:
-        self._name, self._live, self._stall_s, self._tell = name, live, stall_s, tell
+    def __init__(self, name: str, source: Watched, *, stall_s: float, tell: Callable[[Event], None]) -> None:
+        self._name, self._source, self._stall_s = name, source, stall_s
+        self._events = InOrder(tell)
         self._lock = threading.RLock()
-        self._link, self._load = Health(), Health()
+        self._health = Health()
         self._told: EventKind | None = None
         self._told_frames = False
         self._found_stalled = False
         self._asked_s: float | None = None
-        self._loads: deque[_Load] = deque()
+        self._window = LoadWindow()
         self._over = False
         self.has_ended = False
         """Whether it has no more frames."""
@@ -75,24 +77,17 @@ class SourceWatch:
     @property
     def health(self) -> Health:
         """Now."""
-        with self._lock:
-            return self._load if self._link.is_ok else self._link
+        return self._health
 
     def on_event(self, event: Event) -> None:
         """The source tells an event."""
         with self._lock:
             if event.kind == "stalled" and self._found_stalled:
                 return  # that is known already
-            if event.kind in _LINKS:
-                self._found_stalled = False
-                self._told = event.kind
-                self._set_link(_LINKS[event.kind], event.detail)
-                if self._asked_s is not None:  # a silence from before is over, or was told
-                    self._asked_s = time.monotonic()
-            if event.kind == "connected":
-                self.reconnects += self._told_frames
-                self._told_frames = True
-        self._tell(event)
+            if event.kind in _TOLD:
+                self._note(event)
+            self._events.add(event)
+        self._events.tell_all()
 
     def asked(self) -> None:
         """The source is asked for its next frame."""
@@ -103,37 +98,41 @@ class SourceWatch:
         """It gave one."""
         with self._lock:
             self._asked_s = None
+            before = self._health.state
             first, self._told_frames = not self._told_frames, True
-            recovered, self._found_stalled = self._found_stalled, False
-            if not self._link.is_ok:
-                self._set_link("ok", "")
-        if first:
-            self._say("connected", f"frames of {size[0]}x{size[1]} come, {fps:g} a second")
-        if recovered:
-            self._say("recovered", "frames come again")
+            if before not in ("ok", "overloaded"):
+                self._become("ok")
+            if first:
+                self._say("connected", f"frames of {size[0]}x{size[1]} come, {fps:g} a second")
+            elif before == "reconnecting":
+                self.reconnects += 1
+                self._say("connected", "frames come again")
+            elif before in ("stalled", "failed"):
+                self._say("recovered", "frames come again")
+        self._events.tell_all()
 
     def ended(self) -> None:
         """It has no more."""
         with self._lock:
             self._asked_s = None
             self._over = self.has_ended = True
-            told = self._told == "ended"
-            self._link = self._load = Health()
-        if not told:
-            self._say("ended", "there are no more frames")
+            self._become("ok")
+            if self._told != "ended":
+                self._say("ended", "there are no more frames")
+        self._events.tell_all()
 
     def failed(self, problem: BaseException) -> None:
         """It raised."""
         with self._lock:
             self._asked_s = None
             self._over = True
-            told = self._told == "failed"
-            self._set_link("failed", str(problem))
-        if not told:
-            self._say("failed", str(problem))
+            self._become("failed", str(problem))
+            if self._told != "failed":
+                self._say("failed", str(problem))
+        self._events.tell_all()
 
     def stopped(self) -> None:
-        """Nobody asks it for frames any more."""
+        """Nobody asks it for frames any more: it stays as it is."""
         self._over = True
 
     def look(self, now_s: float, account: Account, network_s: float) -> None:
@@ -144,57 +143,67 @@ class SourceWatch:
             account: Its frames so far.
             network_s: How long the network takes for a frame.
         """
-        if self._live and not self._over:
-            self._look_for_stall(now_s)
-            self._look_for_overload(now_s, account, network_s)
+        losses = self._source.losses
+        with self._lock:
+            if self._source.live and not self._over:
+                self._look_for_stall(now_s)
+                self._look_for_overload(now_s, account, losses, network_s)
+        self._events.tell_all()
+
+    def _note(self, event: Event) -> None:
+        """What a source tells of itself."""
+        self._told = event.kind
+        self._become(_TOLD[event.kind], event.detail)
+        if self._asked_s is not None:  # a silence from before is over, or was told
+            self._asked_s = time.monotonic()
+        if event.kind == "connected":
+            self.reconnects += self._told_frames
+            self._told_frames = True
 
     def _look_for_stall(self, now_s: float) -> None:
-        with self._lock:
-            asked_s = self._asked_s
-            if asked_s is None or now_s - asked_s < self._stall_s or not self._link.is_ok:
-                return
+        asked_s = self._asked_s
+        if asked_s is None or now_s - asked_s < self._stall_s:
+            return
+        why = f"no frame for {now_s - asked_s:.1f} s"
+        if self._found_stalled:
+            self._become("stalled", why)
+        elif self._health.state in ("ok", "overloaded"):
+            self._become("stalled", why, since_s=asked_s)
             self._found_stalled = True
-            why = f"no frame for {now_s - asked_s:.1f} s"
-            self._set_link("stalled", why, since_s=asked_s)
-        self._say("stalled", why)
+            self._say("stalled", why)
 
-    def _look_for_overload(self, now_s: float, account: Account, network_s: float) -> None:
-        busy = account.dropped.get("newer", 0) + account.dropped.get("deadline", 0)
-        loads = self._loads
-        if not self._link.is_ok:  # its load is that of frames that come
-            loads.clear()
+    def _look_for_overload(
+        self, now_s: float, account: Account, losses: Mapping[str, int], network_s: float
+    ) -> None:
+        if self._health.state not in ("ok", "overloaded"):  # the load is that of frames that come
+            self._window.clear()
             return
-        loads.append(_Load(now_s, account.captured, busy))
-        while len(loads) > 2 and loads[1].at_s <= now_s - _LOAD_WINDOW_S:
-            loads.popleft()
-        first = loads[0]
-        seconds, came = now_s - first.at_s, account.captured - first.captured
-        if seconds < _LOAD_WINDOW_S or (came < _FEWEST_FRAMES and self._load.is_ok):
+        load = self._window.note(now_s, account, losses)
+        if load is None:
             return
-        share = (busy - first.busy) / came if came else 0.0
-        computed = max(came - busy + first.busy, 0) / seconds
-        why = (
-            f"{came / seconds:.1f} frames/s come, {computed:.1f} are computed ({1e3 * network_s:.0f} ms each)"
-        )
-        if self._load.is_ok and share > _OVERLOADED_SHARE:
-            self._set_load("overloaded", why)
-        elif not self._load.is_ok and share < _EASED_SHARE:
-            self._set_load("recovered", why)
+        why = load.why(network_s)
+        if self._health.state == "overloaded":
+            if load.is_light:
+                self._become("ok")
+                self._say("recovered", why)
+            elif load.is_known:
+                self._become("overloaded", why)
+        elif load.is_too_much:
+            self._become("overloaded", why)
+            self._say("overloaded", why)
 
-    def _set_load(self, kind: EventKind, why: str) -> None:
-        with self._lock:
-            self._load = Health(state="overloaded", why=why) if kind == "overloaded" else Health()
-        self._say(kind, why)
-
-    def _set_link(self, state: HealthState, why: str, since_s: float | None = None) -> None:
-        if state != self._link.state:
+    def _become(self, state: HealthState, why: str = "", since_s: float | None = None) -> None:
+        """Be in a state from now on, or for another reason."""
+        before = self._health
+        if state != before.state:
+            self._found_stalled = False
             since_s = time.monotonic() if since_s is None else since_s
-            self._link = Health(state=state, since_s=since_s, why="" if state == "ok" else why)
-        elif state != "ok":
-            self._link = Health(state=state, since_s=self._link.since_s, why=why)
+        else:
+            since_s = before.since_s
+        self._health = Health(state=state, since_s=since_s, why="" if state == "ok" else why)
 
     def _say(self, kind: EventKind, detail: str) -> None:
-        self._tell(Event(kind=kind, source=self._name, detail=detail))
+        self._events.add(Event(kind=kind, source=self._name, detail=detail))
 
 
 class Monitor:
