@@ -89,3 +89,22 @@ def test_changes_of_state_are_lines(capsys: pytest.CaptureFixture[str], live: bo
         "warning: left behind",
         "warning: no result for 2.5 s",
     ]
+
+
+def test_a_camera_that_is_away_for_long_does_not_fill_the_screen(capsys: pytest.CaptureFixture[str]) -> None:
+    source, _ = events(live=True)
+    with displayed([source], "title", []) as observers:
+        for attempt in range(1, 300):
+            observers.event(
+                Event(kind="reconnecting", source="drive", detail=f"try {attempt}", at_s=4.0 * attempt)
+            )
+        observers.event(Event(kind="connected", source="drive", detail="the first one"))
+        observers.event(Event(kind="lost", source="drive", detail="again"))
+        observers.event(Event(kind="reconnecting", source="drive", detail="at once"))
+    lines = [line.partition(" ")[2] for line in capsys.readouterr().err.splitlines()]
+    assert lines[:4] == [
+        *(f"drive: reconnecting: try {attempt}" for attempt in (1, 2, 3)),
+        "drive: reconnecting: try 6 (2 more like this since the last line)",
+    ]
+    assert lines[-2:] == ["drive: lost: again", "drive: reconnecting: at once"]
+    assert len(lines) < 15

@@ -88,15 +88,18 @@ class _Events:
     """
 
     def __init__(self, quiet: Sequence[EventKind]) -> None:
-        self._quiet = quiet
+        from pixelrt.video.repeats import Repeats
+
+        self._quiet, self._repeats = quiet, Repeats()
         self._connected: set[str] = set()
 
     def __call__(self, event: Event) -> None:
         first = event.kind == "connected" and event.source not in self._connected
         if first:
             self._connected.add(event.source)
-        if not first and event.kind not in self._quiet:
-            _line(f"{event.source}: {event.kind}: {event.detail}")
+        line = self._repeats.line(event)
+        if line is not None and not first and event.kind not in self._quiet:
+            _line(line)
 
 
 def _silent(seconds: float) -> None:
