@@ -6,9 +6,11 @@ import argparse
 import dataclasses
 import datetime
 import json
+import statistics
 import subprocess
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,7 @@ SIZE = (720, 1280)
 """Height and width of the frames."""
 
 _CHILD_LIMIT_S = 600
+_WARMUP = 5
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -137,6 +140,23 @@ def answer(result: dict[str, Any]) -> int:
     """
     sys.stdout.write(json.dumps(result) + "\n")
     return 0
+
+
+def timed(step: Callable[[], Any], times: int) -> dict[str, float]:
+    """How long a step takes, in milliseconds, after a warm-up: median, mean, p99 and maximum."""
+    for _ in range(_WARMUP):
+        step()
+    durations_ms = []
+    for _ in range(times):
+        began = time.perf_counter()
+        step()
+        durations_ms.append(1e3 * (time.perf_counter() - began))
+    return {
+        "median_ms": statistics.median(durations_ms),
+        "mean_ms": statistics.fmean(durations_ms),
+        "p99_ms": float(np.percentile(durations_ms, 99)),
+        "max_ms": max(durations_ms),
+    }
 
 
 def drive(count: int, size: tuple[int, int] = SIZE) -> list[NDArray[np.uint8]]:

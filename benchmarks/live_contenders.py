@@ -33,6 +33,8 @@ from numpy.typing import NDArray
 
 import pixelrt
 from pixelrt.manifest import SegmentationManifest
+from pixelrt.segmentation import Latency, Segmentation
+from pixelrt.video.delivery import Times
 
 ALPHA = 0.5
 
@@ -48,7 +50,9 @@ class Contender:
     open: Callable[[str], Drawn]
     """From an address or a file to pictures; everything that can be set up before is."""
     profile: Callable[[], dict[str, float]] = dict
-    """Median of each stage in ms, afterwards."""
+    """Median of each stage in ms, afterwards; of what was opened last."""
+    times: Callable[[], list[Times]] = list
+    """When each frame passed each stage, where the contender knows."""
 
 
 def segmenter_of(setting: Setting) -> pixelrt.Segmenter:
@@ -68,17 +72,19 @@ def pixelrt_stream(setting: Setting) -> Contender:
     segmenter = segmenter_of(setting)
     segmenter.warm_up(harness.SIZE)
     found: dict[str, float] = {}
+    times: list[Times] = []
 
     def pictures(address: str) -> Drawn:
         with segmenter.stream(address, alpha=ALPHA, legend=False) as stream:
             try:
                 for delivery in stream:
+                    times.append(delivery.times)
                     yield delivery.frame.image, delivery.overlay()
             finally:
                 stages = stream.statistics().stages
                 found.update({name: stage.p50_ms for name, stage in stages.items()})
 
-    return Contender(open=pictures, profile=lambda: found)
+    return Contender(open=pictures, profile=lambda: found, times=lambda: times)
 
 
 def opencv(setting: Setting) -> Contender:
@@ -86,9 +92,10 @@ def opencv(setting: Setting) -> Contender:
     import cv2
 
     classify, draw = _Network(setting), _Drawing(setting.manifest)
-    stages: dict[str, list[float]] = {"decode": [], "network": [], "draw": []}
+    stages: dict[str, list[float]] = {}
 
     def pictures(address: str) -> Drawn:
+        stages.update({"decode": [], "network": [], "draw": []})
         capture: Any = cv2.VideoCapture(address, cv2.CAP_FFMPEG)
         while True:
             began = time.perf_counter()
@@ -276,24 +283,29 @@ def overlays(setting: Setting, size: tuple[int, int]) -> dict[str, Callable[[], 
         setting: Which bundle gives the classes and the size of the mask.
         size: Height and width of the frame.
     """
-    from pixelrt.frames import nearest
-    from pixelrt.segmentation import Latency, Segmentation
     from pixelrt.video.artist import Artist
-    from pixelrt.video.drive import Drive, DriveOptions
     from pixelrt.video.frame import Frame
 
-    classes = setting.manifest.heads[0].classes
-    image, labels = Drive(DriveOptions(frames=1, size=size, seed=7)).frame(0)
-    mask = nearest(labels, *setting.manifest.preprocess.size) % len(classes)
-    latency = Latency(prepare_ms=0, network_ms=0, total_ms=0)
-    result = Segmentation("scene", classes, size, latency, mask=mask)
-    artist, frame = Artist(classes, alpha=ALPHA), Frame(image=image, index=0, time_s=0.0, name="0")
+    image, result = scene(setting.manifest, size)
+    artist, frame = Artist(result.classes, alpha=ALPHA), Frame(image=image, index=0, time_s=0.0, name="0")
     return {
         "pixelrt": lambda: result.overlay(image, ALPHA),
         "pixelrt with legend": lambda: artist.draw(frame, result),
-        **_opencv(setting.manifest, image, mask),
+        **_opencv(setting.manifest, image, result.mask_at(setting.size)),
         **_supervision(result, image),
     }
+
+
+def scene(manifest: SegmentationManifest, size: tuple[int, int]) -> tuple[Bytes, Segmentation]:
+    """A frame of that size and what a network could have made of it."""
+    from pixelrt.frames import nearest
+    from pixelrt.video.drive import Drive, DriveOptions
+
+    classes = manifest.heads[0].classes
+    image, labels = Drive(DriveOptions(frames=1, size=size, seed=7)).frame(0)
+    mask = nearest(labels, *manifest.preprocess.size) % len(classes)
+    latency = Latency(prepare_ms=0, network_ms=0, total_ms=0)
+    return image, Segmentation("scene", classes, size, latency, mask=mask)
 
 
 def _opencv(manifest: SegmentationManifest, image: Bytes, mask: Bytes) -> dict[str, Callable[[], Bytes]]:

@@ -6,12 +6,14 @@ In each round every contender (`live_contenders.py`), in a process of its own,
             network that takes about two frames on the one core that it gets. The age of a picture is what the
             camera and the contender note of the number in its pixels: from when the frame was sent to when
             its overlay is in the hands of the program. `first` and `last` are the first and the last sixth
-            of the time, after as much for setting up.
-  file      goes through a film as fast as it can; the network alone, on ready frames, is the limit
+            of the time, after as much for setting up. Where PixelRT's ages come from is shown.
+  file      goes through a film as fast as it can, again and again, in turns with the network alone on ready
+            frames, which is the limit (`live_film.py`); `control` is that network beside another process that
+            decodes and draws at the same rate: what two busy cores cost on this machine, whoever's they are
   overlay   draws the classes over a frame of 1080x1920 on one core, against OpenCV by hand and `supervision`
 
-python benchmarks/live_latency.py [--rounds 2] [--seconds 60] [--frames 50] [--threads 1]
-needs: pip install -e '.[cpu,video,export,bench]'
+python benchmarks/live_latency.py [--rounds 1] [--seconds 60] [--pairs 6] [--frames 50] [--threads 1]
+needs: pip install -e '.[cpu,video,export,bench]'; takes about 8 minutes
 """
 
 from __future__ import annotations
@@ -30,15 +32,18 @@ from typing import Any
 import harness
 import live_camera
 import live_contenders
+import live_film
 import numpy as np
 from harness import Setting
-from live_contenders import CONTENDERS, WHOLE, Contender
+from live_contenders import CONTENDERS, WHOLE
 from numpy.typing import NDArray
 
 from pixelrt.machine import processor
 from pixelrt.terminal import complain, say, say_table
+from pixelrt.video.delivery import Times
 
 OVERLAYS = ("pixelrt", "opencv", "supervision")
+_CONTROL = "network beside another process"
 _LIBRARIES = ("model_api", "supervision")
 """What may be missing; the names of contenders begin with what they need."""
 _OVERLAY_SIZE = (1080, 1920)
@@ -47,7 +52,6 @@ _THROUGHPUT_LIMIT = 0.95
 _MARGIN_S = 6
 """The film is longer than the watching by this much: a stream may be probed before it gives frames."""
 _WINDOWS = 6
-_WARMUP = 5
 
 Floats = NDArray[np.float64]
 Found = dict[str, Any]
@@ -65,9 +69,10 @@ def main() -> int:
 
 def _arguments() -> argparse.Namespace:
     parser = harness.parser(__doc__)
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=60.0, help="of watching the camera, per round")
-    parser.add_argument("--frames", type=int, default=50, help="of the film, per round")
+    parser.add_argument("--pairs", type=int, default=6, help="films and networks in turn, per round")
+    parser.add_argument("--frames", type=int, default=50, help="of the film")
     parser.add_argument("--threads", type=int, default=1, help="of the network (1: a core is left)")
     parser.add_argument(
         "--precision",
@@ -79,8 +84,8 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--task", choices=tuple(_TASKS), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.seconds < 2 or arguments.frames < 2 or arguments.rounds < 1:
-        parser.error("expected at least --seconds 2, --frames 2 and --rounds 1")
+    if min(arguments.seconds, arguments.frames) < 2 or min(arguments.rounds, arguments.pairs) < 1:
+        parser.error("expected at least --seconds 2, --frames 2, --rounds 1 and --pairs 1")
     return arguments
 
 
@@ -98,9 +103,13 @@ def _compare(arguments: argparse.Namespace) -> int:
                 result = harness.child("live_latency.py", "--task", task, "--contender", name, *options)
                 found[task, name].append(result)
                 complain(f"round {number + 1}: {task}: {name}: {_short(task, result)}")
-    network_ms = _median(found["network", "pixelrt"], "median_ms")
-    network_fps = 1e3 / _median(found["network", "pixelrt"], "mean_ms")  # over a whole run, as of a film
-    _show(found, network_ms, network_fps)
+    network_ms = statistics.median(
+        each["network_ms"]
+        for task in ("control", "file")
+        for _, rounds in _of_task(found, task)
+        for each in rounds
+    )
+    _show(found, network_ms)
     figures = {
         "bundle": harness.about(arguments.bundle),
         "precision": arguments.precision,
@@ -109,23 +118,23 @@ def _compare(arguments: argparse.Namespace) -> int:
         "fps": live_camera.FPS,
         "seconds": arguments.seconds,
         "network_alone_ms": network_ms,
-        "network_alone_fps": network_fps,
+        "file_against_network": {
+            name: _median(rounds, "ratio")
+            for task in ("file", "control")
+            for name, rounds in _of_task(found, task)
+        },
         "rounds": {f"{task}: {name}": results for (task, name), results in found.items()},
     }
-    return harness.finish(
-        "live_latency", figures, _bars(found, network_ms, network_fps), before, arguments.out
-    )
+    return harness.finish("live_latency", figures, _bars(found, network_ms), before, arguments.out)
 
 
 def _turns() -> list[tuple[str, str]]:
-    """Who does what."""
+    """Who does what; what is long and what is short take turns."""
     left_out = tuple(library for library in _LIBRARIES if not _installed(library))
-    everybody = [
-        ("network", "pixelrt"),
-        *(("live", name) for name in CONTENDERS),
-        *(("file", name) for name in WHOLE),
-        *(("overlay", name) for name in OVERLAYS),
-    ]
+    longer = [("live", name) for name in CONTENDERS]
+    shorter = [[("file", name)] for name in WHOLE] + [[("overlay", name) for name in OVERLAYS]]
+    shorter[0].append(("control", _CONTROL))
+    everybody = [turn for long, short in zip(longer, shorter, strict=True) for turn in (long, *short)]
     return [(task, name) for task, name in everybody if not name.startswith(left_out)]
 
 
@@ -148,9 +157,8 @@ def _prepare(arguments: argparse.Namespace, folder: Path) -> list[str]:
     harness.child("cpu_overhead.py", "--prepare", "--recipe", str(arguments.recipe), *shared)
     live_camera.make_film(folder / "live.ts", round((arguments.seconds + _MARGIN_S) * live_camera.FPS))
     live_camera.make_film(folder / "file.ts", arguments.frames)
-    rest = {"seconds": arguments.seconds, "frames": arguments.frames, "threads": arguments.threads}
-    words = [word for name, value in rest.items() for word in (f"--{name}", str(value))]
-    return [*shared, *words, "--precision", arguments.precision]
+    names = ("seconds", "frames", "pairs", "threads", "precision")
+    return [*shared, *(word for name in names for word in (f"--{name}", str(getattr(arguments, name))))]
 
 
 def _short(task: str, result: Found) -> str:
@@ -158,11 +166,27 @@ def _short(task: str, result: Found) -> str:
         return f"p50 {result['all']['p50_ms']:.0f} ms, p99 {result['all']['p99_ms']:.0f} ms"
     if task == "overlay":
         return ", ".join(f"{name} {times['median_ms']:.2f} ms" for name, times in result.items())
-    return f"{result['fps']:.1f} fps" if task == "file" else f"{result['median_ms']:.2f} ms"
+    return f"{result['fps']:.1f} fps, {result['ratio']:.3f} of the network alone"
 
 
-def _show(found: Rounds, network_ms: float, network_fps: float) -> None:
-    say(f"\nthe network alone: {network_ms:.1f} ms a frame, {network_fps:.2f} fps\n")
+def _show(found: Rounds, network_ms: float) -> None:
+    say(f"\nthe network alone: {network_ms:.1f} ms a frame\n")
+    _show_ages(found)
+    _show_parts(found["live", "pixelrt"])
+    _show_films(found)
+    overlays = [
+        (name, f"{_median([each[name] for each in rounds], 'median_ms'):.2f}")
+        for _, rounds in _of_task(found, "overlay")
+        for name in rounds[0]
+    ]
+    say_table(("overlay at 1080x1920, one core", ">ms"), overlays)
+    say()
+    for task in ("live", "file", "control"):
+        for name, rounds in _of_task(found, task):
+            _show_profile(f"{task}: {name}", rounds)
+
+
+def _show_ages(found: Rounds) -> None:
     spans = list(itertools.product(("first", "last", "all"), ("p50", "p99")))
     rows = []
     for name, rounds in _of_task(found, "live"):
@@ -170,21 +194,39 @@ def _show(found: Rounds, network_ms: float, network_fps: float) -> None:
         rows.append((name, *(f"{age_ms:.0f}" for age_ms in ages), f"{_median(rounds, 'fps'):.1f}"))
     say_table(("live, age in ms", *(f">{span} {quantile}" for span, quantile in spans), ">fps"), rows)
     say()
-    files = [(name, _median(rounds, "fps")) for name, rounds in _of_task(found, "file")]
-    say_table(
-        ("file", ">fps", ">of the network alone"),
-        [(name, f"{fps:.2f}", f"{fps / network_fps:.3f}") for name, fps in files],
-    )
-    say()
-    overlays = [
-        (name, f"{_median([each[name] for each in rounds], 'median_ms'):.2f}")
-        for _, rounds in _of_task(found, "overlay")
-        for name in rounds[0]
+
+
+def _show_parts(rounds: Sequence[Found]) -> None:
+    """Where the ages of PixelRT's results come from."""
+    quantiles = ("p50_ms", "p99_ms")
+    parts = {
+        part: [_median([each["parts"][part] for each in rounds], quantile) for quantile in quantiles]
+        for part in rounds[0]["parts"]
+    }
+    whole_ms = _median([each["all"] for each in rounds], "p50_ms")
+    rows = [
+        (part, f"{p50_ms:.1f}", f"{p99_ms:.1f}", f"{p50_ms / whole_ms:.0%}")
+        for part, (p50_ms, p99_ms) in parts.items()
     ]
-    say_table(("overlay at 1080x1920, one core", ">ms"), overlays)
-    for task in ("live", "file"):
-        for name, rounds in _of_task(found, task):
-            _show_profile(f"{task}: {name}", rounds)
+    say_table(("live, pixelrt: part of the age", ">p50 ms", ">p99 ms", ">of p50"), rows)
+    say()
+
+
+def _show_films(found: Rounds) -> None:
+    rows = [
+        (
+            name,
+            f"{_median(rounds, 'fps'):.2f}",
+            f"{_median(rounds, 'ratio'):.3f}",
+            " ".join(f"{pair['ratio']:.3f}" for each in rounds for pair in each["pairs"]),
+        )
+        for task in ("file", "control")
+        for name, rounds in _of_task(found, task)
+    ]
+    say_table(("file", ">fps", ">of the network alone", "each against its neighbours"), rows)
+    film, control = found["file", "pixelrt"], found["control", _CONTROL]
+    rest = _median(film, "ratio") / _median(control, "ratio")
+    say(f"pixelrt's film against the network beside another process: {rest:.3f}\n")
 
 
 def _show_profile(what: str, rounds: Sequence[Found]) -> None:
@@ -193,10 +235,9 @@ def _show_profile(what: str, rounds: Sequence[Found]) -> None:
         say(f"{what}: " + ", ".join(f"{stage} {time_ms:.1f} ms" for stage, time_ms in stages.items()))
 
 
-def _bars(found: Rounds, network_ms: float, network_fps: float) -> list[harness.Bar]:
+def _bars(found: Rounds, network_ms: float) -> list[harness.Bar]:
     latency_limit_ms = 2 * network_ms + 1e3 / live_camera.FPS
     worst_ms = max(each["all"]["p99_ms"] for each in found["live", "pixelrt"])
-    throughput = _median(found["file", "pixelrt"], "fps") / network_fps
     overlay_ms = _overlay_ms(found, "pixelrt")
     theirs_ms = _overlay_ms(found, "supervision") if ("overlay", "supervision") in found else None
     return [
@@ -207,8 +248,8 @@ def _bars(found: Rounds, network_ms: float, network_fps: float) -> list[harness.
             at_most=True,
         ),
         harness.Bar(
-            "pixelrt: frames a second of a film / of the network alone",
-            round(throughput, 4),
+            "pixelrt: a film's rate / that of the network alone before and after it, median",
+            round(_median(found["file", "pixelrt"], "ratio"), 4),
             _THROUGHPUT_LIMIT,
             at_most=False,
         ),
@@ -238,14 +279,8 @@ def _median(results: Sequence[Found], figure: str) -> float:
 # ----------------------------------------------------------------------------------------------- the children
 
 
-def _network(arguments: argparse.Namespace) -> Found:
-    """The network on ready frames, nothing else at work."""
-    segmenter, frames = live_contenders.segmenter_of(Setting.of(arguments)), itertools.cycle(harness.drive(4))
-    return _timed(lambda: segmenter(next(frames)), arguments.frames)
-
-
 def _live(arguments: argparse.Namespace) -> Found:
-    contender = _contender(arguments)
+    contender = CONTENDERS[arguments.contender](Setting.of(arguments))
     times = arguments.folder / "times.npy"
     film = live_camera.Film(arguments.folder / "live.ts")
     numbers, delivered_s = [], []
@@ -269,6 +304,27 @@ def _live(arguments: argparse.Namespace) -> Found:
         "frames": len(numbers),
         "sent": int(np.isfinite(sent_s).sum()),
         "profile": contender.profile(),
+        "parts": _parts(contender.times(), sent_s[numbers], np.array(delivered_s), arguments.seconds),
+    }
+
+
+def _parts(times: Sequence[Times], sent_s: Floats, drawn_s: Floats, seconds: float) -> Found:
+    """Where ages come from, of the same frames as `all`; empty for a contender that does not know."""
+    if not times:
+        return {}
+    at_s = drawn_s - drawn_s[0]
+    noted = [(each.captured_s, each.received_s, each.delivered_s) for each in times]
+    captured_s, received_s, delivered_s = np.array(noted[: drawn_s.size]).T
+    spans_s = {
+        "transport: sent to first byte": captured_s - sent_s,
+        "decoder: first byte to picture": received_s - captured_s,
+        "loop: picture to delivery": delivered_s - received_s,
+        "drawing: delivery to overlay": drawn_s - delivered_s,
+        "the stream's own: first byte to delivery": delivered_s - captured_s,
+    }
+    return {
+        part: _quantiles(part, _windows(at_s, 1e3 * span_s, seconds)["all"])
+        for part, span_s in spans_s.items()
     }
 
 
@@ -279,19 +335,6 @@ def _windows(at_s: Floats, ages_ms: Floats, seconds: float) -> dict[str, Floats]
     return {name: ages_ms[(at_s >= begin) & (at_s < end)] for name, (begin, end) in spans.items()}
 
 
-def _file(arguments: argparse.Namespace) -> Found:
-    contender = _contender(arguments)
-    numbers, delivered_s = [], []
-    for frame, _ in contender.open(str(arguments.folder / "file.ts")):
-        delivered_s.append(time.perf_counter())
-        numbers.append(live_camera.number_of(frame))
-    if numbers != list(range(arguments.frames)):
-        raise SystemExit(f"{arguments.contender}: {len(numbers)} of {arguments.frames} frames came")
-    skipped = min(_WARMUP, len(numbers) - 2)
-    seconds = delivered_s[-1] - delivered_s[skipped]
-    return {"fps": (len(numbers) - 1 - skipped) / seconds, "profile": contender.profile()}
-
-
 def _overlay(arguments: argparse.Namespace) -> Found:
     """All that one library draws, one after the other."""
     import cv2
@@ -299,27 +342,7 @@ def _overlay(arguments: argparse.Namespace) -> Found:
     cv2.setNumThreads(1)
     everybody = live_contenders.overlays(Setting.of(arguments), _OVERLAY_SIZE)
     drawers = {name: draw for name, draw in everybody.items() if name.startswith(arguments.contender)}
-    return {name: _timed(draw, arguments.frames) for name, draw in drawers.items()}
-
-
-def _contender(arguments: argparse.Namespace) -> Contender:
-    return CONTENDERS[arguments.contender](Setting.of(arguments))
-
-
-def _timed(step: Callable[[], Any], times: int) -> Found:
-    for _ in range(_WARMUP):
-        step()
-    durations_ms = []
-    for _ in range(times):
-        began = time.perf_counter()
-        step()
-        durations_ms.append(1e3 * (time.perf_counter() - began))
-    return {
-        "median_ms": statistics.median(durations_ms),
-        "mean_ms": statistics.fmean(durations_ms),
-        "p99_ms": float(np.percentile(durations_ms, 99)),
-        "max_ms": max(durations_ms),
-    }
+    return {name: harness.timed(draw, arguments.frames) for name, draw in drawers.items()}
 
 
 def _quantiles(what: str, ages_ms: Floats) -> Found:
@@ -330,9 +353,9 @@ def _quantiles(what: str, ages_ms: Floats) -> Found:
 
 
 _TASKS: dict[str, Callable[[argparse.Namespace], Found]] = {
-    "network": _network,
     "live": _live,
-    "file": _file,
+    "file": live_film.between_networks,
+    "control": live_film.beside_decoding,
     "overlay": _overlay,
 }
 

@@ -112,27 +112,35 @@ def test_cpu_overhead(recipe: Path) -> None:
 
 
 def test_live_latency(recipe: Path) -> None:
-    options = ("--recipe", str(recipe), "--rounds", "1", "--seconds", "4", "--frames", "8")
+    options = ("--recipe", str(recipe), "--rounds", "1", "--seconds", "4", "--frames", "8", "--pairs", "2")
     found, shown = live("live_latency.py", recipe, *options)
     rounds = found["rounds"]
     films = ("pixelrt", "opencv", "model_api")
     loops = (*films, "opencv_grabber")
     overlays = ("pixelrt", "opencv", "supervision")
-    everybody = [("network", "pixelrt"), *(("live", who) for who in loops), *(("file", who) for who in films)]
+    control = "network beside another process"
+    everybody = [("control", control), *(("live", who) for who in loops), *(("file", who) for who in films)]
     everybody += [("overlay", who) for who in overlays]
     assert set(rounds) == {f"{task}: {who}" for task, who in everybody}
     for who in loops:
         (watched,) = rounds[f"live: {who}"]
         assert 3 <= watched["frames"] <= watched["sent"]
         assert 0 < watched["all"]["p50_ms"] <= watched["all"]["p99_ms"] <= watched["all"]["max_ms"]
-    assert all(rounds[f"file: {who}"][0]["fps"] > 1 for who in films)
-    assert rounds["live: pixelrt"][0]["profile"]["network"] > 0
+    for turn in (*(f"file: {who}" for who in films), f"control: {control}"):
+        (compared,) = rounds[turn]
+        ratios = [pair["fps"] * pair["network_ms"] / 1000 for pair in compared["pairs"]]
+        assert compared["ratio"] == pytest.approx(np.median(ratios)) and len(ratios) == 2
+    assert set(found["file_against_network"]) == {*films, control}
+    (watched,) = rounds["live: pixelrt"]
+    assert watched["profile"]["network"] > 0
+    parts = [part["p50_ms"] for part in watched["parts"].values()]
+    assert len(parts) == 5 and min(parts) > 0 and max(parts) <= watched["all"]["max_ms"]
     assert set(rounds["overlay: pixelrt"][0]) == {"pixelrt", "pixelrt with legend"}
     assert set(rounds["overlay: opencv"][0]) == {"opencv", "opencv lut"}
     assert set(rounds["overlay: supervision"][0]) == {"supervision", "supervision in all"}
     assert [bar["limit"] for bar in found["bars"][1:]] == [0.95, 4.0, 1.0]
     assert found["bars"][0]["limit"] == round(2 * found["network_alone_ms"] + 1000 / 30, 1)
-    assert found["network_alone_fps"] > 0 and "of the network alone" in shown
+    assert "of the network alone" in shown and "decoder: first byte to picture" in shown
     assert "overlay at 1080x1920, one core" in shown
 
 
