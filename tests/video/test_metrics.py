@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
+import re
 import socket
 import struct
 import threading
@@ -12,13 +14,15 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
+from live import Camera, network
 from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
-from views import STATISTICS, View
+from views import FRONT, STATISTICS, View
 
 from pixelrt.errors import InputError
 from pixelrt.video.live import metrics
 from pixelrt.video.live.metrics import MetricsServer, Place
+from pixelrt.video.live.statistics import DROPS, LOSSES
 
 ANY = Place("127.0.0.1", 0)
 Labels = Mapping[str, str]
@@ -83,12 +87,60 @@ def test_health_is_one_state_of_all() -> None:
         ("pixelrt_source_health", {"source": "rear"}, "reconnecting"),
     ):
         states = {
-            dict(key)[name]: value
+            dict(key)["state"]: value
             for (sample, key), value in found.items()
             if sample == name and labels.items() <= dict(key).items()
         }
         assert {one for one, value in states.items() if value == 1} == {state}
         assert set(states) == {"ok", "overloaded", "stalled", "reconnecting", "failed"}
+
+
+def test_every_counter_is_there_from_the_start() -> None:
+    """So that the first frame that is lost has a rate."""
+    stream = network().stream([Camera(1, live=False, name="front"), Camera(1, live=False, name="rear")])
+    with stream, MetricsServer(ANY) as server:
+        server.answer(stream)
+        before = counters(read(server.url))
+        stream.run()
+        after = counters(read(server.url))
+    assert set(before.values()) == {0}
+    assert before.keys() == after.keys()
+    for source in ("front", "rear"):
+        for name, reasons in (("dropped", DROPS), ("lost", LOSSES)):
+            for reason in reasons:
+                labels = (("reason", reason), ("source", source))
+                assert (f"pixelrt_frames_{name}_total", labels) in before
+
+
+def counters(text: str) -> dict[Any, float]:
+    return {key: value for key, value in samples(text).items() if key[0].endswith("_total")}
+
+
+def test_a_reason_of_ones_own_is_there_too() -> None:
+    now = dataclasses.replace(STATISTICS, sources=(dataclasses.replace(FRONT, lost={"fogged": 2}),))
+    with serving(View(now)) as server:
+        found = samples(read(server.url))
+    assert found["pixelrt_frames_lost_total", (("reason", "fogged"), ("source", "front"))] == 2
+    assert found["pixelrt_frames_lost_total", (("reason", "damaged"), ("source", "front"))] == 0
+
+
+def test_names_follow_the_rules_of_prometheus() -> None:
+    """Those that `promtool check metrics` looks at."""
+    with serving(View(), {"bundle": "road"}) as server:
+        text = read(server.url)
+    families = list(text_string_to_metric_families(text))
+    assert len({family.name for family in families}) == len(families)
+    for family in families:
+        assert re.fullmatch(r"pixelrt(_[a-z]+)+", family.name), "lower case, one prefix"
+        assert re.fullmatch(r"[A-Z1].*\.", family.documentation), "help, as a sentence"
+        assert not re.search(
+            "_(ms|millis|milliseconds|minutes|percent|bytes_per|count|sum|bucket)$", family.name
+        )
+        for sample in family.samples:
+            assert (family.type == "counter") == sample.name.endswith("_total"), sample.name
+            assert all(re.fullmatch("[a-z]+", label) for label in sample.labels), sample.labels
+            assert ("quantile" in sample.labels) <= (family.type == "summary")
+            assert math.isfinite(sample.value)
 
 
 def test_figures_are_read_when_they_are_asked_for() -> None:
@@ -127,7 +179,7 @@ def test_the_other_format_is_valid_too() -> None:
         text = read(server.url, "application/openmetrics-text; version=1.0.0")
     families = {family.name: family for family in openmetrics.text_string_to_metric_families(text)}
     assert families["pixelrt_frames_dropped"].type == "counter"
-    assert families["pixelrt_source_health"].type == "stateset"
+    assert families["pixelrt_source_health"].type == "gauge"
     assert families["pixelrt_stage_duration_seconds"].type == "summary"
     assert families["pixelrt"].samples[0].labels == {"bundle": 'a"b\\c\n'}
 

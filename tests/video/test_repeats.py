@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 
 import pytest
@@ -25,7 +26,7 @@ def test_the_first_are_told_and_then_few(kind: EventKind) -> None:
     a_week_s = range(0, 7 * 24 * 3600, 5)
     said_s = times_of_lines(Repeats(), kind, a_week_s)
     assert said_s[:10] == [0, 5, 10, 20, 40, 80, 160, 320, 640, 1240]
-    pauses_s = [after - before for before, after in zip(said_s[9:], said_s[10:], strict=False)]
+    pauses_s = [after - before for before, after in itertools.pairwise(said_s[9:])]
     assert set(pauses_s) == {600}, "a line in ten minutes for as long as it takes"
 
 

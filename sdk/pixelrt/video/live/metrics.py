@@ -4,22 +4,30 @@
 |---|---|---|
 | `pixelrt_info` | bundle, backend, device, precision, version | what runs; always 1 |
 | `pixelrt_stream_seconds` | | how long the stream has run |
-| `pixelrt_stream_health` | | 1 for the state it is in, 0 for the others |
-| `pixelrt_source_health` | source | the same for a source |
+| `pixelrt_stream_health` | state | 1 for the state it is in, 0 for the others |
+| `pixelrt_source_health` | source, state | the same for a source |
 | `pixelrt_source_ended` | source | 1 once it has no more frames |
 | `pixelrt_frames_captured_total` | source | frames that a source gave |
 | `pixelrt_frames_delivered_total` | source | results that were delivered |
-| `pixelrt_frames_dropped_total` | source, reason | frames that were given and not delivered |
-| `pixelrt_frames_lost_total` | source, reason | frames that a source had and could not give |
+| `pixelrt_frames_dropped_total` | source, reason | frames that were given and not delivered: `DROPS` |
+| `pixelrt_frames_lost_total` | source, reason | frames that a source had and could not give: `LOSSES` |
 | `pixelrt_frames_in_flight` | source | frames that are neither delivered nor dropped yet |
 | `pixelrt_queue_depth` | source | frames that wait for the network |
 | `pixelrt_source_reconnects_total` | source | how often the connection was made anew |
 | `pixelrt_captured_frames_per_second` | source | over the last seconds |
 | `pixelrt_delivered_frames_per_second` | source | over the last seconds |
 | `pixelrt_stage_duration_seconds` | stage, quantile | quantiles of the last seconds; also of each sink |
-| `pixelrt_sink_written_total`, `_dropped_total` | sink | results that a sink took, or was too slow for |
+| `pixelrt_sink_written_total` | sink | results that a sink took |
+| `pixelrt_sink_dropped_total` | sink | results that it was too slow for, and those after it failed |
 | `pixelrt_sink_queue_depth` | sink | results that wait for a sink |
 | `pixelrt_sink_failed` | sink | 1 once it raised and gets no more results |
+
+Counters are there from the start, each reason (`pixelrt.video.live.statistics`) with 0. Some alerts:
+
+    pixelrt_source_health{state="ok"} == 0                              for: 10s
+    rate(pixelrt_frames_delivered_total[1m]) == 0
+    rate(pixelrt_frames_lost_total{reason="damaged"}[5m]) > 1
+    pixelrt_stage_duration_seconds{stage="capture to delivery", quantile="0.99"} > 0.2
 """
 
 from __future__ import annotations
@@ -38,8 +46,8 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from pixelrt.dependency import require
 from pixelrt.errors import InputError
-from pixelrt.video.health import SEVERITY, Health
-from pixelrt.video.live.statistics import StreamStatistics, StreamView
+from pixelrt.video.health import SEVERITY
+from pixelrt.video.live.statistics import DROPS, LOSSES, StreamStatistics, StreamView
 
 LOOPBACK = "127.0.0.1"
 _REQUEST_S = 5.0
@@ -222,12 +230,16 @@ class StreamCollector:
         yield from self._sinks(now)
 
     def _healths(self, now: StreamStatistics) -> Iterator[Any]:
-        family = self._core.StateSetMetricFamily
-        yield family("pixelrt_stream_health", "State of the stream.", _states(now.health))
-        each = family("pixelrt_source_health", "State of a source.", labels=["source"])
-        for source in now.sources:
-            each.add_metric([source.name], _states(source.health))
-        yield each
+        family = self._core.GaugeMetricFamily
+        stream = family("pixelrt_stream_health", "1 for the state that the stream is in.", labels=["state"])
+        each = family(
+            "pixelrt_source_health", "1 for the state that a source is in.", labels=["source", "state"]
+        )
+        for state in SEVERITY:
+            stream.add_metric([state], state == now.health.state)
+            for source in now.sources:
+                each.add_metric([source.name, state], state == source.health.state)
+        yield from (stream, each)
 
     def _counters(self, now: StreamStatistics) -> Iterator[Any]:
         for name, what, attribute in (
@@ -239,13 +251,15 @@ class StreamCollector:
             for source in now.sources:
                 family.add_metric([source.name], getattr(source, attribute))
             yield family
-        for name, what, attribute in (
-            ("pixelrt_frames_dropped", "Frames that were given and not delivered.", "dropped"),
-            ("pixelrt_frames_lost", "Frames that a source had and could not give.", "lost"),
+        for name, what, attribute, reasons in (
+            ("pixelrt_frames_dropped", "Frames that were given and not delivered.", "dropped", DROPS),
+            ("pixelrt_frames_lost", "Frames that a source had and could not give.", "lost", LOSSES),
         ):
             family = self._core.CounterMetricFamily(name, what, labels=["source", "reason"])
             for source in now.sources:
-                for reason, count in getattr(source, attribute).items():
+                # a series that begins with its first count has no rate there, and no alert
+                counts = dict.fromkeys(reasons, 0) | getattr(source, attribute)
+                for reason, count in counts.items():
                     family.add_metric([source.name, reason], count)
             yield family
 
@@ -277,7 +291,11 @@ class StreamCollector:
     def _sinks(self, now: StreamStatistics) -> Iterator[Any]:
         for name, what, attribute in (
             ("pixelrt_sink_written", "Results that a sink took.", "written"),
-            ("pixelrt_sink_dropped", "Results that a sink was too slow for.", "dropped"),
+            (
+                "pixelrt_sink_dropped",
+                "Results that a sink was too slow for, or that came after it failed.",
+                "dropped",
+            ),
         ):
             family = self._core.CounterMetricFamily(name, what, labels=["sink"])
             for sink in now.sinks:
@@ -293,7 +311,3 @@ class StreamCollector:
             depth.add_metric([sink.name], sink.queue_depth)
             failed.add_metric([sink.name], bool(sink.failed))
         yield from (depth, failed)
-
-
-def _states(health: Health) -> dict[str, bool]:
-    return {state: state == health.state for state in SEVERITY}

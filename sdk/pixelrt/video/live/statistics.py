@@ -21,6 +21,25 @@ STAGES = ("decode", "wait", "network", "draw", "deliver", _LATENCY)
 
 Then, for each sink, `sink NAME`: until it has taken a result, with the drawing where it was the first to ask.
 """
+DROPS = ("newer", "deadline", "consumer", "failed", "stopped")
+"""Why frames have no delivered result:
+
+- newer: replaced by a newer frame before it was computed
+- deadline: too old
+- consumer: its result was replaced by a newer one before the program took it
+- failed: the network gave no result
+- stopped: on its way when the stream ended
+"""
+LOSSES = ("replaced", "damaged", "unkeyed", "driver", "early", "unread")
+"""Why sources lose frames before the loop has them; your own may have other reasons:
+
+- replaced: by newer ones, because nobody took it in time
+- damaged: its data, or those of one that it builds on, are
+- unkeyed: it came before the first keyframe
+- driver: had no buffer for it, mostly because nobody took those before it in time
+- early: it came while whoever reads was busy with the first frame
+- unread: it waited when whoever reads went
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,13 +71,11 @@ class SourceStatistics:
     delivered: int
     """Results that the program took; without a program to take them, those that were there."""
     dropped: Mapping[str, int]
-    """Frames without a delivered result, by reason: `newer` (replaced before it was computed), `deadline`
-    (too old), `consumer` (its result was replaced before the program took it), `failed` (the network gave
-    no result), `stopped` (on its way when the stream ended)."""
+    """Frames without a delivered result, by the reasons in `DROPS`; those that happened."""
     in_flight: int
     """Frames between capture and delivery."""
     lost: Mapping[str, int]
-    """Frames that the source itself lost and never gave, by its reasons; not among `captured`."""
+    """Frames that the source itself lost and never gave, by its reasons (`LOSSES`); not among `captured`."""
     reconnects: int
     """How often the source has connected again."""
     fps_captured: float
