@@ -84,6 +84,7 @@ def check_the_end(disk: Path, segmenter: Segmenter, target: str) -> None:
     if target.endswith("/"):  # every file that has a name is whole
         assert len(left) == count
         assert all(path.stat().st_size for path in left)
+        assert message.endswith(f"; the {count} before it are whole, and kept in {disk}/{target}")
     else:
         assert left == []
 

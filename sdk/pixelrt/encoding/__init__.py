@@ -15,9 +15,9 @@ images are in it without loss, and those of up to 256 colours but for the roundi
 from __future__ import annotations
 
 from pixelrt.encoding.arrays import ArraysEncoder, whole_number
-from pixelrt.encoding.drafts import Draft, is_being_written, rescue
+from pixelrt.encoding.drafts import Draft, is_being_written, rescue, sweep, write_whole
 from pixelrt.encoding.encoders import AUTOMATIC, ENCODERS, SOFTWARE
-from pixelrt.encoding.files import explained, real_place, temporary_for, write_whole
+from pixelrt.encoding.files import explained, real_place, temporary_for
 from pixelrt.encoding.film import FASTEST_FPS, FASTEST_GIF_FPS, FORMATS, SLOWEST_FPS, check_film
 from pixelrt.encoding.folder import ImageFolder
 from pixelrt.encoding.gif import GifEncoder
@@ -46,6 +46,7 @@ __all__ = [
     "is_being_written",
     "real_place",
     "rescue",
+    "sweep",
     "temporary_for",
     "whole_number",
     "write_gif",

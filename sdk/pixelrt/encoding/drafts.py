@@ -1,4 +1,4 @@
-"""Files that grow for a while: hidden until they are whole, and found again when nobody finished them."""
+"""Files that are hidden until they are whole, and found again when nobody finished them."""
 
 from __future__ import annotations
 
@@ -111,6 +111,26 @@ class Draft:
         os.close(file)
 
 
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a small file whole or not at all, also where the power goes (robots are switched off like that).
+
+    Raises:
+        SinkError: If it cannot be written.
+    """
+    draft = Draft(path)
+    try:
+        with draft.open() as stream:
+            left = memoryview(content)
+            while left:
+                left = left[stream.write(left) :]
+        draft.finish()
+    except OSError as problem:
+        draft.give_up()
+        raise SinkError(f"{path} cannot be written ({problem.strerror}); {draft.left}") from problem
+    finally:
+        draft.give_up()
+
+
 def is_being_written(path: Path) -> bool:
     """Whether there is a hidden file for a place."""
     return any(path.parent.glob(f".{glob.escape(path.name)}.{'[0-9a-f]' * 8}.tmp"))
@@ -143,6 +163,24 @@ def rescue(path: Path) -> list[Path]:
             elif size_bytes == 0:
                 _remove_if_old(hidden)
     return [file for file in rescued if file.exists()]  # two may have found it at once
+
+
+def sweep(folder: Path, suffix: str) -> None:
+    """Remove what killed processes left of the files of a suffix that they wrote into a folder.
+
+    Each holds one frame, or a part of it. Files that somebody still writes stay, and all of them in a folder
+    that this user may not list.
+    """
+    if not folder.is_dir() or not os.access(folder, os.R_OK):
+        return
+    name = re.compile(rf"\..+{re.escape(suffix)}\.[0-9a-f]{{8}}\.tmp")
+    for hidden in [file for file in folder.iterdir() if name.fullmatch(file.name)]:
+        with _abandoned(hidden) as size_bytes:
+            if size_bytes:
+                with contextlib.suppress(OSError):  # somebody else has removed it
+                    hidden.unlink()
+            elif size_bytes == 0:
+                _remove_if_old(hidden)
 
 
 def _remove_if_old(empty: Path) -> None:

@@ -1,4 +1,4 @@
-"""Files, whole or not at all."""
+"""Places of files, before anything is written there."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
-from pixelrt.bundle import file_place, write_file
+from pixelrt.bundle import file_place
 from pixelrt.errors import BundleError, SinkError
 
 
@@ -72,16 +72,3 @@ def explained(
     except kinds as problem:
         reason = getattr(problem, "strerror", None) or problem
         raise SinkError(f"{path} cannot be {doing} ({reason}); nothing half-written was left") from problem
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a small file whole or not at all, also where the power goes (robots are switched off like that).
-
-    Raises:
-        SinkError: If it cannot be written.
-    """
-    temporary_for(path)
-    try:
-        write_file(path, content)
-    except BundleError as problem:
-        raise SinkError(str(problem)) from problem

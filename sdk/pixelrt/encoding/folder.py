@@ -1,16 +1,24 @@
-"""Folders of images."""
+"""Folders with a file per image."""
 
 from __future__ import annotations
 
 import os
 import re
+import struct
+import zlib
 from pathlib import Path
 
-from pixelrt.encoding.files import check_writable, explained, write_whole
+from pixelrt.encoding.drafts import sweep, write_whole
+from pixelrt.encoding.files import check_writable, explained
 from pixelrt.encoding.images import Bytes, encode_png
 from pixelrt.errors import SinkError
 
 _BIT_DIGITS = 4
+_PNG_HEAD_BYTES = 33
+"""Signature and first chunk."""
+_SAID = b"tEXt" + b"Software\0PixelRT"
+_MARK = struct.pack(">I", len(_SAID) - 4) + _SAID + struct.pack(">I", zlib.crc32(_SAID))
+"""A chunk that says who wrote a PNG."""
 
 
 class _Names:
@@ -46,24 +54,34 @@ def _split(name: str) -> tuple[tuple[str, int], int]:
 
 
 class ImageFolder:
-    """A PNG per image. Each file is whole as soon as it has its name; files of other names stay.
+    """A file per image. Each is whole as soon as it has its name; files of other names stay.
+
+    An image of an earlier run is replaced where one has its name; one that somebody else wrote or changed,
+    such as a photograph, is not. What processes that were killed left half-written in the folder is removed.
 
     Args:
         path: The folder; it is made by `make`, or with the first image.
+        suffix: Of the files.
+
+    Attributes:
+        earlier: How many files of the suffix were there at the beginning.
 
     Raises:
         SinkError: If a file is in the way, or there is no folder to make it in, or one that is read only.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, suffix: str = ".png") -> None:
+        self.path, self._suffix = path, suffix
         self._new = not path.exists()
         self._names = _Names()
+        self._written = 0
         if not self._new and not path.is_dir():
             raise SinkError(f"{path} is a file, expected a folder; choose another name")
         if not path.parent.is_dir():
             raise SinkError(f"{path}/ cannot be made: there is no folder {path.parent}; make it first")
         check_writable(path.parent if self._new else path, path)
+        sweep(path, suffix)
+        self.earlier = _count(path, suffix)
 
     def __len__(self) -> int:
         return len(self._names)
@@ -78,18 +96,42 @@ class ImageFolder:
             self.path.mkdir(exist_ok=True)
 
     def write(self, name: str, image: Bytes) -> None:
-        """Write an image.
+        """Write an image as PNG.
 
         Args:
             name: Of the file, without its suffix.
             image: uint8[H, W] or [H, W, 1] grey, or [H, W, 3] RGB.
 
         Raises:
-            SinkError: If it cannot be written, or another image had the same name.
+            SinkError: If it cannot be written, another image had the same name, or one of that name is there
+                that somebody else wrote.
         """
-        write_whole(self.file(name, ".png"), encode_png(image))
+        content = encode_png(image)
+        self.save(name, content[:_PNG_HEAD_BYTES] + _MARK + content[_PNG_HEAD_BYTES:])
 
-    def file(self, name: str, suffix: str) -> Path:
+    def save(self, name: str, content: bytes) -> None:
+        """Write a file.
+
+        Args:
+            name: Of the file, without its suffix.
+            content: All of it.
+
+        Raises:
+            SinkError: If it cannot be written, or another one had the same name; the message says how many
+                were written before it, which stay.
+        """
+        file = self.file(name)
+        _check_replaced(file)
+        try:
+            write_whole(file, content)
+        except SinkError as problem:
+            if not self._written:
+                raise
+            before = "the file before it is" if self._written == 1 else f"the {self._written} before it are"
+            raise SinkError(f"{problem}; {before} whole, and kept in {self.path}/") from problem
+        self._written += 1
+
+    def file(self, name: str) -> Path:
         """Where to write something of a name that is new, in the folder, which is there then.
 
         Raises:
@@ -101,7 +143,7 @@ class ImageFolder:
                 f"{self.path}/ cannot hold {name!r}, which is no name of a file in it; give frames names "
                 "without a slash"
             )
-        file = self.path / f"{name}{suffix}"
+        file = self.path / f"{name}{self._suffix}"
         if file.is_symlink():
             raise SinkError(f"{file} is a link to something elsewhere; choose a folder without links")
         if name in self._names:
@@ -114,3 +156,28 @@ class ImageFolder:
         """Remove the folder if it is new and empty; images that were written stay."""
         if self._new and self.path.is_dir() and not any(self.path.iterdir()):
             self.path.rmdir()
+
+
+def _check_replaced(file: Path) -> None:
+    """Refuse to replace an image that somebody else wrote.
+
+    Raises:
+        SinkError: If there is one.
+    """
+    if file.suffix != ".png" or not file.exists():
+        return
+    with explained(file, "read"), file.open("rb") as stream:
+        head = stream.read(_PNG_HEAD_BYTES + len(_MARK))
+    if head[_PNG_HEAD_BYTES:] != _MARK:
+        raise SinkError(
+            f"{file} is there and was not written by PixelRT, so it is not replaced; choose another folder, "
+            "or move it away"
+        )
+
+
+def _count(folder: Path, suffix: str) -> int:
+    """How many files of a suffix are in a folder; none where there is no folder that this user may list."""
+    if not os.access(folder, os.R_OK):
+        return 0
+    with os.scandir(folder) as files:
+        return sum(file.name.endswith(suffix) and not file.name.startswith(".") for file in files)

@@ -19,7 +19,9 @@ With several sources those that hold one source only (videos, folders of masks, 
 in UTC, `20261128T175646Z`.
 
 Files appear under their names only when they are whole. One that is there is replaced, and where it is a link
-what it points to; anything but a file, such as a pipe, is refused. Recordings of cameras, and those with
+what it points to; anything but a file, such as a pipe, is refused. In folders of masks and arrays frames
+replace what earlier runs wrote of their names, and the others stay, which is told at the start; an image that
+somebody else wrote is never replaced. Recordings of cameras, and those with
 `segment` or `keep=yes`, replace nothing: they go on behind the highest number that is there, `out-8.mp4`, and
 a camera's masks and arrays go into a new folder, `masks-2`. No part goes where another sink writes. What a
 recording could not finish is kept as `out-unfinished.mp4`; after `kill -9` the next run gives it that name.

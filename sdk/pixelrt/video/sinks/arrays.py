@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from pixelrt.encoding import ImageFolder, write_whole
+from pixelrt.encoding import ImageFolder
 from pixelrt.errors import InputError, SinkError
 from pixelrt.segmentation import Segmentation
 from pixelrt.video.delivery import Delivery
 from pixelrt.video.sinks.base import BaseSink
+from pixelrt.video.sinks.folders import open_folder
 from pixelrt.video.sinks.kinds import SinkOptions
-from pixelrt.video.sinks.parts import folder_for
 from pixelrt.video.sources.address import parse_path, switch
 
 SUFFIX = ".npz"
@@ -31,20 +31,15 @@ class ArraysFolder(BaseSink):
     whole as soon as it has its name; `abort` keeps those, and removes the folder if it is new and empty.
 
     Args:
-        path: The folder.
+        folder: Where they go.
         compress: Whether to compress, which takes longer than all else.
-
-    Raises:
-        SinkError: If the folder cannot be made.
     """
 
     wants_picture = False
 
-    def __init__(self, path: Path, *, compress: bool = True) -> None:
-        self.path = path
-        self._save = np.savez_compressed if compress else np.savez
-        self._folder = ImageFolder(path)
-        self._folder.make()
+    def __init__(self, folder: ImageFolder, *, compress: bool = True) -> None:
+        self.path, self._folder = folder.path, folder
+        self._pack = np.savez_compressed if compress else np.savez
 
     def write(self, delivery: Delivery) -> None:
         """Write the outputs of a frame.
@@ -65,8 +60,8 @@ class ArraysFolder(BaseSink):
         values["clock_s"] = np.float64("nan" if frame.clock_s is None else frame.clock_s)
         values["frame_size"] = np.array(frame.size, np.int64)
         content = io.BytesIO()
-        self._save(content, **values)
-        write_whole(self._folder.file(frame.name, SUFFIX), content.getvalue())
+        self._pack(content, **values)
+        self._folder.save(frame.name, content.getvalue())
 
     def close(self) -> tuple[Path, ...]:
         """Nothing is left to do."""
@@ -92,4 +87,4 @@ def open_arrays(uri: str, options: SinkOptions) -> ArraysFolder:
     """
     address = parse_path(uri, error=SinkError)
     given = address.options({"compress": switch}, SinkError)
-    return ArraysFolder(folder_for(Path(address.rest), options), **given)
+    return ArraysFolder(open_folder(Path(address.rest), options, SUFFIX), **given)

@@ -18,7 +18,6 @@ from pixelrt.errors import SinkError
 from pixelrt.terminal import complain
 from pixelrt.video.delivery import Delivery
 from pixelrt.video.sinks.base import BaseSink
-from pixelrt.video.sinks.kinds import SinkOptions
 from pixelrt.video.sinks.places import behind_links
 from pixelrt.video.sources.address import number, switch
 
@@ -186,35 +185,26 @@ class PartedSink(BaseSink, ABC):
         return SinkError(f"{problem}; kept: {', '.join(map(str, self._finished))}")
 
 
-def folder_for(path: Path, options: SinkOptions) -> Path:
-    """A folder for the frames of a source: of a camera, which counts them anew after each start, a new one.
-
-    Args:
-        path: The folder that was asked for.
-        options: What holds for the sink.
-    """
-
-    def is_free(folder: Path) -> bool:
-        is_empty = not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
-        return is_empty and (folder == path or behind_links(folder) not in options.taken)
-
-    if not options.live or not path.parent.is_dir() or is_free(path):
-        return path
-    return next_free(path, highest_number(path), is_free)[0]
-
-
 def highest_number(path: Path) -> int:
     """The number of the last part that is there: 7 for `out-7.mp4`; 1 where there is none.
 
     Raises:
         SinkError: If this user may not list the folder.
     """
+    return max(numbered(path), default=1)
+
+
+def numbered(path: Path) -> dict[int, Path]:
+    """What is there under the name with a number: `out-7.mp4`.
+
+    Raises:
+        SinkError: If this user may not list the folder.
+    """
     if not path.parent.is_dir():
-        return 1
+        return {}
     name = re.compile(rf"{re.escape(path.stem)}-(\d{{1,9}}){re.escape(path.suffix)}")
     with explained(path):
-        numbers = [int(match[1]) for file in path.parent.iterdir() if (match := name.fullmatch(file.name))]
-    return max(numbers, default=1)
+        return {int(match[1]): file for file in path.parent.iterdir() if (match := name.fullmatch(file.name))}
 
 
 def next_free(path: Path, number: int, is_free: Callable[[Path], bool]) -> tuple[Path, int]:

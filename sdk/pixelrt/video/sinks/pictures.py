@@ -8,8 +8,8 @@ from pixelrt.encoding import ImageFolder, encode_image, temporary_for, write_who
 from pixelrt.errors import SinkError
 from pixelrt.video.delivery import Delivery
 from pixelrt.video.sinks.base import BaseSink
+from pixelrt.video.sinks.folders import open_folder
 from pixelrt.video.sinks.kinds import SinkOptions
-from pixelrt.video.sinks.parts import folder_for
 from pixelrt.video.sources.address import parse_path
 
 
@@ -55,24 +55,22 @@ class MaskFolder(BaseSink):
     """A grey PNG of class ids per frame, at the frame's size, named after the frame.
 
     Each file is whole as soon as it has its name; `abort` keeps those, and removes the folder if it is new
-    and empty.
+    and empty. Masks of an earlier run are replaced by those of the same name; images of others are not.
 
-    Raises:
-        SinkError: If the folder cannot be made.
+    Args:
+        folder: Where they go.
     """
 
     wants_picture = False
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._folder = ImageFolder(path)
-        self._folder.make()
+    def __init__(self, folder: ImageFolder) -> None:
+        self.path, self._folder = folder.path, folder
 
     def write(self, delivery: Delivery) -> None:
         """Write the mask of a frame.
 
         Raises:
-            SinkError: If it cannot be written, or another frame had the same name.
+            SinkError: If it cannot be written, another frame had the same name, or somebody else's image has.
             InputError: If the bundle emits no mask.
         """
         self._folder.write(delivery.frame.name, delivery.result.mask_at(delivery.frame.size))
@@ -92,7 +90,7 @@ def open_masks(uri: str, options: SinkOptions) -> MaskFolder:
     Raises:
         SinkError: If it cannot be made.
     """
-    return MaskFolder(folder_for(_path(uri), options))
+    return MaskFolder(open_folder(_path(uri), options, ".png"))
 
 
 def open_picture(uri: str, options: SinkOptions) -> PictureSink:

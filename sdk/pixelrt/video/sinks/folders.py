@@ -1,0 +1,51 @@
+"""Folders that hold a file per frame, and what earlier runs left in them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pixelrt.encoding import ImageFolder, sweep
+from pixelrt.terminal import complain
+from pixelrt.video.sinks.kinds import SinkOptions
+from pixelrt.video.sinks.parts import highest_number, next_free, numbered
+from pixelrt.video.sinks.places import behind_links
+
+
+def open_folder(path: Path, options: SinkOptions, suffix: str) -> ImageFolder:
+    """Make the folder for the frames of a source.
+
+    A camera counts its frames anew after each start: where something is in the folder it gets a new one, such
+    as `masks-2`. Those of a film have the names that they had before; what stays beside them is told on
+    standard error.
+
+    Args:
+        path: The folder that was asked for.
+        options: What holds for the sink.
+        suffix: Of the files.
+
+    Raises:
+        SinkError: If it cannot be made.
+    """
+    folder = ImageFolder(_new(path, options, suffix) if options.live else path, suffix)
+    folder.make()
+    if folder.earlier:
+        fresh = path.with_stem(f"{path.stem}-{{time}}")
+        complain(
+            f"{path}/ holds {suffix} files already ({folder.earlier}): this run replaces those of its "
+            f"frames' names, and the others stay; for this run alone give {fresh}/"
+        )
+    return folder
+
+
+def _new(path: Path, options: SinkOptions, suffix: str) -> Path:
+    """The folder, or the first one behind the highest number where something is in it."""
+
+    def is_free(folder: Path) -> bool:
+        is_empty = not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
+        return is_empty and (folder == path or behind_links(folder) not in options.taken)
+
+    for folder in (path, *numbered(path).values()):
+        sweep(folder, suffix)
+    if not path.parent.is_dir() or is_free(path):
+        return path
+    return next_free(path, highest_number(path), is_free)[0]

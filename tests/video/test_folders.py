@@ -1,0 +1,97 @@
+"""Folders of masks and arrays in which something is already."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import pytest
+from drives import SIZE, feed, picture, results, see
+
+from pixelrt.errors import SinkError
+from pixelrt.segmentation import Segmenter
+from pixelrt.video.sinks import open_sink
+from pixelrt.video.sources import IteratorSource, Source
+
+FOLDERS = [("masks", ".png"), ("results.npz", ".npz")]
+
+
+@pytest.fixture
+def segmenter() -> Iterator[Segmenter]:
+    with see() as made:
+        yield made
+
+
+def source(*, live: bool = False) -> Source:
+    return IteratorSource([picture(0)], name="film", fps=10, live=live)
+
+
+def record(uri: str, segmenter: Segmenter, *, first: int = 0, live: bool = False) -> Path:
+    with source(live=live) as opened, open_sink(uri, opened) as sink:
+        feed(sink, results(segmenter, 3, first=first))
+        (path,) = sink.close()
+    return path
+
+
+@pytest.mark.parametrize(("name", "suffix"), FOLDERS)
+def test_what_an_earlier_run_left_is_told(
+    tmp_path: Path, segmenter: Segmenter, name: str, suffix: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record(f"{tmp_path}/{name}/", segmenter)
+    (tmp_path / name / "notes.txt").touch()
+    assert capsys.readouterr().err == ""
+    record(f"{tmp_path}/{name}/", segmenter, first=2)
+    other = name.replace("masks", "masks-{time}").replace("results", "results-{time}")
+    assert capsys.readouterr().err == (
+        f"{tmp_path}/{name}/ holds {suffix} files already (3): this run replaces those of its frames' "
+        f"names, and the others stay; for this run alone give {tmp_path}/{other}/\n"
+    )
+    assert len(list((tmp_path / name).glob(f"*{suffix}"))) == 5
+    alone = record(f"{tmp_path}/{other}/", segmenter)
+    assert alone.suffix == Path(name).suffix
+    assert len(list(alone.iterdir())) == 3
+    assert capsys.readouterr().err == ""
+
+
+def test_labels_and_photographs_are_not_replaced(tmp_path: Path, segmenter: Segmenter) -> None:
+    (tmp_path / "labels").mkdir()
+    label = tmp_path / "labels/front-000001.png"
+    cv2.imwrite(str(label), picture(7)[..., 0])
+    before = label.read_bytes()
+    with pytest.raises(SinkError, match=r"front-000001\.png is there and was not written by PixelRT"):
+        record(f"{tmp_path}/labels/", segmenter)
+    assert label.read_bytes() == before
+
+
+def test_masks_say_who_wrote_them(tmp_path: Path, segmenter: Segmenter) -> None:
+    """In a chunk that every reader passes over."""
+    file = record(f"{tmp_path}/masks/", segmenter) / "front-000001.png"
+    content, at, kinds = file.read_bytes(), 8, []
+    while at < len(content):
+        (length,) = struct.unpack_from(">I", content, at)
+        at += 4
+        (checksum,) = struct.unpack_from(">I", content, at + 4 + length)
+        assert zlib.crc32(content[at : at + 4 + length]) == checksum
+        kinds.append(content[at : at + 4])
+        at += 8 + length
+    assert (kinds[:2], kinds[-1]) == ([b"IHDR", b"tEXt"], b"IEND")
+    assert cv2.imread(str(file), cv2.IMREAD_UNCHANGED).shape == SIZE
+
+
+@pytest.mark.parametrize(("name", "suffix"), FOLDERS)
+def test_what_a_killed_run_left_half_written_goes(
+    tmp_path: Path, segmenter: Segmenter, name: str, suffix: str
+) -> None:
+    """Also from the folders that a camera has left behind; one in which nothing else is, is empty."""
+    folders = [tmp_path / name, (tmp_path / name).with_stem(f"{Path(name).stem}-7")]
+    for folder in folders:
+        folder.mkdir()
+        (folder / f".0{suffix}.0123abcd.tmp").write_bytes(b"half")
+    (folders[1] / f"0{suffix}").touch()
+    assert record(f"{tmp_path}/{name}/", segmenter, live=True) == folders[0]
+    assert len(list(folders[0].iterdir())) == 3
+    assert [file.name for file in folders[1].iterdir()] == [f"0{suffix}"]
+    assert record(f"{tmp_path}/{name}/", segmenter, live=True).stem.endswith("-8")
