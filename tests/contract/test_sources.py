@@ -258,6 +258,55 @@ def test_addresses_that_cannot_be_opened(uri: str, message: str) -> None:
         open_source(uri)
 
 
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("rtsp:/camera/live", "rtsp://camera/live"),
+        ("rtsp:camera", "rtsp://camera"),
+        ("RTSP//camera/live", "RTSP://camera/live"),
+        ("http:/camera/a.mjpg?x=1", "http://camera/a.mjpg"),
+        ("csi:0", "csi://0"),
+        ("test:drive", "test://drive"),
+        ("rtsp:/admin:hunter2@camera/live", "rtsp://camera/live"),
+    ],
+)
+def test_an_address_with_too_few_slashes(text: str, meant: str) -> None:
+    with pytest.raises(SourceError) as problem:
+        open_source(text)
+    assert f" does not exist; did you mean the address {meant}" in str(problem.value)
+    assert "hunter2" not in str(problem.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("192.168.1.7", "192.168.1.7"),
+        ("192.168.1.7:554/live", "192.168.1.7:554/live"),
+        ("localhost:8554", "localhost:8554"),
+        ("camera.local:8554/live", "camera.local:8554/live"),
+        ("[fe80::1]:554", "[fe80::1]:554"),
+        ("admin:hunter2@camera/live", "***@camera/live"),
+        ("admin:hunter2@10.0.0.1", "***@10.0.0.1"),
+    ],
+)
+def test_a_camera_without_a_scheme(text: str, shown: str) -> None:
+    with pytest.raises(SourceError) as problem:
+        open_source(text)
+    assert str(problem.value).startswith(f"{shown} does not exist; if it is a camera in the network, write")
+    assert f"such as rtsp://{shown} or http://{shown} (" in str(problem.value)
+
+
+def test_files_have_no_scheme(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=rf"files have no scheme; give the path alone, {tmp_path}/a\.mp4$"):
+        open_source(f"file://{tmp_path}/a.mp4")
+
+
+def test_a_recording_for_rerun_is_no_source(tmp_path: Path) -> None:
+    (tmp_path / "out.rrd").write_bytes(b"RRF2")
+    with pytest.raises(SourceError, match=r"out\.rrd is a recording for Rerun's viewer, .* record out\.mcap"):
+        open_source(tmp_path / "out.rrd")
+
+
 def test_missing_file_names_a_near_one(tmp_path: Path) -> None:
     write_images(tmp_path, ["highway.png"])
     with pytest.raises(SourceError, match=r"does not exist \(did you mean 'highway.png'\?\)"):
@@ -274,6 +323,13 @@ def test_folder_without_images(tmp_path: Path, others: list[str], found: str) ->
     for name in others:
         (tmp_path / name).write_text("no image")
     with pytest.raises(SourceError, match=f"has no images: {found}; expected files ending in .png"):
+        open_source(tmp_path)
+
+
+def test_a_folder_of_films(tmp_path: Path) -> None:
+    for name in ("a.txt", "b.MP4", "c.mp4"):
+        (tmp_path / name).touch()
+    with pytest.raises(SourceError, match=r"; a film is a source of its own, such as .*/b\.MP4$"):
         open_source(tmp_path)
 
 

@@ -125,11 +125,28 @@ def test_what_was_written_is_a_source(
         for frame in masks:
             np.testing.assert_array_equal(frame.image[..., 0], blobs(0))
             assert frame.clock_s == pytest.approx(START_S + frame.index / 10, abs=1e-6)
-    with open_source(f"{tmp_path}/out.mcap?topic=/source/camera") as cameras:
-        for frame in cameras:
-            assert np.abs(frame.image.astype(int) - picture(frame.index)).mean() < 3
-    with pytest.raises(Exception, match="holds 3 topics with images"):
-        open_source(tmp_path / "out.mcap")
+    for options in ("", "?topic=/source/camera"):
+        with open_source(f"{tmp_path}/out.mcap{options}") as cameras:
+            assert cameras.num_frames == 4
+            for frame in cameras:
+                assert np.abs(frame.image.astype(int) - picture(frame.index)).mean() < 3
+
+
+def test_what_is_no_picture_of_a_camera_is_read_when_it_is_asked_for(
+    tmp_path: Path, source: Source, segmenter: Segmenter
+) -> None:
+    """Of several cameras, or where there is none, nothing is chosen."""
+    with open_sink(f"{tmp_path}/results.mcap?camera=no", source) as sink:
+        feed(sink, results(segmenter, 2))
+    with pytest.raises(
+        SourceError, match=r"holds 2 topics .*; choose one, such as .*\?topic=/front_camera/mask"
+    ):
+        open_source(tmp_path / "results.mcap")
+    with open_sink(f"{tmp_path}/two.mcap", source) as sink:
+        for name in ("front", "rear"):
+            feed(sink, results(segmenter, 2, name))
+    with pytest.raises(SourceError, match=r"holds 6 topics .*; choose one, such as .*\?topic=/front/camera"):
+        open_source(tmp_path / "two.mcap")
 
 
 def test_topics_are_left_out(tmp_path: Path, source: Source, segmenter: Segmenter) -> None:

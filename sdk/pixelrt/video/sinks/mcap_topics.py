@@ -9,6 +9,7 @@ from pixelrt.manifest import ClassInfo
 from pixelrt.video.delivery import Delivery
 from pixelrt.video.frame import Bytes
 from pixelrt.video.sinks.content import Content, FrameClock, camera_jpeg, describe, overlay_jpeg
+from pixelrt.video.sources.bags.recording import CLASSES_KEY
 
 PURPOSE = "writing MCAP"
 _STAGES = ("received", "submitted", "computed", "delivered")
@@ -38,10 +39,10 @@ class SourceTopics:
         self._messages = require("foxglove.messages", "foxglove", PURPOSE)
         channels = require("foxglove.channels", "foxglove", PURPOSE)
         self.root, self._options, self._clock = root, options, clock
-        about = {"pixelrt.classes": describe(classes)}
+        about = {CLASSES_KEY: describe(classes)}
         self._mask = channels.RawImageChannel(f"/{root}/mask", metadata=about, context=context)
         self._camera = channels.CompressedImageChannel(f"/{root}/camera", context=context)
-        self._overlay = channels.CompressedImageChannel(f"/{root}/overlay", context=context)
+        self._overlay = channels.CompressedImageChannel(f"/{root}/overlay", metadata=about, context=context)
         self._keys = _keys([info.name for info in classes])
         shares = {key: {"type": "number", "minimum": 0, "maximum": 1} for key in self._keys.values()}
         ages = {f"{stage}_ms": {"type": "number"} for stage in _STAGES}

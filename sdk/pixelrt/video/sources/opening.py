@@ -17,6 +17,7 @@ from pixelrt.video.sources.camera import PLACES, open_camera
 from pixelrt.video.sources.drive import EXAMPLE, open_test
 from pixelrt.video.sources.gstreamer.source import open_csi, open_pipeline
 from pixelrt.video.sources.hiding import without_secrets
+from pixelrt.video.sources.missing import missing
 from pixelrt.video.sources.network import SCHEMES, open_network
 from pixelrt.video.sources.pictures import SUFFIXES, Pictures
 from pixelrt.video.sources.video_file import VideoFile
@@ -108,6 +109,8 @@ def _opener(text: str) -> Opener | None:
     scheme = scheme_of(text)
     if scheme is None:
         return None
+    if scheme == "file":
+        raise SourceError(f"{text}: files have no scheme; give the path alone, {text[len('file://') :]}")
     if scheme not in _OPENERS:
         hint = suggestion(scheme, list(_OPENERS))
         raise SourceError(f"{without_secrets(text)}: unknown scheme {scheme}://{hint}; expected {_KNOWN}")
@@ -121,7 +124,12 @@ def _open_path(text: str, options: SourceOptions) -> Source:
     if is_bag(text):
         return open_bag(text, options)
     if not path.exists():
-        raise SourceError(_missing(path))
+        raise SourceError(missing(text, list(_OPENERS), _KNOWN))
+    if path.suffix.lower() == ".rrd":
+        raise SourceError(
+            f"{path} is a recording for Rerun's viewer, from which no frames can be read; "
+            f"record {path.stem}.mcap to play frames again"
+        )
     if path.is_dir() or path.suffix.lower() in SUFFIXES:
         return Pictures(path, labels=options.labels, fps=options.fps, color=options.color)
     if not path.is_file():
@@ -129,15 +137,3 @@ def _open_path(text: str, options: SourceOptions) -> Source:
     if options.labels is not None:
         raise SourceError(f"labels were given, and {path} is no image or folder of images; leave them away")
     return VideoFile(path, fps=options.fps, color=options.color)
-
-
-def _missing(path: Path) -> str:
-    shown = without_secrets(str(path))
-    if shown != str(path):
-        return f"{shown} does not exist, and it does not begin as an address does; expected {_KNOWN}"
-    folder = path.parent
-    if not folder.is_dir():
-        present = next(parent for parent in folder.parents if parent.is_dir())
-        return f"{path} does not exist: there is no folder {folder}; {present} exists"
-    hint = suggestion(path.name, [item.name for item in folder.iterdir()])
-    return f"{path} does not exist{hint}; expected {_KNOWN}"

@@ -16,6 +16,8 @@ from pixelrt.video.frame import Bytes, Frame
 from pixelrt.video.sources.base import DEFAULT_FPS, BaseSource, natural
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
+_FILMS = (".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v", ".mpg", ".mpeg", ".ts", ".mcap", ".bag", ".db3")
+"""Suffixes of what is a source, and no image."""
 _PURPOSE = "reading images"
 
 
@@ -136,7 +138,11 @@ def _list(path: Path) -> tuple[list[Path], Path | None]:
             if others
             else "it is empty"
         )
-        raise SourceError(f"{path} has no images: {found}; expected files ending in {', '.join(SUFFIXES)}")
+        film = next((name for name in others if Path(name).suffix.lower() in _FILMS), "")
+        hint = f"; a film is a source of its own, such as {path / film}" if film else ""
+        raise SourceError(
+            f"{path} has no images: {found}; expected files ending in {', '.join(SUFFIXES)}{hint}"
+        )
     labels = path.parent / "labels"
     return files, labels if path.name == "images" and labels.is_dir() else None
 

@@ -43,7 +43,7 @@ class Bag(BaseSource):
     Args:
         path: The file or folder, for names and messages.
         recording: What it holds; it is closed with this.
-        topic: Its name; None where there is only one that holds images.
+        topic: Its name; None where there is only one that holds images, masks and overlays of PixelRT aside.
         fps: Frames a second, for a topic whose times do not say.
         color: Order of the channels.
 
@@ -168,8 +168,9 @@ def _chosen(path: Path, recording: Recording, asked: str | None) -> Topic:
     if asked is not None:
         return _named(f"{path}{cut}", topics, pictures, asked)
     filled = [topic for topic in pictures if topic.count]
-    if len(filled) == 1:
-        return filled[0]
+    cameras = [topic for topic in filled if not topic.is_result] or filled
+    if len(cameras) == 1:
+        return cameras[0]
     if not filled:
         held = ", ".join(map(str, topics)) or "no topic at all"
         raise SourceError(
@@ -178,7 +179,7 @@ def _chosen(path: Path, recording: Recording, asked: str | None) -> Topic:
     held = ", ".join(map(str, filled))
     raise SourceError(
         f"{path}{cut} holds {len(filled)} topics with images: {held}; choose one, "
-        f"such as {path}?topic={filled[0].name}"
+        f"such as {path}?topic={cameras[0].name}"
     )
 
 

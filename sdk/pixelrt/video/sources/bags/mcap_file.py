@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -10,7 +12,7 @@ from typing import IO, Any
 from pixelrt.dependency import require
 from pixelrt.video.sources.bags.mcap_index import MAGIC, PURPOSE, McapIndex, failures, read_index, records
 from pixelrt.video.sources.bags.messages import MessageType
-from pixelrt.video.sources.bags.recording import BrokenRecordingError, Message, Topic
+from pixelrt.video.sources.bags.recording import CLASSES_KEY, BrokenRecordingError, Message, Topic
 
 
 class McapFiles:
@@ -133,14 +135,19 @@ def _topics(index: McapIndex) -> Iterator[Topic]:
             definition=b"" if schema is None else schema.data,
             language="" if schema is None else schema.encoding,
         )
-        yield Topic(name=channel.topic, kind=kind, count=index.counts[id_])
+        yield Topic(
+            name=channel.topic,
+            kind=kind,
+            count=index.counts[id_],
+            is_result=CLASSES_KEY in channel.metadata,
+        )
 
 
 def _together(topics: list[Topic]) -> tuple[Topic, ...]:
     """One topic for all of the same name: recorders split files, and publishers come back."""
     first: dict[str, Topic] = {}
-    counts: dict[str, int] = {}
+    counts: Counter[str] = Counter()
     for topic in topics:
         first.setdefault(topic.name, topic)
-        counts[topic.name] = counts.get(topic.name, 0) + topic.count
-    return tuple(Topic(name=name, kind=first[name].kind, count=counts[name]) for name in sorted(first))
+        counts[topic.name] += topic.count
+    return tuple(dataclasses.replace(first[name], count=counts[name]) for name in sorted(first))

@@ -9,6 +9,9 @@ from typing import NamedTuple, Protocol
 
 from pixelrt.video.sources.bags.messages import MessageType
 
+CLASSES_KEY = "pixelrt.classes"
+"""In the metadata of a topic that PixelRT wrote: the classes of its masks, or of what is drawn."""
+
 
 class BrokenRecordingError(Exception):
     """A recording that cannot be read, or no further; the message says why, without the file's name."""
@@ -30,6 +33,8 @@ class Topic:
     kind: MessageType
     count: int
     """How many messages it has."""
+    is_result: bool = False
+    """Whether PixelRT computed its images, which are masks or overlays, from those of another topic."""
 
     def __str__(self) -> str:
         return f"{self.name} ({self.kind.name}, {self.count} message{'s' if self.count != 1 else ''})"
