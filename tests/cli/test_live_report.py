@@ -1,14 +1,25 @@
-"""What is said about a deadline that was too short."""
+"""What is said at the end of a run, however it ended."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from views import stage
 
-from pixelrt.cli.live_report import advice_on_deadline
+from pixelrt.bundle import Bundle
+from pixelrt.cli import main
+from pixelrt.cli.live_report import advice_on_deadline, show
+
+DRIVE = "test://drive?frames=12&size=64x96"
+
+
+@pytest.fixture(scope="module")
+def bundle(make_bundle: Callable[..., Bundle]) -> str:
+    return str(make_bundle().path)
 
 
 def report(deadline_s: float | None, *, dropped: int, frames: int, **medians_ms: float) -> Any:
@@ -59,3 +70,38 @@ def test_it_is_worth_a_word_where_more_is_dropped_than_delivered(
 
 def test_without_a_deadline_nothing_is_said() -> None:
     assert advice_on_deadline(report(None, dropped=0, frames=0)) == ""
+
+
+@pytest.mark.parametrize(
+    ("sizes", "text"),
+    [
+        ([(64, 96)], "7 frames of 64x96 in 2.0 s: 3.5 frames/s with everything in it"),
+        ([(64, 96), (0, 0)], "7 frames of 64x96 in 2.0 s: 3.5 frames/s with everything in it"),
+        ([(0, 0)], "7 frames in 2.0 s: 3.5 frames/s with everything in it"),
+        ([(9, 9), (8, 8)], "7 frames of 8x8 and 9x9 in 2.0 s: 3.5 frames/s with everything in it"),
+    ],
+)
+def test_a_camera_that_never_came_has_no_size(
+    sizes: list[tuple[int, int]], text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report: Any = SimpleNamespace(
+        sources=[SimpleNamespace(frame_size=size, failed="") for size in sizes],
+        frames=7,
+        seconds=2.0,
+        fps=3.5,
+        interrupted=False,
+    )
+    show(report, None, tables=False)
+    assert capsys.readouterr().err == f"{text}\n"
+
+
+def test_statistics_are_logged_where_that_is_asked_for(
+    bundle: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", bundle, DRIVE, "--log", "0.05"]) == 0
+    lines = [line.partition(" ")[2] for line in capsys.readouterr().err.splitlines()]
+    logged = [line for line in lines if re.match(r"\d+\.\d s, ok; drive: \d+ captured", line)]
+    assert len(logged) >= 1
+    assert "drive: 12 captured" in logged[-1]
+    assert main(["run", bundle, DRIVE, "--log", "0"]) == 2
+    assert "'0' is no time; give seconds above 0" in capsys.readouterr().err

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 from views import FRONT, STATISTICS, View
 
-from pixelrt.cli.display import displayed
+from pixelrt.cli.display import Look, displayed
 from pixelrt.cli.panel import Panel, clock_text
 from pixelrt.video.events import Event
 from pixelrt.video.live import StreamStatistics
@@ -75,7 +75,7 @@ def events(live: bool) -> tuple[Source, list[Event]]:
 @pytest.mark.parametrize(("live", "shown"), [(True, ["stalled", "connected", "ended"]), (False, ["stalled"])])
 def test_changes_of_state_are_lines(capsys: pytest.CaptureFixture[str], live: bool, shown: list[str]) -> None:
     source, told = events(live)
-    with displayed([source], "title", []) as observers:
+    with displayed([source], Look(title="title"), []) as observers:
         for event in told:
             observers.event(event)
             logging.getLogger("pixelrt.video.events").warning("not once more")
@@ -93,7 +93,7 @@ def test_changes_of_state_are_lines(capsys: pytest.CaptureFixture[str], live: bo
 
 def test_a_camera_that_is_away_for_long_does_not_fill_the_screen(capsys: pytest.CaptureFixture[str]) -> None:
     source, _ = events(live=True)
-    with displayed([source], "title", []) as observers:
+    with displayed([source], Look(title="title"), []) as observers:
         for attempt in range(1, 300):
             observers.event(
                 Event(kind="reconnecting", source="drive", detail=f"try {attempt}", at_s=4.0 * attempt)
@@ -108,3 +108,14 @@ def test_a_camera_that_is_away_for_long_does_not_fill_the_screen(capsys: pytest.
     ]
     assert lines[-2:] == ["drive: lost: again", "drive: reconnecting: at once"]
     assert len(lines) < 15
+
+
+def test_statistics_that_are_logged_are_the_lines_of_the_progress(capsys: pytest.CaptureFixture[str]) -> None:
+    logger = logging.getLogger("pixelrt.video.statistics")
+    source, _ = events(live=True)
+    for logged in (False, True):
+        with displayed([source], Look(title="title", logged=logged), []):
+            logger.info("%s", STATISTICS)
+    logger.info("after the run it is as before")
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.partition(" ")[2] == str(STATISTICS)

@@ -202,7 +202,7 @@ def test_a_full_disk_shows_the_figures(
         assert main(["run", bundle, drive, "--out", f"{disk}/out.mp4", "--json", f"{figures}"]) == 1
     shown = capsys.readouterr()
     assert "cannot be written (No space left on device)" in shown.err.splitlines()[-1]
-    assert ", then interrupted\n" in shown.out
+    assert ", then it failed\n" in shown.out
     assert "capture to delivery" in shown.out
     assert re.search(r"\nSinks\n.*\n +\S+/out.mp4 .*No space left", shown.out)
     assert f"\nWritten\n  {figures}\n" in shown.out
@@ -223,7 +223,7 @@ def test_a_sink_that_fails_shows_the_figures(bundle: str, tmp_path: Path) -> Non
         )
     assert done.returncode == 1
     *_, summary, problem = done.stderr.splitlines()
-    assert re.fullmatch(r"\d+ frames? of 64x96 in .*, then interrupted", summary)
+    assert re.fullmatch(r"\d+ frames? of 64x96 in .*, then it failed", summary)
     assert problem == "error: standard output cannot be written (No space left on device)"
     assert json.loads(figures.read_text())["interrupted"]
 
@@ -364,7 +364,7 @@ def test_a_broken_video_shows_its_figures_and_fails(
     assert main(["run", bundle, f"{video}", "--out", f"{tmp_path}/out.mp4"]) == 1
     shown = capsys.readouterr()
     assert "is damaged after frame" in shown.err
-    assert "interrupted" in shown.out
+    assert "then it failed" in shown.out
     assert "capture to delivery" in shown.out
     assert (tmp_path / "out.mp4").exists()
     assert not [file for file in tmp_path.iterdir() if file.suffix == ".tmp"]

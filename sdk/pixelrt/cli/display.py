@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pixelrt.dependency import require
@@ -24,10 +25,20 @@ if TYPE_CHECKING:
 View = Callable[["StreamView"], AbstractContextManager[object]]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """How a run is shown."""
+
+    title: str
+    """What runs."""
+    plain: bool = False
+    """Whether it is lines also on a terminal: results are written to it."""
+    logged: bool = False
+    """Whether statistics are logged: each is a line, in place of those that tell the progress."""
+
+
 @contextlib.contextmanager
-def displayed(
-    sources: Sequence[Source], title: str, views: Sequence[View], *, plain: bool = False
-) -> Iterator[Observers]:
+def displayed(sources: Sequence[Source], look: Look, views: Sequence[View]) -> Iterator[Observers]:
     """Show how a run goes on standard error.
 
     On a terminal a run with live sources has a panel, and one of files a bar; elsewhere, and without rich,
@@ -35,27 +46,40 @@ def displayed(
 
     Args:
         sources: Of the run.
-        title: What runs.
+        look: How it is shown.
         views: What else sees the stream.
-        plain: Whether it is lines also on a terminal: results are written to it.
     """
     from pixelrt.video.run import Observers
 
     live = any(source.live for source in sources)
     event = _Events(quiet=("connected", "ended") if not live else ())
-    if live and not plain and _can_draw():
-        from pixelrt.cli.panel import Panel
+    with contextlib.ExitStack() as shown:
+        if look.logged:
+            shown.enter_context(_statistics_as_lines())
+        if live and not look.plain and _can_draw():
+            from pixelrt.cli.panel import Panel
 
-        panels: tuple[View, ...] = (lambda stream: Panel(stream, title).shown(),)
-        with _warnings_as_lines():
+            panels: tuple[View, ...] = (lambda stream: Panel(stream, look.title).shown(),)
+            shown.enter_context(_warnings_as_lines())
             yield Observers(event=event, silence=_silent, views=(*views, *panels))
+            return
+        progress = shown.enter_context(_progress(look))
+        shown.enter_context(_warnings_as_lines())
+        yield Observers(progress=progress, event=event, silence=_silent, views=views)
+
+
+@contextlib.contextmanager
+def _progress(look: Look) -> Iterator[Callable[[Progress], None]]:
+    """A bar, or a line every few seconds unless there are others."""
+    if look.logged and (look.plain or not _can_draw()):
+        yield lambda now: None
         return
-    with showing_progress(plain=plain) as show, _warnings_as_lines():
+    with showing_progress(plain=look.plain) as show:
 
         def progress(now: Progress) -> None:
             show("frames", now.frames, now.total, f"{now.fps:.1f} frames/s, p50 {now.p50_ms:.1f} ms")
 
-        yield Observers(progress=progress, event=event, silence=_silent, views=views)
+        yield progress
 
 
 @contextlib.contextmanager
@@ -63,7 +87,25 @@ def _warnings_as_lines() -> Iterator[None]:
     """Write the library's warnings as lines, without tracebacks; events are shown already."""
     handler = _Lines(logging.WARNING)
     handler.addFilter(lambda record: record.name != "pixelrt.video.events")
-    logger = logging.getLogger("pixelrt")
+    with _handled(logging.getLogger("pixelrt"), handler):
+        yield
+
+
+@contextlib.contextmanager
+def _statistics_as_lines() -> Iterator[None]:
+    """Write the statistics that are logged as lines."""
+    logger = logging.getLogger("pixelrt.video.statistics")
+    before = logger.level
+    logger.setLevel(logging.INFO)
+    try:
+        with _handled(logger, _Lines()):
+            yield
+    finally:
+        logger.setLevel(before)
+
+
+@contextlib.contextmanager
+def _handled(logger: logging.Logger, handler: logging.Handler) -> Iterator[None]:
     logger.addHandler(handler)
     try:
         yield
@@ -73,7 +115,8 @@ def _warnings_as_lines() -> Iterator[None]:
 
 class _Lines(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        _line(f"{record.levelname.lower()}: {record.getMessage()}")
+        level = "" if record.levelno < logging.WARNING else f"{record.levelname.lower()}: "
+        _line(f"{level}{record.getMessage()}")
 
 
 def _line(text: str) -> None:

@@ -111,6 +111,12 @@ def _add_loop(parser: argparse.ArgumentParser) -> None:
         "--watchdog", metavar="SECONDS", type=seconds, help="warn when no result came for so long"
     )
     group.add_argument(
+        "--log",
+        metavar="SECONDS",
+        type=seconds,
+        help="write a line with the statistics to standard error so often, and at the end",
+    )
+    group.add_argument(
         "--metrics",
         metavar="[HOST]:PORT",
         type=_place,
@@ -151,4 +157,5 @@ def run_options(arguments: argparse.Namespace) -> RunOptions:
         adaptive=arguments.adaptive,
         watchdog=arguments.watchdog,
         keep_going=arguments.keep_going,
+        log=arguments.log,
     )

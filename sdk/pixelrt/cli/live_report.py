@@ -18,13 +18,14 @@ _UNTIL_RESULT = ("decode", "wait", "network")
 """The stages that make the age of a result."""
 
 
-def show(report: RunReport, json_file: str | None, *, tables: bool = True) -> None:
+def show(report: RunReport, json_file: str | None, *, tables: bool = True, failed: bool = False) -> None:
     """Show the figures.
 
     Args:
         report: Of the run.
         json_file: Gets them as JSON; `-` for standard output, without tables; None for tables alone.
         tables: Whether standard output is free for them; else standard error gets one line.
+        failed: Whether an error ended the run.
 
     Raises:
         SinkError: If they cannot be written.
@@ -37,9 +38,10 @@ def show(report: RunReport, json_file: str | None, *, tables: bool = True) -> No
             sys.stdout.flush()
         return
     if tables:
+        say(_summary(report, failed))
         _show_tables(report)
     else:
-        complain(_summary(report))
+        complain(_summary(report, failed))
     if json_file is not None:
         write_whole(Path(json_file), report.to_json().encode())
     if tables:
@@ -74,21 +76,22 @@ def reasons_text(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {reason}" for reason, count in counts.items() if count)
 
 
-def _summary(report: RunReport) -> str:
-    sizes = sorted({source.frame_size for source in report.sources})
-    of = " and ".join(f"{rows}x{cols}" for rows, cols in sizes)
-    failed = sum(bool(source.failed) for source in report.sources)
-    ended = ", then interrupted" if report.interrupted else ""
-    if failed and not report.interrupted:
-        ended = f"; {failed} of {counted(len(report.sources), 'source')} failed"
+def _summary(report: RunReport, failed: bool) -> str:
+    sizes = sorted({source.frame_size for source in report.sources if all(source.frame_size)})
+    of = f" of {' and '.join(f'{rows}x{cols}' for rows, cols in sizes)}" if sizes else ""
+    broken = sum(bool(source.failed) for source in report.sources)
+    ended = ""
+    if report.interrupted:
+        ended = ", then it failed" if failed else ", then interrupted"
+    elif broken:
+        ended = f"; {broken} of {counted(len(report.sources), 'source')} failed"
     return (
-        f"{counted(report.frames, 'frame')} of {of} in {report.seconds:.1f} s: "
+        f"{counted(report.frames, 'frame')}{of} in {report.seconds:.1f} s: "
         f"{report.fps:.1f} frames/s with everything in it{ended}"
     )
 
 
 def _show_tables(report: RunReport) -> None:
-    say(_summary(report))
     _show_times(report)
     _show_sources(report)
     _show_sinks(report)

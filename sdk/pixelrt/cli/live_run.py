@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from pixelrt.bundle import Bundle
-from pixelrt.cli.display import View, displayed
+from pixelrt.cli.display import Look, View, displayed
 from pixelrt.cli.live_checks import check_arguments, check_load, check_sizes, check_written, head_of
 from pixelrt.cli.live_options import run_options
 from pixelrt.cli.live_report import advice_on_deadline, show
@@ -126,7 +126,8 @@ def _run(arguments: argparse.Namespace, work: _Work, stop: Stop) -> None:
 
     printing = prints(arguments.out)
     plain = printing and sys.stdout.isatty()
-    with displayed(work.sources, _title(work.segmenter), work.views, plain=plain) as observers:
+    look = Look(title=_title(work.segmenter), plain=plain, logged=work.options.log is not None)
+    with displayed(work.sources, look, work.views) as observers:
         job = Run(
             work.segmenter, work.sources, work.sinks, options=work.options, observers=observers, stop=stop
         )
@@ -151,10 +152,11 @@ def _execute(job: Run) -> PixelRTError | BrokenPipeError | None:
 
 def _show_after(failure: Exception, report: RunReport, json_file: str | None, *, tables: bool) -> None:
     """Show the figures after a failure, which is told also where they cannot be shown."""
+    was_left = isinstance(failure, BrokenPipeError)
     try:
-        show(report, json_file, tables=tables)
+        show(report, json_file, tables=tables, failed=not was_left)
     except (SinkError, BrokenPipeError) as problem:
-        if not isinstance(failure, BrokenPipeError) and str(problem) != str(failure):
+        if not was_left and str(problem) != str(failure):
             complain(f"error: {problem}")
 
 

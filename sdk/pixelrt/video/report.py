@@ -33,7 +33,7 @@ class SourceReport:
 
     name: str
     frame_size: tuple[int, int]
-    """Height and width of the first frame."""
+    """Height and width of the first frame; (0, 0) where none came."""
     fps: float
     """Nominal."""
     live: bool

@@ -58,6 +58,7 @@ class RunOptions:
     """Seconds without a result after which `Observers.silence` is told."""
     keep_going: bool = False
     """Whether the other sources go on when one fails."""
+    log: float | None = None
 
     def __post_init__(self) -> None:
         if self.limit is not None and self.limit < 1:
@@ -83,6 +84,7 @@ class RunOptions:
             watchdog=self.watchdog,
             on_watchdog=None if self.watchdog is None else watching.silence,
             on_source_error="detach" if self.keep_going else "stop",
+            log=self.log,
         )
 
 
