@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import logging
 import random
@@ -15,6 +16,7 @@ import pytest
 from live import Camera, Notes, check_accounts, network
 from views import STATISTICS
 
+from pixelrt.video.health import Health
 from pixelrt.video.live import StreamStatistics
 from pixelrt.video.live.ledger import Ledger, Meter
 from pixelrt.video.live.stages import StageClock
@@ -124,11 +126,14 @@ def test_a_result_on_whose_way_ctrl_c_came_is_accounted_for(monkeypatch: pytest.
 
 def test_one_line_says_how_it_goes() -> None:
     assert str(STATISTICS) == (
-        "12.5 s, reconnecting (connection refused; next try in 4 s); "
+        "12.5 s, reconnecting; "
         "front: 120 captured (30.0/s), 100 delivered (25.0/s), dropped 15 newer, 3 deadline, lost 4 damaged; "
-        "rear: 102 captured (30.0/s), 100 delivered (25.0/s); "
+        "rear: reconnecting (connection refused; next try in 4 s), "
+        "102 captured (30.0/s), 100 delivered (25.0/s); "
         "capture to delivery p50 22.0 ms, p99 66.0 ms"
     )
+    failed = dataclasses.replace(STATISTICS, health=Health(state="failed", why="the disk is full"))
+    assert str(failed).startswith("12.5 s, failed (the disk is full); front: 120 captured")
     started = network().stream(Camera(1))
     assert str(started.statistics()) == "0.0 s, ok; camera: 0 captured (0.0/s), 0 delivered (0.0/s)"
     started.close()

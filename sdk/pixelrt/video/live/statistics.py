@@ -119,7 +119,8 @@ class StreamStatistics:
 
     def __str__(self) -> str:
         """One line for a log."""
-        health = f"{self.health.state} ({self.health.why})" if self.health.why else self.health.state
+        is_of_a_source = any(self.health == source.health for source in self.sources)
+        health = self.health.state if is_of_a_source else _health_text(self.health)
         parts = [f"{self.seconds:.1f} s, {health}", *map(_source_text, self.sources)]
         stages = self.recent if _LATENCY in self.recent else self.stages
         if (latency := stages.get(_LATENCY)) is not None:
@@ -142,11 +143,16 @@ class StreamStatistics:
         return sum(source.fps_delivered for source in self.sources)
 
 
+def _health_text(health: Health) -> str:
+    return f"{health.state} ({health.why})" if health.why else health.state
+
+
 def _source_text(source: SourceStatistics) -> str:
+    health = "" if source.health.is_ok else f"{_health_text(source.health)}, "
     drops = ", ".join(f"{count} {reason}" for reason, count in source.dropped.items() if count)
     lost = ", ".join(f"{count} {reason}" for reason, count in source.lost.items() if count)
     return (
-        f"{source.name}: {source.captured} captured ({source.fps_captured:.1f}/s), "
+        f"{source.name}: {health}{source.captured} captured ({source.fps_captured:.1f}/s), "
         f"{source.delivered} delivered ({source.fps_delivered:.1f}/s)"
         + (f", dropped {drops}" if drops else "")
         + (f", lost {lost}" if lost else "")
