@@ -21,6 +21,13 @@ def encoded(image: NDArray[np.uint8] = SLOPES, *options: int) -> bytes:
     return bytes(content)
 
 
+def passes(content: bytes) -> bool:
+    try:
+        return JpegDecoder("bgr", "a test").decode(content).size > 0
+    except JpegError:
+        return False
+
+
 @pytest.mark.parametrize("color", ["rgb", "bgr"])
 @pytest.mark.parametrize(
     "options",
@@ -65,3 +72,15 @@ def test_what_is_not_whole_is_refused_and_the_next_one_is_read() -> None:
         with pytest.raises(JpegError, match=reason):
             decoder.decode(broken)
         np.testing.assert_array_equal(decoder.decode(content), wanted)
+
+
+@pytest.mark.parametrize("filled", [True, False])
+def test_a_hole_of_a_kilobyte_is_seen(filled: bool) -> None:
+    """Of smaller ones some pass; see `JpegDecoder`."""
+    rng = np.random.default_rng(3)
+    rough = rng.integers(0, 256, (12, 16, 3), np.uint8)
+    scene = cv2.resize(rough, (640, 360), interpolation=cv2.INTER_CUBIC) // 2
+    content = encoded(scene + rng.integers(0, 24, scene.shape, np.uint8), cv2.IMWRITE_JPEG_QUALITY, 90)
+    places = rng.integers(content.index(b"\xff\xda") + 14, len(content) - 1026, 40)
+    passed = sum(passes(content[:at] + bytes(1024 * filled) + content[at + 1024 :]) for at in places)
+    assert passed <= (10 if filled else 0)
