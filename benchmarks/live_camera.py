@@ -1,10 +1,11 @@
-"""A camera for the benchmarks of live video: H.264 in MPEG-TS over TCP, in a process of its own.
+"""A camera for the benchmarks of live video: H.264 in FLV (as in RTMP) over TCP, in a process of its own.
 
 It sends a frame every 1/30 s, whoever reads and however slowly: what the network does not take waits here, as
 in the buffers of a camera, so a reader that cannot keep up falls behind and loses nothing. Each frame carries
 its number in its pixels, and the camera notes when it sent it, so that the age of a picture is measured from
-outside, in the same way for everybody. (The last frame that came can be decoded when the next one begins, so
-no reader of this format is younger than a frame.)
+outside, in the same way for everybody. FLV says how long each picture is, so it can be decoded as soon as it
+is there: FFmpeg's readers see that a picture of MPEG-TS is complete two frames later, and one of RTSP one
+frame later, which would hide what the loops do.
 
 python benchmarks/live_camera.py FILM TIMES once|endless     prints its port, serves one reader, ends with it
 """
@@ -30,6 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 FPS = 30
+_FORMAT = "flv"
 _BITS = 16
 _BLOCK_PX = 24
 _SCENE = 60
@@ -43,7 +45,7 @@ class Film:
     """An encoded film and where each of its frames begins."""
 
     path: Path
-    """`.ts`; any player plays it."""
+    """`.flv`; any player plays it."""
 
     @property
     def index(self) -> Path:
@@ -65,7 +67,7 @@ class Film:
         import av
 
         sent = _Sent()
-        with av.open(sent, "w", format="mpegts", options={"flush_packets": "1"}) as made:
+        with av.open(sent, "w", format=_FORMAT, options={"flush_packets": "1"}) as made:
             stream: Any = None
             for play in itertools.count():
                 with av.open(self.path) as film:
@@ -99,7 +101,7 @@ def make_film(path: Path, frames: int, size: tuple[int, int] = harness.SIZE) -> 
     """Encode a drive as a camera would: no frame refers to a later one, a key frame each second.
 
     Args:
-        path: Ends in `.ts`.
+        path: Ends in `.flv`.
         frames: How many; numbers are `0 ... frames - 1`.
         size: Height and width.
     """
@@ -107,7 +109,7 @@ def make_film(path: Path, frames: int, size: tuple[int, int] = harness.SIZE) -> 
 
     film = Film(path)
     places = []
-    with path.open("wb") as file, av.open(file, "w", format="mpegts", options={"flush_packets": "1"}) as made:
+    with path.open("wb") as file, av.open(file, "w", format=_FORMAT, options={"flush_packets": "1"}) as made:
         options = {"preset": "ultrafast", "tune": "zerolatency", "crf": "23", "g": str(FPS), "bf": "0"}
         stream: Any = made.add_stream("libx264", rate=FPS, options=options)
         stream.height, stream.width = size

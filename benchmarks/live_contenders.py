@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import queue
 import threading
 import time
@@ -89,14 +90,12 @@ def pixelrt_stream(setting: Setting) -> Contender:
 
 def opencv(setting: Setting) -> Contender:
     """As found in most projects that show what a camera sees."""
-    import cv2
-
     classify, draw = _Network(setting), _Drawing(setting.manifest)
     stages: dict[str, list[float]] = {}
 
     def pictures(address: str) -> Drawn:
         stages.update({"decode": [], "network": [], "draw": []})
-        capture: Any = cv2.VideoCapture(address, cv2.CAP_FFMPEG)
+        capture = _captured(address)
         while True:
             began = time.perf_counter()
             there, frame = capture.read()
@@ -130,7 +129,6 @@ def opencv_grabber(setting: Setting) -> Contender:
 
 def model_api(setting: Setting) -> Contender:
     """A frame is submitted whenever a request is free, and results are shown in order."""
-    import cv2
     import openvino
     from model_api.adapters import OpenvinoAdapter
     from model_api.models import SegmentationModel
@@ -154,7 +152,7 @@ def model_api(setting: Setting) -> Contender:
     draw = _Drawing(setting.manifest)
 
     def pictures(address: str) -> Drawn:
-        capture: Any = cv2.VideoCapture(address, cv2.CAP_FFMPEG)
+        capture = _captured(address)
         submitted = shown = 0
         there = True
         try:
@@ -176,6 +174,14 @@ def model_api(setting: Setting) -> Contender:
             capture.release()
 
     return Contender(open=pictures)
+
+
+def _captured(address: str) -> Any:
+    """OpenCV's reader, which by itself would look for further streams for 5 s and so begin 5 s behind."""
+    import cv2
+
+    os.environ["OPENCV_FFMPEG_CAPTURE_OPTIONS"] = "analyzeduration;500000"
+    return cv2.VideoCapture(address, cv2.CAP_FFMPEG)
 
 
 class _Network:

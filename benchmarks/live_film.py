@@ -48,7 +48,7 @@ Found = dict[str, Any]
 def between_networks(arguments: argparse.Namespace) -> Found:
     """Films through a contender (`arguments.contender`), each between two runs of the network alone."""
     contender = live_contenders.CONTENDERS[arguments.contender](Setting.of(arguments))
-    film = arguments.folder / "file.ts"
+    film = arguments.folder / "file.flv"
 
     def played(_: float) -> Found:
         fps = _film_fps(contender, film, arguments.frames)
@@ -59,7 +59,7 @@ def between_networks(arguments: argparse.Namespace) -> Found:
 
 def beside_decoding(arguments: argparse.Namespace) -> Found:
     """The control: the network alone while another process decodes and draws."""
-    network, film = _network(arguments), arguments.folder / "file.ts"
+    network, film = _network(arguments), arguments.folder / "file.flv"
 
     def disturbed(network_ms: float) -> Found:
         with _decoding(film, arguments.bundle, 1e3 / network_ms):

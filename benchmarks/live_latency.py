@@ -155,8 +155,8 @@ def _prepare(arguments: argparse.Namespace, folder: Path) -> list[str]:
     say("writing the bare network and the films")
     shared = ["--bundle", str(arguments.bundle), "--folder", str(folder)]
     harness.child("cpu_overhead.py", "--prepare", "--recipe", str(arguments.recipe), *shared)
-    live_camera.make_film(folder / "live.ts", round((arguments.seconds + _MARGIN_S) * live_camera.FPS))
-    live_camera.make_film(folder / "file.ts", arguments.frames)
+    live_camera.make_film(folder / "live.flv", round((arguments.seconds + _MARGIN_S) * live_camera.FPS))
+    live_camera.make_film(folder / "file.flv", arguments.frames)
     names = ("seconds", "frames", "pairs", "threads", "precision")
     return [*shared, *(word for name in names for word in (f"--{name}", str(getattr(arguments, name))))]
 
@@ -282,7 +282,7 @@ def _median(results: Sequence[Found], figure: str) -> float:
 def _live(arguments: argparse.Namespace) -> Found:
     contender = CONTENDERS[arguments.contender](Setting.of(arguments))
     times = arguments.folder / "times.npy"
-    film = live_camera.Film(arguments.folder / "live.ts")
+    film = live_camera.Film(arguments.folder / "live.flv")
     numbers, delivered_s = [], []
     with live_camera.camera(film, times) as address:
         pictures = contender.open(address)

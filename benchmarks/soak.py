@@ -83,7 +83,7 @@ def _soak(arguments: argparse.Namespace) -> int:
         folder = Path(name)
         bundle = arguments.bundle or _exported(folder)
         say("drawing the film")
-        live_camera.make_film(folder / "film.ts", _FILM_FRAMES, FRAME_SIZE)
+        live_camera.make_film(folder / "film.flv", _FILM_FRAMES, FRAME_SIZE)
         options = ["--bundle", str(bundle), "--threads", str(arguments.threads)]
         command = [sys.executable, __file__, "--watch", name, "--minutes", str(arguments.minutes), *options]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as watcher:
@@ -201,7 +201,7 @@ def _watch(arguments: argparse.Namespace) -> Found:
     from pixelrt.video.sources import open_source
 
     folder: Path = arguments.watch
-    film, times = live_camera.Film(folder / "film.ts"), folder / "times.npy"
+    film, times = live_camera.Film(folder / "film.flv"), folder / "times.npy"
     seconds, span_s = 60 * arguments.minutes, _span_s(arguments.minutes)
     ages = _Ages(span_s)
     with (
