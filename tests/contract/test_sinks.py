@@ -497,16 +497,22 @@ def test_a_sink_for_all_sources_is_opened_once(two: tuple[Source, Source]) -> No
 @pytest.mark.parametrize(
     ("uri", "example"),
     [
-        ("out.mp4", r"out-\{source\}\.mp4"),
-        ("masks/", r"masks/\{source\}/"),
-        ("out.png", r"out-\{source\}\.png"),
+        ("out.mp4", "out-{source}.mp4"),
+        ("out.mp4?keep=yes", "out-{source}.mp4?keep=yes"),
+        ("masks/", "masks-{source}/"),
+        ("results.npz/?compress=no", "results-{source}.npz/?compress=no"),
+        ("out.png", "out-{source}.png"),
     ],
 )
 def test_sources_are_named_apart(tmp_path: Path, two: tuple[Source, Source], uri: str, example: str) -> None:
-    message = rf"holds one source, and there are 2; put \{{source\}} in it, such as .*/{example}"
-    with pytest.raises(SinkError, match=message):
-        open_sinks([f"{tmp_path}/{uri}"], *two)
+    """What the message says can be opened."""
+    message = r"holds one source, and there are 2; put \{source\} in it, such as "
+    with pytest.raises(SinkError, match=message) as problem:
+        open_sinks([f"{tmp_path}/{uri}"], *two, num_frames=1)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["front", "rear"]
+    assert str(problem.value).endswith(f" {tmp_path}/{example}")
+    for sink in open_sinks([f"{tmp_path}/{example}"], *two, num_frames=1):
+        sink.abort()
 
 
 @pytest.mark.parametrize(

@@ -138,6 +138,9 @@ def test_a_viewer_that_comes_and_goes(source: Source, segmenter: Segmenter) -> N
     ("uri", "message"),
     [
         ("rerun://here:port", "'port' is no port, expected 1 to 65535, such as rerun://here:9876"),
+        ("rerun://::1:9876", "'::1:9876' is no address, expected such as rerun://192.168.1.7:9876"),
+        ("rerun://a/b", "'a/b' is no address"),
+        ("rerun://[::1]:1", r"rerun://\[::1\]:1: no viewer listens there \(.*; start it with: rerun"),
         ("rerun://?camera=perhaps", "camera=perhaps: expected yes or no"),
         ("rerun://?mesk=no", r"rerun:// has no option 'mesk' \(did you mean 'mask'\?\)"),
         ("out.rrd?quality=0", "quality=0: expected a whole number, 1 to 100"),

@@ -124,10 +124,10 @@ def check_fields(text: str) -> None:
 
 def _apart(text: str) -> str:
     """An example of a place that names sources apart."""
-    if text.endswith("/"):
-        return f"{text}{FIELD}/"
-    path = Path(text)
-    return str(path.with_name(f"{path.stem}-{FIELD}{path.suffix}"))
+    place, mark, options = text.partition("?")
+    path = Path(place)
+    slash = "/" if place.endswith("/") else ""
+    return f"{path.with_name(f'{path.stem}-{FIELD}{path.suffix}')}{slash}{mark}{options}"
 
 
 def refuse_scheme(text: str, known: str, schemes: Sequence[str] = ("null:",)) -> None:

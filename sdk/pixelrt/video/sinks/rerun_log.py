@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import os
+import re
 import socket
 import threading
 import time
@@ -132,7 +133,7 @@ class RerunViewer(BaseSink):
     `SOURCE/coverage` (a line per class) and `SOURCE/latency_ms` (a line per stage).
 
     Args:
-        host: Where the viewer runs.
+        host: Where the viewer runs: a name or an address, that of IPv6 in brackets.
         port: Where it listens.
         content: What is shown.
 
@@ -147,7 +148,7 @@ class RerunViewer(BaseSink):
         self._place = f"rerun://{host}:{port}"
         self._log: _Log | None = _Log(content)
         try:
-            socket.create_connection((host, port), timeout=_PATIENCE_S).close()
+            socket.create_connection((host.strip("[]"), port), timeout=_PATIENCE_S).close()
         except OSError as problem:
             raise SinkError(
                 f"{self._place}: no viewer listens there ({problem.strerror or problem}); "
@@ -266,11 +267,14 @@ def open_viewer(uri: str, options: SinkOptions) -> RerunViewer:
         SinkError: If the address or an option cannot be used, or no viewer listens there.
     """
     address = parse_address(uri, error=SinkError)
-    host, _, port = address.rest.rstrip("/").partition(":")
-    if port and not (port.isdecimal() and 0 < int(port) < 65_536):
+    place = re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:/]*)(?::([^:/]*))?/?", address.rest)
+    if place is None:
+        raise SinkError(f"{uri}: {address.rest!r} is no address, expected such as rerun://192.168.1.7:{PORT}")
+    host, port = place[1], place[2] or str(PORT)
+    if not (port.isdecimal() and 0 < int(port) < 65_536):
         raise SinkError(f"{uri}: {port!r} is no port, expected 1 to 65535, such as rerun://{host}:{PORT}")
     content = Content(**address.options(CONTENT_READERS, SinkError))
-    return RerunViewer(host or "127.0.0.1", int(port or PORT), content=content)
+    return RerunViewer(host or "127.0.0.1", int(port), content=content)
 
 
 def open_rrd(uri: str, options: SinkOptions) -> RerunFile:
