@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+import io
 import json
 import math
+import os
 import subprocess
 import sys
 import textwrap
@@ -13,7 +16,8 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from drives import CLASSES, SIZE, START_S, blobs, feed, picture, results, see
+from deliveries import delivery
+from drives import CLASSES, SIZE, START_S, blobs, feed, frame_at, picture, results, see
 
 from pixelrt.errors import SinkError
 from pixelrt.segmentation import Segmenter
@@ -57,6 +61,22 @@ def test_a_line_says_all(tmp_path: Path, source: Source, segmenter: Segmenter) -
         "frame_size": list(SIZE),
         "network_size": list(SIZE),
     }
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_names_that_are_no_text(
+    tmp_path: Path, source: Source, segmenter: Segmenter, encoding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files of old disks; and what the encoding of a terminal lacks."""
+    name = os.fsdecode(b"caf\xe9 \xc3\xa9")
+    frame = dataclasses.replace(frame_at(0), name=name)
+    content = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(content, encoding))
+    with open_sink(tmp_path / "out.jsonl", source) as file, open_sink("-", source) as stdout:
+        for sink in (file, stdout):
+            sink.write(delivery(frame, segmenter(frame.image)))
+    for text in ((tmp_path / "out.jsonl").read_bytes(), content.getvalue()):
+        assert json.loads(text.decode(encoding))["name"] == name
 
 
 def test_drops_are_those_of_the_source(tmp_path: Path, segmenter: Segmenter) -> None:

@@ -183,6 +183,24 @@ def test_a_frame_does_not_leave_its_folder(
     assert list(tmp_path.rglob("*")) == [tmp_path / "in"]
 
 
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("x" * 252, "File name too long"), ("a\ud800b", "surrogates not allowed")],
+    ids=["long", "no text"],
+)
+@pytest.mark.parametrize("target", ["masks/", "results.npz/"])
+def test_names_that_no_file_can_have(
+    tmp_path: Path, film: Source, segmenter: Segmenter, target: str, name: str, reason: str
+) -> None:
+    frame = dataclasses.replace(frame_at(0), name=name)
+    with (
+        pytest.raises(SinkError, match=rf"cannot be written \(.*{reason}\)"),
+        open_sink(f"{tmp_path}/{target}", film) as sink,
+    ):
+        sink.write(delivery(frame, segmenter(frame.image)))
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_folder_of_links_is_left_alone(tmp_path: Path) -> None:
     """Such as a data set that points to pictures elsewhere."""
     (tmp_path / "photo.png").write_bytes(b"precious")

@@ -144,7 +144,10 @@ class ImageFolder:
                 "without a slash"
             )
         file = self.path / f"{name}{self._suffix}"
-        if file.is_symlink():
+        with explained(file, kinds=(OSError, ValueError)):  # a name that is too long, or no text
+            os.fsencode(file)
+            is_link = file.is_symlink()
+        if is_link:
             raise SinkError(f"{file} is a link to something elsewhere; choose a folder without links")
         if name in self._names:
             raise SinkError(f"{file} was written already in this run: two frames are called {name!r}")

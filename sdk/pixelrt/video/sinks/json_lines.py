@@ -36,8 +36,13 @@ class Lines:
         self._read_s = -float("inf")
         self._dropped: dict[str, Mapping[str, int]] = {}
 
-    def line(self, delivery: Delivery) -> str:
-        """The result of a frame as JSON, with its line feed."""
+    def line(self, delivery: Delivery, encoding: str = "utf-8") -> str:
+        """The result of a frame as JSON, with its line feed.
+
+        Args:
+            delivery: The result.
+            encoding: Of where it goes. What that cannot hold is escaped: file names may be no text at all.
+        """
         frame, result = delivery.frame, delivery.result
         values: dict[str, Any] = {
             "source": frame.source,
@@ -52,7 +57,12 @@ class Lines:
         }
         if self.stream is not None:
             values["dropped"] = dict(self._dropped_by_source(self.stream).get(frame.source, {}))
-        return json.dumps(values, ensure_ascii=False, allow_nan=False) + "\n"
+        line = json.dumps(values, ensure_ascii=False, allow_nan=False) + "\n"
+        try:
+            line.encode(encoding)
+        except UnicodeEncodeError:
+            return json.dumps(values, allow_nan=False) + "\n"
+        return line
 
     def _dropped_by_source(self, stream: StreamView) -> Mapping[str, Mapping[str, int]]:
         """Frames that were dropped, by reason; a quarter of a second ago at most."""
@@ -89,7 +99,7 @@ class StandardOutput(BaseSink):
             SinkError: If it cannot be written otherwise: it may be a file on a full disk.
         """
         try:
-            sys.stdout.write(self._lines.line(delivery))
+            sys.stdout.write(self._lines.line(delivery, sys.stdout.encoding or "utf-8"))
             sys.stdout.flush()
         except BrokenPipeError as problem:
             self.reader_is_gone = True
