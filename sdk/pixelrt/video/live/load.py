@@ -3,46 +3,51 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pixelrt.video.live.ledger import Account
 
-_WINDOW_S = 2.0
+_WINDOW_S, _LONGEST_WINDOW_S = 2.0, 10.0
+_FEWEST_FRAMES = 5
+"""In the window, which grows for them: a slow program may make a camera lose frames every few seconds."""
 _OVERLOADED_SHARE = 0.1
 """Share of the frames for which there was no time, above which a source is overloaded."""
 _EASED_SHARE = 0.02
 """The share below which it is so no more."""
-_FEWEST_FRAMES = 5
-"""In the window, to say anything."""
+_BURST_S = 0.5
+"""Frames that come all at once after a hiccup of the line, and are dropped, are no overload."""
 _UNTAKEN = ("replaced", "driver")
 """Why sources lose frames that nobody took in time; other losses are those of the line."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
-    """Frames a second, of the last seconds."""
+    """What came lately, and what there was no time for."""
 
-    came: float
-    """Those that the source lost because nobody took them are among them."""
-    replaced: float
+    seconds: float
+    came: int
+    """Frames; those that the source lost because nobody took them are among them."""
+    replaced: int
     """By newer ones, before they were computed."""
-    expired: float
+    expired: int
     """Older than the deadline."""
-    lost: Mapping[str, float]
+    lost: Mapping[str, int]
     """In the source, because nobody took them in time, by its reasons."""
-    is_known: bool
-    """Whether enough frames came to say more than that nothing is too much."""
+    worst_burst: int
+    """The most that the loop dropped in half a second."""
 
     @property
     def is_too_much(self) -> bool:
-        """Whether there is no time for a good part of the frames."""
-        return self.is_known and self._share > _OVERLOADED_SHARE
+        """Whether there is no time for a good part of the frames, and not just for those of one burst."""
+        dropped = self.replaced + self.expired
+        missed = sum(self.lost.values()) + (dropped if dropped >= 2 * self.worst_burst else 0)
+        return self.came >= _FEWEST_FRAMES and missed > _OVERLOADED_SHARE * self.came
 
     @property
     def is_light(self) -> bool:
         """Whether there is time for nearly all of them."""
-        return self._share < _EASED_SHARE
+        return self._missed <= _EASED_SHARE * self.came
 
     def why(self, network_s: float) -> str:
         """In words.
@@ -50,32 +55,37 @@ class Load:
         Args:
             network_s: How long the network takes for a frame.
         """
-        computed = max(self.came - self._missed, 0.0)
-        parts = [
-            f"{self.came:.1f} frames/s come, {computed:.1f} are computed ({1e3 * network_s:.0f} ms each)"
-        ]
+        computed = max(self.came - self._missed, 0)
+        came, each_ms = self._rate(self.came), 1e3 * network_s
+        parts = [f"{came} frames/s come, {self._rate(computed)} are computed ({each_ms:.0f} ms each)"]
         if self.expired:
-            parts.append(f"{self.expired:.1f} are too old for the deadline")
-        if lost := [f"{rate:.1f} {reason}" for reason, rate in self.lost.items() if rate]:
+            parts.append(f"{self._rate(self.expired)} are too old for the deadline")
+        if lost := [f"{self._rate(count)} {reason}" for reason, count in self.lost.items() if count]:
             parts.append(f"the source loses those that nobody takes in time ({', '.join(lost)})")
         return "; ".join(parts)
 
     @property
-    def _missed(self) -> float:
+    def _missed(self) -> int:
         return self.replaced + self.expired + sum(self.lost.values())
 
-    @property
-    def _share(self) -> float:
-        return self._missed / self.came if self.came else 0.0
+    def _rate(self, count: int) -> str:
+        return f"{count / self.seconds:.1f}"
 
 
 @dataclass(frozen=True, slots=True)
 class _Counts:
+    """What had been counted at one moment."""
+
     at_s: float
-    captured: int
+    came: int
     replaced: int
     expired: int
     lost: Mapping[str, int]
+
+    @property
+    def dropped(self) -> int:
+        """Frames for which the loop had no time."""
+        return self.replaced + self.expired
 
 
 class LoadWindow:
@@ -99,28 +109,35 @@ class LoadWindow:
         Returns:
             The load; None until a whole window is known.
         """
-        counts = self._counts
-        now = _Counts(
-            now_s,
-            account.captured,
-            account.dropped.get("newer", 0),
-            account.dropped.get("deadline", 0),
-            {reason: losses.get(reason, 0) for reason in _UNTAKEN},
-        )
-        counts.append(now)
-        while len(counts) > 2 and counts[1].at_s <= now_s - _WINDOW_S:
-            counts.popleft()
-        return _load(counts[0], now) if now_s - counts[0].at_s >= _WINDOW_S else None
+        lost = {reason: losses.get(reason, 0) for reason in _UNTAKEN}
+        replaced, expired = account.dropped.get("newer", 0), account.dropped.get("deadline", 0)
+        self._counts.append(_Counts(now_s, account.captured + sum(lost.values()), replaced, expired, lost))
+        while len(self._counts) > 2 and self._is_enough_since(self._counts[1]):
+            self._counts.popleft()
+        return _load(tuple(self._counts)) if self._is_enough_since(self._counts[0]) else None
+
+    def _is_enough_since(self, first: _Counts) -> bool:
+        now = self._counts[-1]
+        seconds, came = now.at_s - first.at_s, now.came - first.came
+        return seconds >= (_WINDOW_S if came >= _FEWEST_FRAMES else _LONGEST_WINDOW_S)
 
 
-def _load(first: _Counts, now: _Counts) -> Load:
-    seconds = now.at_s - first.at_s
-    lost = {reason: max(count - first.lost[reason], 0) for reason, count in now.lost.items()}
-    came = now.captured - first.captured + sum(lost.values())
+def _load(counts: Sequence[_Counts]) -> Load:
+    first, now = counts[0], counts[-1]
     return Load(
-        came=came / seconds,
-        replaced=(now.replaced - first.replaced) / seconds,
-        expired=(now.expired - first.expired) / seconds,
-        lost={reason: count / seconds for reason, count in lost.items()},
-        is_known=came >= _FEWEST_FRAMES,
+        seconds=now.at_s - first.at_s,
+        came=now.came - first.came,
+        replaced=now.replaced - first.replaced,
+        expired=now.expired - first.expired,
+        lost={reason: max(count - first.lost[reason], 0) for reason, count in now.lost.items()},
+        worst_burst=_worst_burst(counts),
     )
+
+
+def _worst_burst(counts: Sequence[_Counts]) -> int:
+    worst, end = 0, 0
+    for begin in counts:
+        while end + 1 < len(counts) and counts[end + 1].at_s <= begin.at_s + _BURST_S:
+            end += 1
+        worst = max(worst, counts[end].dropped - begin.dropped)
+    return worst

@@ -186,7 +186,7 @@ class SourceWatch:
             if load.is_light:
                 self._become("ok")
                 self._say("recovered", why)
-            elif load.is_known:
+            else:
                 self._become("overloaded", why)
         elif load.is_too_much:
             self._become("overloaded", why)
