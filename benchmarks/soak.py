@@ -2,9 +2,14 @@
 
 A process watches a camera (`live_camera.py`, 360x640, 30 frames a second of H.264 over TCP, without end) with
 road-unet at 176x240, and records the overlays in parts of a minute. It is looked at from outside once a
-second: memory (PSS), threads, file descriptors. The age of each result is what the camera and the program
-note of the number in its pixels. After 30 s for setting up the minutes count, and the first one is compared
-with the last one.
+second: memory, threads, file descriptors. Memory is all that is resident (RSS), and what of it is the
+program's own (anonymous): PSS would change with the other programs that use the same libraries. The age of
+each result is what the camera and the program note of the number in its pixels. After 30 s for setting up
+the minutes count, and the first one is compared with the last one.
+
+A p99 of a minute is made by its 18 oldest results, so half a second in which the machine did something else
+decides it. What the machine did is seen by a thread of the watching process that sleeps for 5 ms again and
+again: `late` is how much longer it slept than it asked for, p99 and longest, in the same minute.
 
 python benchmarks/soak.py [--minutes 30] [--json FILE]
 needs: pip install -e '.[cpu,video,export]', Linux
@@ -19,6 +24,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -36,6 +42,7 @@ NETWORK_SIZE = (176, 240)
 _FILM_FRAMES = 20 * live_camera.FPS
 _MEMORY_LIMIT = 0.02
 _LATENCY_LIMIT = 1.10
+_NAP_S = 0.005
 
 Found = dict[str, Any]
 
@@ -88,7 +95,8 @@ def _soak(arguments: argparse.Namespace) -> int:
         command = [sys.executable, __file__, "--watch", name, "--minutes", str(arguments.minutes), *options]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as watcher:
             try:
-                samples = list(_samples(watcher, arguments.minutes))
+                with _Sleeper() as sleeper:
+                    samples = list(_samples(watcher))
                 said, _ = watcher.communicate()
             finally:
                 watcher.kill()
@@ -96,14 +104,11 @@ def _soak(arguments: argparse.Namespace) -> int:
             raise harness.ChildError(f"the program exited with {watcher.returncode}")
         found: Found = json.loads(said.splitlines()[-1])
         about = harness.about(bundle)
-    rows = _by_minute(samples, found["minutes"], found["began_s"], _span_s(arguments.minutes))
-    say_table(
-        ("minute", ">frames", ">p50 ms", ">p99 ms", ">PSS MB", ">threads", ">descriptors"),
-        [
-            [f"{value:.1f}" if isinstance(value, float) else str(value) for value in row.values()]
-            for row in rows
-        ],
-    )
+    span_s = _span_s(arguments.minutes)
+    rows = _by_minute(samples, found["minutes"], found["began_s"], span_s)
+    for row in rows:
+        row |= sleeper.late_ms(found["began_s"] + (row["minute"] - 1) * span_s, span_s)
+    _show(rows)
     figures = {
         "bundle": about,
         "frame_size": FRAME_SIZE,
@@ -111,10 +116,57 @@ def _soak(arguments: argparse.Namespace) -> int:
         "minutes": arguments.minutes,
         "warm_up_s": _warm_up_s(arguments.minutes),
         "by_minute": rows,
+        "last_against_first": _last_against_first(rows),
         "stream": found["stream"],
         "samples": {name: [sample[name] for sample in samples] for name in samples[0]},
     }
     return harness.finish("soak", figures, _bars(rows, found["stream"]), before, arguments.out)
+
+
+def _show(rows: Sequence[Found]) -> None:
+    say_table(
+        tuple(name if name == "minute" else f">{name.replace('_', ' ')}" for name in rows[0]),
+        [
+            [f"{value:.1f}" if isinstance(value, float) else str(value) for value in row.values()]
+            for row in rows
+        ],
+    )
+    figures = ", ".join(f"{name} {figure:.3f}" for name, figure in _last_against_first(rows).items())
+    say(f"last minute / first: {figures}")
+
+
+def _last_against_first(rows: Sequence[Found]) -> dict[str, float]:
+    """Of figures that grow where something piles up, and of the machine's own."""
+    names = ("p50_ms", "p99_ms", "rss_mb", "anonymous_mb", "late_p99_ms")
+    return {name: round(rows[-1][name] / rows[0][name], 5) for name in names}
+
+
+class _Sleeper:
+    """Notes for how much longer than asked a thread that does nothing else sleeps."""
+
+    def __init__(self) -> None:
+        self._late_s: list[tuple[float, float]] = []
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._sleep)
+
+    def __enter__(self) -> _Sleeper:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopped.set()
+        self._thread.join()
+
+    def late_ms(self, begin_s: float, span_s: float) -> Found:
+        """p99 and longest of a part of the time."""
+        late_ms = [1e3 * late_s for at_s, late_s in self._late_s if begin_s <= at_s < begin_s + span_s]
+        return {"late_p99_ms": float(np.percentile(late_ms, 99)), "late_max_ms": max(late_ms)}
+
+    def _sleep(self) -> None:
+        while not self._stopped.is_set():
+            began_s = time.monotonic()
+            time.sleep(_NAP_S)
+            self._late_s.append((began_s, time.monotonic() - began_s - _NAP_S))
 
 
 def _exported(folder: Path) -> Path:
@@ -135,7 +187,7 @@ def _exported(folder: Path) -> Path:
     return folder / "bundle"
 
 
-def _samples(watcher: subprocess.Popen[str], minutes: float) -> Iterator[Found]:
+def _samples(watcher: subprocess.Popen[str]) -> Iterator[Found]:
     """What the process is like, once a second until it ends."""
     while watcher.poll() is None:
         try:
@@ -151,8 +203,8 @@ def _sample(process: Path) -> Found:
     kilobytes = {name: int(size) for name, size in re.findall(r"^(\w+):\s+(\d+) kB", rollup, re.MULTILINE)}
     return {
         "at_s": time.monotonic(),
-        "pss_bytes": 1024 * kilobytes["Pss"],
         "rss_bytes": 1024 * kilobytes["Rss"],
+        "anonymous_bytes": 1024 * kilobytes["Anonymous"],
         "threads": len(list((process / "task").iterdir())),
         "descriptors": len(list((process / "fd").iterdir())),
     }
@@ -168,7 +220,8 @@ def _by_minute(
         if not inside:
             complain(f"minute {number} has no sample")
             continue
-        row = {"minute": number, **minute, "pss_mb": _median(inside, "pss_bytes") / 1e6}
+        row = {"minute": number, **minute}
+        row |= {f"{name}_mb": _median(inside, f"{name}_bytes") / 1e6 for name in ("rss", "anonymous")}
         rows.append(row | {name: int(_median(inside, name)) for name in ("threads", "descriptors")})
     return rows
 
@@ -181,11 +234,16 @@ def _bars(rows: Sequence[Found], stream: Found) -> list[harness.Bar]:
     first, last = rows[0], rows[-1]
     source = stream["sources"][0]
     unaccounted = source["captured"] - source["delivered"] - sum(source["dropped"].values())
-    memory = abs(last["pss_mb"] / first["pss_mb"] - 1)
-    latency = last["p99_ms"] / first["p99_ms"]
+    against = _last_against_first(rows)
+    memory = max(abs(against[name] - 1) for name in ("rss_mb", "anonymous_mb"))
     return [
-        harness.Bar("memory, last minute against the first", round(memory, 5), _MEMORY_LIMIT, at_most=True),
-        harness.Bar("p99, last minute / the first", round(latency, 4), _LATENCY_LIMIT, at_most=True),
+        harness.Bar(
+            "memory, last minute against the first; resident and its own part, the worse",
+            round(memory, 5),
+            _MEMORY_LIMIT,
+            at_most=True,
+        ),
+        harness.Bar("p99, last minute / the first", against["p99_ms"], _LATENCY_LIMIT, at_most=True),
         harness.Bar("more threads", last["threads"] - first["threads"], 0, at_most=True),
         harness.Bar("more file descriptors", last["descriptors"] - first["descriptors"], 0, at_most=True),
         harness.Bar("frames that nobody can account for", abs(unaccounted), 0, at_most=True),
