@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 import signal
 from collections.abc import Callable
@@ -42,6 +43,25 @@ def pytest_configure() -> None:
     """A background job ignores Ctrl-C, and so would every process that a test starts and interrupts."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_finish() -> None:
+    """Every test module has been imported, with all libraries."""
+    _set_aside()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _set_aside_between_modules() -> None:
+    _set_aside()
+
+
+def _set_aside() -> None:
+    """Let `gc.collect` look at what comes from here on alone: hundreds of tests call it to find leaks.
+
+    It would look at the million objects of the libraries each time, for most of the time of all tests.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def color_network(size: tuple[int, int] = SIZE, layers: int = 0) -> onnx.ModelProto:

@@ -110,28 +110,46 @@ class FaultProxy:
         return bytes(content)
 
 
+class LossyRelay:
+    """Relays UDP to `target`. Turn its knob at any time, from any thread."""
+
+    def __init__(self, target: int) -> None:
+        self.share = 0.0
+        """Of the datagrams that are lost; a seed says which."""
+        self.lost = 0
+        """Datagrams so far."""
+        self._target, self._random = target, random.Random(7)
+        self._end = threading.Event()
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**21)  # nothing else shall get lost
+        self._socket.bind((HOST, 0))
+        self._socket.settimeout(_STEP_S)
+        self.port: int = self._socket.getsockname()[1]
+        self._thread = threading.Thread(target=self._relay, name="lossy relay")
+        self._thread.start()
+
+    def close(self) -> None:
+        self._end.set()
+        self._thread.join()
+        self._socket.close()
+
+    def _relay(self) -> None:
+        while not self._end.is_set():
+            with suppress(TimeoutError, ConnectionRefusedError):
+                data = self._socket.recv(65536)
+                if self._random.random() < self.share:
+                    self.lost += 1
+                else:
+                    self._socket.sendto(data, (HOST, self._target))
+
+
 @contextmanager
-def lossy_relay(target: int, share: float) -> Iterator[int]:
-    """A UDP relay that loses a share of the datagrams; gives its port."""
-    chance, end = random.Random(7), threading.Event()
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.bind((HOST, 0))
-        sock.settimeout(_STEP_S)
-
-        def relay() -> None:
-            while not end.is_set():
-                with suppress(TimeoutError, ConnectionRefusedError):
-                    data = sock.recv(65536)
-                    if chance.random() >= share:
-                        sock.sendto(data, (HOST, target))
-
-        thread = threading.Thread(target=relay, name="lossy relay")
-        thread.start()
-        try:
-            yield int(sock.getsockname()[1])
-        finally:
-            end.set()
-            thread.join()
+def lossy_relay(target: int) -> Iterator[LossyRelay]:
+    relay = LossyRelay(target)
+    try:
+        yield relay
+    finally:
+        relay.close()
 
 
 @contextmanager
