@@ -194,11 +194,32 @@ def test_segments(tmp_path: Path, source: Source, segmenter: Segmenter) -> None:
         )
 
 
+@pytest.mark.parametrize("options", ["", "?segment=0.15"])
+def test_a_film_has_its_own_times(tmp_path: Path, source: Source, segmenter: Segmenter, options: str) -> None:
+    """However fast it is read; so it is played at its speed, from now on, and cut by it."""
+    captured_s, began_s = time.monotonic(), time.time()
+    with open_sink(f"{tmp_path}/out.mcap{options}", source) as sink:
+        for index in range(4):
+            frame = Frame(image=picture(index), index=index, time_s=index / 10, name=str(index),
+                          captured_s=captured_s + index / 1000)  # fmt: skip
+            sink.write(delivery(frame, segmenter(frame.image)))
+        files = sink.close()
+    assert len(files) == (2 if options else 1)
+    times = [at.log_time / 1e9 for file in files for _, _, at in messages(file)["/source/mask"]]
+    assert times == pytest.approx([times[0] + index / 10 for index in range(4)], abs=1e-6)
+    assert 0 <= times[0] - began_s < 30
+    with open_source(tmp_path / "out.mcap") as again:
+        assert again.fps == pytest.approx(10, rel=1e-3)
+
+
 def test_without_a_clock_of_the_source_the_time_is_that_of_the_capture(
-    tmp_path: Path, source: Source, segmenter: Segmenter
+    tmp_path: Path, segmenter: Segmenter
 ) -> None:
     frame = Frame(image=picture(0), index=0, time_s=0, name="0", captured_s=time.monotonic() - 2)
-    with open_sink(tmp_path / "out.mcap", source) as sink:
+    with (
+        IteratorSource([picture(0)], live=True) as camera,
+        open_sink(tmp_path / "out.mcap", camera) as sink,
+    ):
         sink.write(delivery(frame, segmenter(frame.image)))
     ((_, _, message),) = messages(tmp_path / "out.mcap")["/source/mask"]
     assert message.log_time / 1e9 == pytest.approx(time.time() - 2, abs=1.5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import socket
 import subprocess
 import sys
@@ -11,7 +12,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from drives import CLASSES, SIZE, START_S, blobs, feed, picture, results, see
+from deliveries import delivery
+from drives import CLASSES, SIZE, START_S, blobs, feed, frame_at, picture, results, see
 
 from pixelrt.errors import SinkError
 from pixelrt.segmentation import Segmenter
@@ -76,6 +78,17 @@ def test_a_file_holds_what_was_seen(tmp_path: Path, source: Source, segmenter: S
     (context,) = column(found["/front_camera"], "context")
     labels = {each["class_id"]: each["class_description"]["info"]["label"] for each in context[0]}
     assert labels == dict(enumerate(CLASSES))
+
+
+def test_a_film_has_its_own_times(tmp_path: Path, source: Source, segmenter: Segmenter) -> None:
+    """However fast it is read."""
+    with open_sink(f"{tmp_path}/out.rrd?camera=no", source) as sink:
+        for index in range(3):
+            frame = dataclasses.replace(frame_at(index), clock_s=None, captured_s=1.0)
+            sink.write(delivery(frame, segmenter(frame.image)))
+    batches = entities(tmp_path / "out.rrd")["/front_camera/mask"]
+    times_s = np.array([time.value for batch in batches for time in batch.column("time")]) / 1e9
+    assert np.diff(times_s) == pytest.approx([0.1, 0.1], abs=1e-5)
 
 
 def test_several_sources_and_segments(tmp_path: Path, segmenter: Segmenter) -> None:

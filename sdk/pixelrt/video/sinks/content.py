@@ -65,9 +65,14 @@ class FrameClock:
 
     So the frames of a recording stay in their order when somebody sets the clock of the machine or of the
     camera, and when the clock of the camera becomes known after its first frames.
+
+    Args:
+        film_start_ns: Of films: when they shall have begun, in nanoseconds since 1970. Their frames without a
+            clock were taken when the film says, not when they were read. None for cameras.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, film_start_ns: int | None = None) -> None:
+        self._film_start_ns = film_start_ns
         self._offset_ns = time.time_ns() - time.monotonic_ns()
         self._last: dict[str, tuple[int, float]] = {}
         """By source: the time of its last frame, and when that was captured."""
@@ -91,6 +96,8 @@ class FrameClock:
     def _told_ns(self, frame: Frame) -> int:
         if frame.clock_s is not None and 0 <= frame.clock_s < _LATEST_S:
             return round(frame.clock_s * 1e9)
+        if self._film_start_ns is not None:
+            return self._film_start_ns + round(frame.time_s * 1e9)
         return self._offset_ns + round(frame.captured_s * 1e9)
 
 

@@ -26,7 +26,8 @@ _CHUNK_S = 2.0
 class McapSink(Recording):
     """Per source: `/SOURCE/camera`, `/SOURCE/mask`, `/SOURCE/overlay`, `/SOURCE/coverage`, `/SOURCE/latency`.
 
-    Times are those of the source's clock, else those of this machine. The file is written under a hidden name
+    Times are those of the source's clock, else those of this machine; of a film those at which it would have
+    been taken, had it begun when the recording did. The file is written under a hidden name
     in compressed chunks of 4 MiB, or of 2 s where that is less, with their own checksums and index, and
     appears under its own when it is closed. After a power cut every whole chunk can be read: `mcap recover`
     makes a file of them; the next run calls the hidden file `out-unfinished.mcap`, which is a source.
@@ -52,21 +53,20 @@ class McapSink(Recording):
         super().__init__(path, options=options, taken=taken)
 
     def _begin(self, path: Path, delivery: Delivery) -> _McapPart:
-        return _McapPart(path, self._options)
+        return _McapPart(path, self._options, self._new_clock())
 
 
 class _McapPart:
     """One file."""
 
-    def __init__(self, path: Path, options: RecordingOptions) -> None:
+    def __init__(self, path: Path, options: RecordingOptions, clock: FrameClock) -> None:
         foxglove = require("foxglove", "foxglove", PURPOSE)
         mcap = require("foxglove.mcap", "foxglove", PURPOSE)
-        self._path, self._options = path, options
+        self._path, self._options, self._clock = path, options, clock
         self._draft = Draft(path, keep=options.keep)
         self._disk = _Disk(self._draft.open())
         self._context = foxglove.Context()
         self._topics: dict[str, SourceTopics] = {}
-        self._clock = FrameClock()
         self._open = True
         self._flushed_s = time.monotonic()
         settings = mcap.MCAPWriteOptions(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import ClassVar, TypeVar
 
 from pixelrt.errors import SinkError
 from pixelrt.video.delivery import Delivery
-from pixelrt.video.sinks.content import CONTENT_READERS, Content, taken_ns
+from pixelrt.video.sinks.content import CONTENT_READERS, Content, FrameClock, taken_ns
 from pixelrt.video.sinks.kinds import SinkOptions
 from pixelrt.video.sinks.parts import PART_READERS, PartedSink, PartOptions
 from pixelrt.video.sources.address import parse_path
@@ -21,6 +22,8 @@ class RecordingOptions(PartOptions):
     """What is recorded, and how; the options of a URI."""
 
     content: Content = field(default_factory=Content)
+    film: bool = False
+    """Whether no frame is of a camera: those without a clock have the times of the film then."""
 
 
 class Recording(PartedSink):
@@ -44,10 +47,17 @@ class Recording(PartedSink):
         self._options = options or RecordingOptions(content=self.content)
         super().__init__(path, options=self._options, taken=taken)
         self.wants_overlay = self._options.content.overlay
+        self._film_start_ns = time.time_ns() if self._options.film else None
+
+    def _new_clock(self) -> FrameClock:
+        """What tells the times of a part."""
+        return FrameClock(self._film_start_ns)
 
     def _clock_s(self, delivery: Delivery) -> float:
         frame = delivery.frame  # this machine's own clock may be set meanwhile; its monotonic one may not
-        return frame.captured_s if frame.clock_s is None else taken_ns(frame) / 1e9
+        if frame.clock_s is not None:
+            return taken_ns(frame) / 1e9
+        return frame.time_s if self._options.film else frame.captured_s
 
 
 Kind = TypeVar("Kind", bound=Recording)
@@ -63,5 +73,5 @@ def open_recording(kind: type[Kind], uri: str, options: SinkOptions) -> Kind:
     given = address.options({**CONTENT_READERS, **PART_READERS}, SinkError)
     seen = {key: given.pop(key) for key in CONTENT_READERS if key in given}
     content = dataclasses.replace(kind.content, **seen)
-    chosen = RecordingOptions(content=content, **{"keep": options.live, **given})
+    chosen = RecordingOptions(content=content, film=not options.live, **{"keep": options.live, **given})
     return kind(Path(address.rest), options=chosen, taken=options.taken)

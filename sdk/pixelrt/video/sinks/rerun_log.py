@@ -49,12 +49,13 @@ class _Log:
 
     Args:
         content: What is written.
+        clock: When frames were taken.
         tick_s: How often chunks are written by themselves; None for as soon as Rerun likes.
     """
 
-    def __init__(self, content: Content, *, tick_s: float | None = None) -> None:
+    def __init__(self, content: Content, clock: FrameClock, *, tick_s: float | None = None) -> None:
         self._rerun: Any = require("rerun", "rerun", _PURPOSE)
-        self._content, self._clock = content, FrameClock()
+        self._content, self._clock = content, clock
         batches = None
         if tick_s is not None:
             tick = datetime.timedelta(seconds=tick_s)
@@ -136,17 +137,20 @@ class RerunViewer(BaseSink):
         host: Where the viewer runs: a name or an address, that of IPv6 in brackets.
         port: Where it listens.
         content: What is shown.
+        film: Whether no frame is of a camera: those without a clock have the times of the film then.
 
     Raises:
         SinkError: If no viewer listens there.
         MissingDependency: If the extra `rerun` is not installed.
     """
 
-    def __init__(self, host: str, port: int = PORT, *, content: Content | None = None) -> None:
+    def __init__(
+        self, host: str, port: int = PORT, *, content: Content | None = None, film: bool = False
+    ) -> None:
         content = content or Content()
         self.wants_overlay = content.overlay
         self._place = f"rerun://{host}:{port}"
-        self._log: _Log | None = _Log(content)
+        self._log: _Log | None = _Log(content, FrameClock(time.time_ns() if film else None))
         try:
             socket.create_connection((host.strip("[]"), port), timeout=_PATIENCE_S).close()
         except OSError as problem:
@@ -198,17 +202,17 @@ class RerunFile(Recording):
         super().__init__(path, options=options, taken=taken)
 
     def _begin(self, path: Path, delivery: Delivery) -> _RrdPart:
-        return _RrdPart(path, self._options)
+        return _RrdPart(path, self._options, self._new_clock())
 
 
 class _RrdPart:
     """One file."""
 
-    def __init__(self, path: Path, options: RecordingOptions) -> None:
+    def __init__(self, path: Path, options: RecordingOptions, clock: FrameClock) -> None:
         self._path = path
         self._draft = Draft(path, keep=options.keep)
         self._flushed_s = time.monotonic()
-        self._log: _Log | None = _Log(options.content, tick_s=_FLUSH_S)
+        self._log: _Log | None = _Log(options.content, clock, tick_s=_FLUSH_S)
         self._log.recording.save(self._draft.hidden)
 
     @property
@@ -274,7 +278,7 @@ def open_viewer(uri: str, options: SinkOptions) -> RerunViewer:
     if not (port.isdecimal() and 0 < int(port) < 65_536):
         raise SinkError(f"{uri}: {port!r} is no port, expected 1 to 65535, such as rerun://{host}:{PORT}")
     content = Content(**address.options(CONTENT_READERS, SinkError))
-    return RerunViewer(host or "127.0.0.1", int(port), content=content)
+    return RerunViewer(host or "127.0.0.1", int(port), content=content, film=not options.live)
 
 
 def open_rrd(uri: str, options: SinkOptions) -> RerunFile:
