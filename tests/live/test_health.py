@@ -51,6 +51,16 @@ def test_a_stall_is_told_and_its_end() -> None:
     assert stream.health.is_ok
 
 
+def test_a_camera_that_never_gave_a_frame_has_stalled_and_says_so() -> None:
+    told: list[Event] = []
+    watch = SourceWatch("camera", Camera(), stall_s=1.0, tell=told.append)
+    watch.asked()
+    watch.look(time.monotonic() + 1.5, account(0), 0.01)
+    assert (watch.health.state, watch.health.why) == ("stalled", "no frame yet, in 1.5 s")
+    watch.came(SIZE, 30.0)
+    assert [event.kind for event in told] == ["stalled", "connected"]
+
+
 def test_a_file_does_not_stall() -> None:
     camera = Camera(2, live=False, before=lambda _, index: time.sleep(0.4))
     events: list[Event] = []

@@ -18,9 +18,9 @@ class Health:
 
     state: HealthState = "ok"
     since_s: float = field(default_factory=time.monotonic)
-    """`time.monotonic` when it began."""
+    """`time.monotonic` when it began: also `ok` begins anew after whatever it was that was not."""
     why: str = ""
-    """For people; empty while all is well."""
+    """For people, as it is now; empty while all is well."""
 
     @property
     def is_ok(self) -> bool:

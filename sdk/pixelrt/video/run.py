@@ -112,7 +112,7 @@ class Observers:
     progress: Callable[[Progress], None] = _quiet
     """After each result."""
     event: Callable[[Event], None] = ignore
-    """After each change of state, in the thread where it happens."""
+    """After each change of state, in a thread of the stream."""
     silence: Callable[[float], None] = _quiet
     """With the seconds since the last result, when they are more than `RunOptions.watchdog`."""
     views: Sequence[Callable[[StreamView], AbstractContextManager[object]]] = field(default=())

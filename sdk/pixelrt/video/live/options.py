@@ -67,7 +67,8 @@ class StreamOptions:
     adaptive: bool = False
     """Whether a bundle with several input sizes takes a smaller one under load, and a larger one later."""
     on_event: OnEvent = ignore
-    """Told of every change of state, in the thread where it happens. What it raises ends the stream."""
+    """Told of every change of state, in a thread of the stream; those of a source come in their order, one
+    after another. What it raises ends the stream."""
     watchdog: float | None = None
     """Seconds without a result after which `on_watchdog` is called, once per silence; None for never."""
     on_watchdog: OnWatchdog | None = None

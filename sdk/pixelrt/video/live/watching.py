@@ -164,7 +164,8 @@ class SourceWatch:
         asked_s = self._asked_s
         if asked_s is None or now_s - asked_s < self._stall_s:
             return
-        why = f"no frame for {now_s - asked_s:.1f} s"
+        silent_s = now_s - asked_s
+        why = f"no frame for {silent_s:.1f} s" if self._told_frames else f"no frame yet, in {silent_s:.1f} s"
         if self._found_stalled:
             self._become("stalled", why)
         elif self._health.state in ("ok", "overloaded"):
