@@ -364,12 +364,13 @@ def test_no_state_without_its_event() -> None:
 
 def test_events_are_told_in_the_order_in_which_they_happened_and_nobody_waits_for_a_slow_program() -> None:
     told: list[str] = []
+    went_on: list[bool] = []
     is_told, go_on = threading.Event(), threading.Event()
 
     def tell(event: Event) -> None:
         if event.kind == "stalled":
             is_told.set()
-            go_on.wait(10)
+            went_on.append(go_on.wait(5))
         told.append(event.kind)
 
     watch = SourceWatch("camera", Camera(), stall_s=1.0, tell=tell)
@@ -378,10 +379,11 @@ def test_events_are_told_in_the_order_in_which_they_happened_and_nobody_waits_fo
     monitor = threading.Thread(target=watch.look, args=(time.monotonic() + 2, account(1), 0.01))
     monitor.start()
     assert is_told.wait(10)
-    watch.came(SIZE, 30.0)  # returns at once
+    watch.came(SIZE, 30.0)  # returns, while the other event is still being told
     assert watch.health.is_ok
     go_on.set()
     monitor.join(10)
+    assert went_on == [True]
     assert told == ["connected", "stalled", "recovered"]
 
 
