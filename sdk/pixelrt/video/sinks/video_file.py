@@ -67,9 +67,6 @@ class VideoSink(PartedSink):
         if all(source.size):
             self._part = self._open(self._new_path(), source.size)
 
-    def __enter__(self) -> VideoSink:
-        return self
-
     def _open(self, path: Path, size: tuple[int, int]) -> _VideoPart:
         encoder = VideoEncoder(
             path,
