@@ -312,8 +312,10 @@ def test_a_program_that_takes_a_frame_every_three_seconds_is_one_overload() -> N
         takes = tick // 30
         camera.losses = {"replaced": 89 * takes}
         watch.look(tick / 10, account(1 + takes), 0.03)
+    for tick in range(300, 500):  # now it takes even longer
+        watch.look(tick / 10, account(10), 0.03)
     assert [event.kind for event in told] == ["overloaded"]
-    for tick in range(300, 500):  # then it is quick, and the camera gives one a second
+    for tick in range(500, 700):  # then it is quick, and the camera gives one a second
         watch.look(tick / 10, account(tick // 10), 0.03)
     assert [event.kind for event in told] == ["overloaded", "recovered"]
 

@@ -46,8 +46,8 @@ class Load:
 
     @property
     def is_light(self) -> bool:
-        """Whether there is time for nearly all of them."""
-        return self._missed <= _EASED_SHARE * self.came
+        """Whether frames come, and there is time for nearly all of them."""
+        return self.came > 0 and self._missed <= _EASED_SHARE * self.came
 
     def why(self, network_s: float) -> str:
         """In words.

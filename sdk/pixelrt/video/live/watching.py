@@ -187,7 +187,7 @@ class SourceWatch:
             if load.is_light:
                 self._become("ok")
                 self._say("recovered", why)
-            else:
+            elif load.came:
                 self._become("overloaded", why)
         elif load.is_too_much:
             self._become("overloaded", why)
