@@ -234,6 +234,7 @@ class Named:
         (["a.mp4", "a-3.mp4", "d/a.mp4"], ("a", "a-3", "a-2")),
         (["a.mp4", "d/a.mp4", "a-2.mp4"], ("a", "a-3", "a-2")),
         (["a.mp4", "b/a.mp4", "c/a.mp4"], ("a", "a-2", "a-3")),
+        (["a.mp4", "A.mp4", "A-2.mp4"], ("a", "A-3", "A-2")),
     ],
 )
 def test_names_of_sources_are_never_the_same(files: list[str], names: tuple[str, ...]) -> None:

@@ -98,7 +98,9 @@ def test_systemd_that_goes_away_is_a_failure_of_the_sink(listener: Listener) -> 
     frame = Frame(image=FRAME, index=0, time_s=0.0, name="0")
     with pytest.raises(SinkError, match="systemd: it cannot be told of results"):
         sink.write(delivery(frame, segmenter(FRAME)))
-    sink.abort()
+    with pytest.raises(SinkError, match="systemd: it cannot be told of results"):
+        sink.close()
+    assert sink.close() == (), "nothing is open any more"
 
 
 def test_without_systemd_it_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -75,20 +75,24 @@ def timed(text: str, when: datetime.datetime | None = None) -> str:
 
 
 def file_names(sources: Sequence[Read]) -> tuple[str, ...]:
-    """What `{source}` stands for, per source: its name as part of a file's name, unlike every other's."""
+    """What `{source}` stands for, per source: its name as part of a file's name, unlike every other's.
+
+    Also on a disk for which `front` and `Front` are one, as that of a USB stick.
+    """
     plains: list[str] = []
     for source in sources:
         name = Path(source.name).stem if source.paths else source.name
         plain = re.sub(r"[^\w.-]+", "-", name).strip("-.") or "source"
         plains.append(plain)
-    names: list[str] = []
+    taken = {plain.casefold() for plain in plains}
+    names: dict[str, str] = {}
     for plain in plains:
         name, number = plain, 1
-        while name in names or (number > 1 and name in plains):
+        while name.casefold() in names or (number > 1 and name.casefold() in taken):
             number += 1
             name = f"{plain}-{number}"
-        names.append(name)
-    return tuple(names)
+        names[name.casefold()] = name
+    return tuple(names.values())
 
 
 def per_source(text: str, sources: Sequence[Read]) -> list[str]:

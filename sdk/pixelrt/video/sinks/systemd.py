@@ -67,8 +67,10 @@ class SystemdSink(BaseSink):
     def close(self) -> tuple[Path, ...]:
         """Tell that the service ends."""
         if self._socket.fileno() != -1:
-            self._tell("STOPPING=1")
-            self._socket.close()
+            try:
+                self._tell("STOPPING=1")
+            finally:
+                self._socket.close()
         return ()
 
     def abort(self) -> None:
