@@ -85,13 +85,17 @@ def test_masks_say_who_wrote_them(tmp_path: Path, segmenter: Segmenter) -> None:
 def test_what_a_killed_run_left_half_written_goes(
     tmp_path: Path, segmenter: Segmenter, name: str, suffix: str
 ) -> None:
-    """Also from the folders that a camera has left behind; one in which nothing else is, is empty."""
-    folders = [tmp_path / name, (tmp_path / name).with_stem(f"{Path(name).stem}-7")]
-    for folder in folders:
-        folder.mkdir()
-        (folder / f".0{suffix}.0123abcd.tmp").write_bytes(b"half")
-    (folders[1] / f"0{suffix}").touch()
-    assert record(f"{tmp_path}/{name}/", segmenter, live=True) == folders[0]
-    assert len(list(folders[0].iterdir())) == 3
-    assert [file.name for file in folders[1].iterdir()] == [f"0{suffix}"]
+    """Of a camera from the folder of its last run; one in which nothing else is, is empty."""
+    first, last = tmp_path / name, (tmp_path / name).with_stem(f"{Path(name).stem}-7")
+    first.mkdir()
+    (first / f".0{suffix}.0123abcd.tmp").write_bytes(b"half")
+    assert record(f"{tmp_path}/{name}/", segmenter, live=True) == first
+    assert len(list(first.iterdir())) == 3
+    last.mkdir()
+    (last / f"0{suffix}").touch()
+    (last / f".1{suffix}.0123abcd.tmp").write_bytes(b"half")
     assert record(f"{tmp_path}/{name}/", segmenter, live=True).stem.endswith("-8")
+    assert [file.name for file in last.iterdir()] == [f"0{suffix}"]
+    (first / f".0{suffix}.0123abcd.tmp").write_bytes(b"half")
+    record(f"{tmp_path}/{name}/", segmenter)
+    assert len(list(first.iterdir())) == 3

@@ -174,7 +174,7 @@ def sweep(folder: Path, suffix: str) -> None:
     if not folder.is_dir() or not os.access(folder, os.R_OK):
         return
     name = re.compile(rf"\..+{re.escape(suffix)}\.[0-9a-f]{{8}}\.tmp")
-    for hidden in [file for file in folder.iterdir() if name.fullmatch(file.name)]:
+    for hidden in [folder / file for file in os.listdir(folder) if name.fullmatch(file)]:
         with _abandoned(hidden) as size_bytes:
             if size_bytes:
                 with contextlib.suppress(OSError):  # somebody else has removed it

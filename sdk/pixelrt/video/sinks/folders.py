@@ -7,7 +7,7 @@ from pathlib import Path
 from pixelrt.encoding import ImageFolder, sweep
 from pixelrt.terminal import complain
 from pixelrt.video.sinks.kinds import SinkOptions
-from pixelrt.video.sinks.parts import highest_number, next_free, numbered
+from pixelrt.video.sinks.parts import next_free, numbered
 from pixelrt.video.sinks.places import behind_links
 
 
@@ -44,8 +44,9 @@ def _new(path: Path, options: SinkOptions, suffix: str) -> Path:
         is_empty = not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
         return is_empty and (folder == path or behind_links(folder) not in options.taken)
 
-    for folder in (path, *numbered(path).values()):
-        sweep(folder, suffix)
+    there = numbered(path)
+    highest = max(there, default=1)
+    sweep(there.get(highest, path), suffix)  # of the latest run; those before it were the latest for the next
     if not path.parent.is_dir() or is_free(path):
         return path
-    return next_free(path, highest_number(path), is_free)[0]
+    return next_free(path, highest, is_free)[0]
