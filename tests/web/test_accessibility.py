@@ -203,6 +203,15 @@ class TestScreens:
             assert box is not None
             assert box["y"] >= -1
 
+    def test_those_without_scripts(self, browser: Browser) -> None:
+        with served() as page, contextlib.closing(browser.new_context(java_script_enabled=False)) as made:
+            opened = made.new_page()
+            opened.goto(page.url)
+            expect(opened.get_by_role("main")).to_be_hidden()  # nothing in it would ever change
+            expect(opened.get_by_text("Connecting")).to_be_hidden()
+            opened.get_by_role("link", name="health and numbers as JSON").click()
+            expect(opened.get_by_text('"cameras":[]')).to_be_visible()
+
     def test_those_who_want_no_motion(self, browser: Browser) -> None:
         script = """() => [...document.querySelectorAll('*')].every((node) => {
             const { transitionDuration, animationName } = getComputedStyle(node);

@@ -23,6 +23,11 @@ from pixelrt.web import CameraNumbers, Numbers, Page, SinkNumbers, StageNumbers,
 EVIL = '<img src=x onerror="window.evil=1">'
 ROAD, CAR, SKY = (72, 32), (24, 24), (24, 96)
 """Places (row, col) in the picture where each class is."""
+_SOCKETS = (
+    "const Real = WebSocket; const made = (window.sockets = []);"
+    "window.WebSocket = class extends Real { constructor(url) { super(url); made.push(this); } };"
+)
+"""Remembers the WebSockets of a page."""
 
 
 @pytest.fixture
@@ -185,16 +190,16 @@ class TestPicture:
     def test_frozen_while_a_picture_is_decoded(self, context: BrowserContext) -> None:
         context.add_init_script(
             "const decode = window.createImageBitmap; window.createImageBitmap = async (...all) => {"
-            " await new Promise((go) => setTimeout(go, 700)); return decode(...all); };"
+            " await new Promise((go) => setTimeout(go, 400)); return decode(...all); };"
         )
         with served() as page, opened(context, page) as tab:
             page.publish("front", view(0))
             shown(tab, ROAD, 0.5 * grey() + 0.5 * color(0))
             page.publish("front", view(30))
-            tab.wait_for_timeout(200)
+            tab.wait_for_timeout(100)
             freeze = tab.get_by_role("button", name="Freeze")
             freeze.press("Enter")
-            tab.wait_for_timeout(1000)
+            tab.wait_for_timeout(600)
             freeze.press("Enter")
             page.publish("front", view(60))
             shown(tab, ROAD, 0.5 * grey(60) + 0.5 * color(0))
@@ -246,6 +251,35 @@ class TestCameras:
                 tab.get_by_role("button", name="Snapshot").click()
             picture = cv2.imread(str(download.value.path()))
             assert picture.shape == (2 * pages.IMAGE_SIZE[0], 2 * pages.IMAGE_SIZE[1], 3)
+
+    def test_two_of_which_one_has_no_picture(self, context: BrowserContext) -> None:
+        gone = State(state="failed", since_s=time.monotonic(), why="not there")
+        both = {**numbers_of(State(), "front").cameras, **numbers_of(State(), "rear").cameras}
+        told = [dataclasses.replace(numbers_of(State()), cameras=both)]
+        with served(lambda: told[0]) as page, opened(context, page) as tab:
+            page.publish("front", view())
+            page.announce("rear")
+            caption, snapshot = tab.locator("#caption"), tab.get_by_role("button", name="Snapshot")
+            expect(caption).to_have_text(re.compile("^2 cameras · network 48.\u00d7.64$"))
+            page.publish("front", view(network=(192, 256)))
+            expect(caption).to_have_text(re.compile("^2 cameras · network 192.\u00d7.256$"))
+            with tab.expect_download() as download:
+                snapshot.click()
+            assert re.fullmatch(r"cameras-\d{8}T\d{6}Z\.png", download.value.suggested_filename)
+            for width, height, stacked in ((390, 844, True), (844, 390, False)):
+                tab.set_viewport_size({"width": width, "height": height})
+                front, rear = (tile.bounding_box() for tile in tab.locator("figure").all())
+                assert front is not None and rear is not None
+                assert (front["x"] == rear["x"]) is stacked
+            expect(tab.get_by_text("Waiting for the first picture")).to_have_count(2)  # one of them hidden
+            told[0] = dataclasses.replace(told[0], cameras={**both, **numbers_of(gone, "rear").cameras})
+            expect(tab.get_by_text("No picture came")).to_be_visible()
+            tab.get_by_role("radio", name="rear").check(force=True)
+            expect(snapshot).to_be_disabled()
+            page.publish("rear", view(mask=np.zeros((24, 32), np.uint8), confidence=None))
+            expect(snapshot).to_be_enabled()
+            tab.get_by_role("radio", name="All").check(force=True)
+            expect(caption).to_have_text(re.compile("network 192.\u00d7.256 and 24.\u00d7.32$"))
 
     def test_names_are_text(self, context: BrowserContext) -> None:
         classes = tuple(ClassInfo(name=f"{EVIL}{number}", color=(1, 2, 3)) for number in range(3))
@@ -325,6 +359,10 @@ class TestNumbers:
             expect(rows.filter(has_text="front")).to_contain_text("3 min")
             expect(rows.filter(has_text="rear")).to_contain_text("All well")
             expect(tab.get_by_text("front: ended")).to_be_visible()
+            tab.emulate_media(color_scheme="light")
+            icon = np.frombuffer(tab.locator(".badge svg").first.screenshot(), np.uint8)
+            grey_icon = cv2.imdecode(icon, cv2.IMREAD_GRAYSCALE)
+            assert np.ptp(grey_icon[3:-3, 3:-3]) > 150  # a square in a circle
             page.publish("front", view())
             page.publish("rear", view())
             expect(tab.locator("#rate-readings")).to_contain_text("lowest: rear")
@@ -350,8 +388,10 @@ class TestConnection:
         page = Page(pages.PageOptions(port=0))
         page.start()
         port = pages.port_of(page)
-        page.publish("front", view())
+        for name in ("front", "rear"):
+            page.publish(name, view())
         with opened(context, page) as tab:
+            tab.get_by_role("radio", name="front").check(force=True)
             shown(tab, CAR, 0.5 * grey() + 0.5 * color(1))
             page.stop()
             notice = tab.get_by_role("alert")
@@ -360,19 +400,18 @@ class TestConnection:
             expect(tab.get_by_text("front: ended")).to_be_visible()
             again = Page(pages.PageOptions(port=port))
             assert pages.wait_for(lambda: _starts(again))
-            again.publish("front", view(50))
+            for name in ("left", "front"):  # in another place now
+                again.publish(name, view(50))
             expect(notice).to_be_hidden(timeout=20_000)
-            shown(tab, CAR, 0.5 * grey(50) + 0.5 * color(1))
+            expect(tab.get_by_role("radio", name="front")).to_be_checked()
+            shown(tab, CAR, 0.5 * grey(50) + 0.5 * color(1), 1)
             expect(tab.get_by_role("status").filter(has_text="Connected again.")).to_have_count(1)
             again.stop()
 
     def test_one_that_is_cut_off_is_not_at_its_end(self, context: BrowserContext) -> None:
         with served() as page:
             page.publish("front", view())
-            context.add_init_script(
-                "const Real = WebSocket; const made = (window.sockets = []);"
-                "window.WebSocket = class extends Real { constructor(url) { super(url); made.push(this); } };"
-            )
+            context.add_init_script(_SOCKETS)
             with opened(context, page) as tab:
                 shown(tab, CAR, 0.5 * grey() + 0.5 * color(1))
                 context.set_offline(True)
@@ -382,6 +421,20 @@ class TestConnection:
                 expect(tab.locator("#health")).to_contain_text("Not connected")
                 context.set_offline(False)
                 expect(notice).to_be_hidden(timeout=20_000)
+
+    def test_connected_again_before_it_is_known_why(self, context: BrowserContext) -> None:
+        context.add_init_script(
+            f"{_SOCKETS} window.fetch = () => "
+            "new Promise((_, fail) => setTimeout(fail, 1200)).finally(() => (window.told = 1));"
+        )
+        with served() as page, opened(context, page) as tab:
+            page.publish("front", view())
+            shown(tab, CAR, 0.5 * grey() + 0.5 * color(1))
+            tab.evaluate("window.sockets.at(-1).close()")
+            assert pages.wait_for(lambda: tab.evaluate("window.told === 1"), 10)
+            assert tab.evaluate("window.sockets.at(-1).readyState") == 1
+            expect(tab.get_by_role("alert")).to_be_hidden()
+            assert tab.evaluate("document.body.className") == ""
 
     def test_the_token_leaves_the_address(self, context: BrowserContext) -> None:
         with served(token="a-token-of-many-letters") as page, opened(context, page) as tab:

@@ -108,6 +108,7 @@ class TestSink:
                 jpeg = cv2.imdecode(np.frombuffer(picture.jpeg, np.uint8), cv2.IMREAD_COLOR_RGB)
                 np.testing.assert_allclose(jpeg[4, 6], seen, atol=6)
                 assert picture.header["age_ms"] == pytest.approx(4.0)
+                assert picture.header["network"] == list(result_of().size)
 
     def test_what_it_cannot_show(self) -> None:
         with WebSink(PageOptions(port=0)) as sink:

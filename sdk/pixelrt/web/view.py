@@ -43,6 +43,8 @@ class View:
     """uint8[h, w], probability of the mask's class, 0..255 for 0..1."""
     color: ColorOrder = "rgb"
     """Order of the image's channels."""
+    network: tuple[int, int] | None = None
+    """Height and width of the network that found the classes; None for those of the mask."""
     index: int = 0
     """Number of the frame."""
     age_ms: float = 0.0
@@ -75,7 +77,8 @@ def packed(view: View, header: dict[str, Any], *, quality: int, longest_side: in
 
     Args:
         view: What to show.
-        header: What else the page should know; `frame`, `mask`, `index`, `age_ms` and `parts` are added.
+        header: What else the page should know; `frame`, `mask`, `network`, `index`, `age_ms` and `parts` are
+            added.
         quality: Of the JPEG.
         longest_side: Of the JPEG, in pixels.
 
@@ -92,6 +95,7 @@ def packed(view: View, header: dict[str, Any], *, quality: int, longest_side: in
         **header,
         "frame": view.size,
         "mask": view.mask.shape,
+        "network": view.network or view.mask.shape,
         "index": view.index,
         "age_ms": round(view.age_ms, 1),
         "parts": [len(part) for part in parts],

@@ -90,6 +90,7 @@ class WebSink(BaseSink):
             confidence=result.confidence,
             classes=result.classes,
             overlay=delivery.overlay,
+            network=delivery.size,
             index=frame.index,
             age_ms=delivery.age_ms,
         )

@@ -72,6 +72,7 @@ export class Connection {
     this.lost ??= clock(0);
     this.isOver ||= STOPPED.includes(event.code);
     const text = event.code === BUSY ? `${event.reason}. Trying again.` : await reason(this.lost, this.isOver);
+    if (this.lost === null) return; // connected again while it was asked for
     this.on.state(text, this.isOver);
   }
 

@@ -6,10 +6,12 @@ import { Connection } from "/assets/connection.js";
 import { byId, element, icon, setAttribute, setIcon, setText } from "/assets/dom.js";
 import { Panels, STATES, since, stateWord } from "/assets/panels.js";
 import { Scene } from "/assets/scene.js";
-import { count, milliseconds, share } from "/assets/text.js";
+import { count, milliseconds, share, stamp } from "/assets/text.js";
 
 const LEGEND_MS = 250; // shares that change with every frame cannot be read
 const SPOKEN_MS = 3000;
+const WAITING = "Waiting for the first picture";
+const NO_MORE = ["failed", "ended"]; // of the states: no picture comes any more
 
 class Page {
   constructor() {
@@ -63,12 +65,13 @@ class Page {
     setText(byId("title"), told.title);
     document.title = told.title;
     this.charts.remember(told.cameras);
+    const chosen = this.cameras[this.chosen]?.name;
     this.cameras = told.cameras.map((camera) => this.camera(camera));
     byId("pictures").replaceChildren(...this.cameras.map(({ tile }) => tile));
     if (!this.cameras.length) byId("pictures").append(this.empty());
-    if (this.chosen !== null && !this.cameras[this.chosen]) this.chosen = null;
     this.selector();
-    this.choose(this.cameras.length === 1 ? 0 : this.chosen);
+    const found = this.cameras.find(({ name }) => name === chosen);
+    this.choose(this.cameras.length === 1 ? 0 : (found?.id ?? null));
   }
 
   camera(told) {
@@ -83,12 +86,12 @@ class Page {
   tile({ id, name }) {
     const canvas = element("canvas", { role: "img", "aria-label": `${name}: no picture yet` });
     const label = element("span", { class: "badge" }, icon("waiting"), element("span", {}, name));
-    const waiting = element("p", { class: "empty" }, "Waiting for the first picture");
-    const tile = element("figure", { class: "tile" }, canvas, waiting, label);
+    const empty = element("p", { class: "empty" }, WAITING);
+    const tile = element("figure", { class: "tile" }, canvas, empty, label);
     tile.addEventListener("click", () => {
       if (this.chosen === null && this.cameras.length > 1) this.choose(id);
     });
-    return { id, name, tile, canvas, label, scene: new Scene(canvas), spokenMs: -Infinity };
+    return { id, name, tile, canvas, empty, label, scene: new Scene(canvas), spokenMs: -Infinity };
   }
 
   empty() {
@@ -153,6 +156,7 @@ class Page {
       confident || !seen ? "Below it a pixel is unknown." : "This bundle emits no confidence, so there is no threshold.",
     );
     this.watch();
+    this.mayTakeSnapshot();
     this.redraw();
     this.legend();
     if (this.told) this.showNumbers();
@@ -206,7 +210,7 @@ class Page {
   draw(camera) {
     camera.scene.draw({ ...this.view, hidden: this.classes.hidden });
     camera.tile.classList.add("live");
-    byId("snapshot").disabled = false;
+    this.mayTakeSnapshot();
     if (camera.unseen) {
       camera.unseen = false;
       this.connection.seen(camera.id);
@@ -241,20 +245,13 @@ class Page {
 
   caption() {
     const shown = this.shown();
-    if (shown.length !== 1 || !shown[0].scene.picture) {
-      const what = shown.length > 1 ? `${shown.length} cameras` : "\u00a0";
-      setText(byId("caption"), this.isFrozen ? `frozen \u00b7 ${what}` : what);
-      return;
-    }
-    const { index, age_ms, frame, mask } = shown[0].scene.picture.header;
-    const text = [
-      ...(this.isFrozen ? ["frozen"] : []),
-      `frame ${count(index)}`,
-      `${frame.join("\u2009\u00d7\u2009")}`,
-      `network ${mask.join("\u2009\u00d7\u2009")}`,
-      `${milliseconds(age_ms)} ms old when delivered`,
-    ];
-    setText(byId("caption"), text.join(" \u00b7 "));
+    const headers = shown.filter(({ scene }) => scene.picture).map(({ scene }) => scene.picture.header);
+    const sizes = [...new Set(headers.map(({ network }) => sizeText(network)))];
+    const network = sizes.length ? [`network ${sizes.join(" and ")}`] : [];
+    const told =
+      shown.length > 1 ? [`${shown.length} cameras`, ...network] : headers.flatMap((header) => about(header, network));
+    const text = [...(this.isFrozen ? ["frozen"] : []), ...told].join(" \u00b7 ");
+    setText(byId("caption"), text || "\u00a0");
   }
 
   // --- numbers
@@ -293,6 +290,7 @@ class Page {
     const name = state in STATES ? state : "waiting";
     setIcon(camera.label.querySelector("svg"), name);
     const isWell = state === "ok" || state === "unknown";
+    setText(camera.empty, NO_MORE.includes(state) ? "No picture came" : WAITING);
     setText(camera.label.lastChild, isWell ? camera.name : `${camera.name}: ${stateWord(state).toLowerCase()}`);
     const choice = byId("cameras").querySelector(`input[value="${id}"] + span`);
     if (choice) {
@@ -316,12 +314,16 @@ class Page {
     this.caption();
   }
 
+  mayTakeSnapshot() {
+    byId("snapshot").disabled = !this.shown().some(({ scene }) => scene.picture);
+  }
+
   snapshot() {
-    const scenes = this.shown().filter(({ scene }) => scene.picture).map(({ canvas }) => canvas);
-    const name = this.shown().length === 1 ? this.shown()[0].name : "cameras";
-    const index = this.shown().length === 1 ? `-${this.shown()[0].scene.picture?.header.index}` : "";
-    joined(scenes).toBlob((blob) => {
-      const link = element("a", { href: URL.createObjectURL(blob), download: `${fileName(name)}${index}.png` });
+    const taken = this.shown().filter(({ scene }) => scene.picture);
+    const [{ name, scene }] = taken;
+    const file = this.shown().length === 1 ? `${fileName(name)}-${scene.picture.header.index}` : `cameras-${stamp()}`;
+    joined(taken.map(({ canvas }) => canvas)).toBlob((blob) => {
+      const link = element("a", { href: URL.createObjectURL(blob), download: `${file}.png` });
       link.click();
       setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
     }, "image/png");
@@ -354,6 +356,15 @@ function joined(canvases) {
     context.drawImage(canvas, (index % cols) * width, Math.floor(index / cols) * height);
   });
   return whole;
+}
+
+// What one picture says about itself.
+function about({ index, frame, age_ms }, network) {
+  return [`frame ${count(index)}`, sizeText(frame), ...network, `${milliseconds(age_ms)} ms old when delivered`];
+}
+
+function sizeText(size) {
+  return size.join("\u2009\u00d7\u2009");
 }
 
 function fileName(name) {

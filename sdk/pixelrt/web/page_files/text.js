@@ -37,6 +37,11 @@ export function clock(secondsAgo) {
   return `${at.getFullYear()}-${pad(at.getMonth() + 1)}-${pad(at.getDate())} ${time}`;
 }
 
+// Now, for the name of a file: 20261128T175646Z.
+export function stamp() {
+  return new Date().toISOString().replace(/[-:]|\.\d+/g, "");
+}
+
 // As `Math.max(...values)`, of values that may be missing; null of none.
 export function extreme(values, pick) {
   const known = values.filter((value) => value !== null && value !== undefined);
