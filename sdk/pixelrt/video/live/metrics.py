@@ -258,7 +258,7 @@ class StreamCollector:
             family = self._core.CounterMetricFamily(name, what, labels=["source", "reason"])
             for source in now.sources:
                 # a series that begins with its first count has no rate there, and no alert
-                counts = dict.fromkeys(reasons, 0) | getattr(source, attribute)
+                counts = {**dict.fromkeys(reasons, 0), **getattr(source, attribute)}
                 for reason, count in counts.items():
                     family.add_metric([source.name, reason], count)
             yield family
