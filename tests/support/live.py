@@ -18,7 +18,8 @@ from pixelrt.testing import FakeCuda, fake_segmenter
 from pixelrt.video.delivery import Delivery
 from pixelrt.video.events import Event
 from pixelrt.video.frame import Frame
-from pixelrt.video.live import StreamStatistics, StreamView
+from pixelrt.video.live import Stream, StreamStatistics, StreamView
+from pixelrt.video.live.ledger import Account
 from pixelrt.video.sinks.base import BaseSink
 from pixelrt.video.sources.base import BaseSource
 
@@ -192,3 +193,25 @@ def check_accounts(statistics: StreamStatistics, *, ended: bool = False) -> None
         assert source.captured == source.delivered + dropped + source.in_flight, source
         assert 0 <= source.queue_depth <= source.in_flight, source
         assert not (ended and source.in_flight), source
+
+
+def until(what: Callable[[], object], seconds: float = 10.0) -> None:
+    """Wait until something is so."""
+    end_s = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end_s, "it never came to that"
+        time.sleep(0.005)
+
+
+def consumed(stream: Stream) -> threading.Thread:
+    """A thread that takes the results."""
+    taking = threading.Thread(target=lambda: list(stream))
+    taking.start()
+    return taking
+
+
+def account(captured: int, busy: int = 0) -> Account:
+    """What became of frames: so many were replaced by newer ones because the network was busy."""
+    return Account(
+        captured=captured, delivered=0, dropped={"newer": busy}, fps_captured=0.0, fps_delivered=0.0
+    )
