@@ -21,7 +21,7 @@ from emulated_camera import (
     uri,
 )
 
-from pixelrt.errors import SourceError
+from pixelrt.errors import SourceError, UnusableSource
 from pixelrt.video.events import Event
 from pixelrt.video.frame import Frame
 from pixelrt.video.sources import open_source
@@ -128,14 +128,17 @@ def test_an_interrupt_ends_the_wait_for_a_camera() -> None:
 
 def test_a_camera_is_waited_for() -> None:
     configure(busy=1)
-    opened = in_thread(lambda: open_source(uri(wait="yes")))
-    time.sleep(0.2)
-    assert not opened.done()
-    configure(busy=0)
-    with opened.result(timeout=WAIT_S) as source:
-        assert len(first(source, 2)) == 2
-    with pytest.raises(SourceError, match="cannot give jpeg"):
-        open_source(uri(wait="yes", format="jpeg"))
+    with open_source(uri(wait="yes")) as source:
+        read = in_thread(lambda: first(source, 2))
+        time.sleep(0.2)
+        assert not read.done()
+        configure(busy=0)
+        assert len(read.result(timeout=WAIT_S)) == 2
+    with (
+        open_source(uri(wait="yes", format="jpeg")) as source,
+        pytest.raises(UnusableSource, match="cannot give jpeg"),
+    ):
+        next(iter(source))
 
 
 def test_what_waited_while_the_reader_was_away_is_old() -> None:
