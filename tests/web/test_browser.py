@@ -419,18 +419,27 @@ class TestConnection:
                 notice = tab.get_by_role("alert")
                 expect(notice).to_contain_text(re.compile("Not connected since [0-9:]{8}: pictures and"))
                 expect(tab.locator("#health")).to_contain_text("Not connected")
+                tab.evaluate("window.fetch = async () => ({ status: 401 })")
+                expect(notice).to_contain_text("The token is not valid any more")
                 context.set_offline(False)
                 expect(notice).to_be_hidden(timeout=20_000)
 
     def test_connected_again_before_it_is_known_why(self, context: BrowserContext) -> None:
         context.add_init_script(
             f"{_SOCKETS} window.fetch = () => "
-            "new Promise((_, fail) => setTimeout(fail, 1200)).finally(() => (window.told = 1));"
+            "new Promise((go) => setTimeout(go, 1200, { status: 401 })).finally(() => (window.told = 1));"
         )
         with served() as page, opened(context, page) as tab:
             page.publish("front", view())
             shown(tab, CAR, 0.5 * grey() + 0.5 * color(1))
-            tab.evaluate("window.sockets.at(-1).close()")
+            said = tab.evaluate(
+                """() => new Promise((go) => {
+                    const socket = window.sockets.at(-1);
+                    socket.addEventListener("close", () => go(document.getElementById("notice").textContent));
+                    socket.close();
+                })"""
+            )
+            assert said.startswith("Not connected since")  # at once
             assert pages.wait_for(lambda: tab.evaluate("window.told === 1"), 10)
             assert tab.evaluate("window.sockets.at(-1).readyState") == 1
             expect(tab.get_by_role("alert")).to_be_hidden()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import re
 import sys
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ import pytest
 from numpy.typing import NDArray
 from pages import ask, served, view
 from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
 
 from pixelrt.errors import InputError, MissingDependency, SinkError
 from pixelrt.web import CameraNumbers, Numbers, Page, PageOptions, SinkNumbers, StageNumbers, State
@@ -56,7 +58,9 @@ class TestPaths:
         for path in named:
             asset = ask(page, path)
             assert asset.status == 200
-            assert asset.headers["content-type"].startswith(("text/javascript", "text/css"))
+            assert asset.headers["content-type"].startswith(
+                ("text/javascript", "text/css", "application/json")
+            )
 
     def test_nothing_comes_from_elsewhere(self) -> None:
         for asset in Assets.load().files.values():
@@ -213,6 +217,22 @@ class TestToken:
         with_cookie = ask(guarded, "/api/status", Cookie=f"other=1; {cookie.partition(';')[0]}")
         assert with_cookie.status == 200
         assert "set-cookie" not in with_cookie.headers
+
+    def test_in_no_log(self, caplog: pytest.LogCaptureFixture) -> None:
+        caplog.set_level(logging.DEBUG)
+        for name in ("uvicorn.error", "uvicorn.access", "uvicorn.asgi"):
+            caplog.set_level(logging.NOTSET, name)  # uvicorn sets them, and this restores them
+        wrong = "a-token-with-one-typo"
+        with served(token=TOKEN) as page:
+            address = f"ws://127.0.0.1:{pages.port_of(page)}/live"
+            with connect(f"{address}?token={TOKEN}", proxy=None) as client:
+                client.recv()
+            with pytest.raises(InvalidStatus), connect(f"{address}?token={wrong}", proxy=None):
+                pass
+            ask(page, f"/?token={TOKEN}")
+        told = [record.getMessage() for record in caplog.records if record.name.startswith("uvicorn")]
+        assert any("/live" in text for text in told)
+        assert not [text for text in told if TOKEN in text or wrong in text]
 
     def test_for_tools(self, guarded: Page) -> None:
         assert ask(guarded, f"/snapshot/front.png?token={TOKEN}").status == 200

@@ -69,10 +69,12 @@ class Guard:
         """Answer a request, or refuse it."""
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         refusal = self._stranger(headers) or self._foreign(scope, headers) or self._ignorant(scope, headers)
+        sending = self._with_headers(scope, send)
+        scope["query_string"] = b""  # uvicorn logs the address of WebSockets, and nobody else reads it
         if refusal is not None:
             await _refuse(scope, headers, receive, send, refusal)
         else:
-            await self._application(scope, receive, self._with_headers(scope, send))
+            await self._application(scope, receive, sending)
 
     def _stranger(self, headers: Mapping[str, str]) -> Refusal | None:
         host = headers.get("host", "")

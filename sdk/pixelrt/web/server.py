@@ -92,8 +92,6 @@ class Server:
 def _uvicorn(guarded: Guard, most: int) -> Any:
     uvicorn = require("uvicorn", "web", "the live page")
     require("websockets", "web", "the live page")
-    # where nobody has set logging up, Python prints warnings into what the run shows
-    is_logged = logging.getLogger("uvicorn.error").hasHandlers()
     config = uvicorn.Config(
         guarded,
         loop="none",
@@ -104,9 +102,18 @@ def _uvicorn(guarded: Guard, most: int) -> Any:
         lifespan="off",
         interface="asgi3",
         log_config=None,
-        log_level=None if is_logged else "error",
+        log_level=_log_level(),
         access_log=False,
         proxy_headers=False,
         server_header=False,
     )
     return uvicorn.Server(config)
+
+
+def _log_level() -> str | None:
+    """Of uvicorn; None leaves it as it is."""
+    logger = logging.getLogger("uvicorn.error")
+    if not logger.hasHandlers():
+        return "error"  # Python would print warnings into what the run shows
+    # below that whole requests are logged, with the token and the cookie
+    return "info" if logger.isEnabledFor(logging.DEBUG) else None

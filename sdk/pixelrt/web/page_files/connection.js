@@ -7,6 +7,8 @@ const LONGEST_WAIT_MS = 8000;
 const SILENCE_MS = 6000; // numbers come twice a second
 const BUSY = 1013;
 const STOPPED = [1001, 1012];
+const TOKEN_REFUSED =
+  "The token is not valid any more. Open the address that was printed when the page was started.";
 
 export class Connection {
   // `on`: hello(data), numbers(data), picture(header, parts), state(text or null, whether the run is over)
@@ -71,9 +73,10 @@ export class Connection {
     this.timer = setTimeout(() => this.connect(), waitMs);
     this.lost ??= clock(0);
     this.isOver ||= STOPPED.includes(event.code);
-    const text = event.code === BUSY ? `${event.reason}. Trying again.` : await reason(this.lost, this.isOver);
-    if (this.lost === null) return; // connected again while it was asked for
-    this.on.state(text, this.isOver);
+    const isBusy = event.code === BUSY;
+    this.on.state(isBusy ? `${event.reason}. Trying again.` : situation(this.lost, this.isOver), this.isOver);
+    const isRefused = !isBusy && (await isTokenRefused());
+    if (isRefused && this.lost !== null) this.on.state(TOKEN_REFUSED, this.isOver); // not connected again meanwhile
   }
 
   checkSilence() {
@@ -94,15 +97,16 @@ export class Connection {
 }
 
 // A browser does not say why a WebSocket was refused, but it does for an ordinary request.
-async function reason(lost, isOver) {
+async function isTokenRefused() {
   try {
     const answer = await fetch("/api/status", { signal: AbortSignal.timeout(3000) });
-    if (answer.status === 401) {
-      return "The token is not valid any more. Open the address that was printed when the page was started.";
-    }
+    return answer.status === 401;
   } catch {
-    // not reachable: what is shown then
+    return false; // not reachable, which is said already
   }
+}
+
+function situation(lost, isOver) {
   if (isOver) return `The run ended at ${lost}: pictures and figures are its last. The next one appears here.`;
   return `Not connected since ${lost}: pictures and figures are from before. Trying again.`;
 }
