@@ -71,7 +71,7 @@ export class Connection {
     const waitMs = this.waitMs * (0.75 + 0.5 * Math.random());
     this.waitMs = Math.min(2 * this.waitMs, LONGEST_WAIT_MS);
     this.timer = setTimeout(() => this.connect(), waitMs);
-    this.lost ??= clock(0);
+    this.lost ??= clock((performance.now() - this.heardMs) / 1000);
     this.isOver ||= STOPPED.includes(event.code);
     const isBusy = event.code === BUSY;
     this.on.state(isBusy ? `${event.reason}. Trying again.` : situation(this.lost, this.isOver), this.isOver);
