@@ -175,12 +175,14 @@ def bridge(segmenter: pixelrt.Segmenter, options: argparse.Namespace) -> int:
     reader = DataReader(participant, topic(participant, options.images), qos=QOS)
     writer = DataWriter(participant, topic(participant, options.masks), qos=QOS)
     source = PushSource(name=options.images)
+    stream = segmenter.stream(source)
     images, ended = ImageReader(source, segmenter.color), threading.Event()
+    _types()  # imports much, which Ctrl-C must not meet in a thread: Python may then never import again
     receiver = in_background(lambda: receive(reader, images, ended), "images of DDS")
     say(f"{options.images} -> {options.masks} in domain {options.domain}")
     count = 0
     try:
-        for delivery in segmenter.stream(source):
+        for delivery in stream:
             writer.write(Image(**mask_fields(delivery)))
             count += 1
             if count == options.limit:

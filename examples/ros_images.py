@@ -120,7 +120,7 @@ def mask_fields(delivery: Delivery) -> dict[str, Any]:
 
 
 def in_background(work: Callable[[], None], name: str) -> threading.Thread:
-    """Work in a thread of its own, already begun."""
-    thread = threading.Thread(target=work, name=name)
+    """Work in a thread of its own, already begun; it does not keep the program alive."""
+    thread = threading.Thread(target=work, name=name, daemon=True)
     thread.start()
     return thread

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import os
 import signal
@@ -12,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -19,9 +21,10 @@ from live import Camera, Notes, check_accounts, gone, image_of, network
 
 from pixelrt.errors import InputError
 from pixelrt.video.live import Stream
-from pixelrt.video.live.interrupting import interrupts_a_lock
+from pixelrt.video.live.interrupting import interrupts_a_lock, uninterrupted
 from pixelrt.video.live.ledger import Ledger
 from pixelrt.video.live.mailbox import Mailbox, Room
+from pixelrt.video.live.outlets import Outlets
 
 HELD_UP_S = 5.0
 """Half of the time after which threads are left behind."""
@@ -184,6 +187,98 @@ def test_an_item_that_a_signal_handler_dropped_is_not_taken() -> None:
 
     assert mailbox.take(0, may_go=close_and_allow) == []
     assert dropped == [7]
+
+
+class Interrupting:
+    """Ctrl-C at the n-th moment at which Python looks for one: after a call of C, or when a function begins."""
+
+    def __init__(self, moment: int) -> None:
+        self._moment, self.came = moment, False
+
+    def __call__(self, frame: FrameType, event: str, _: object) -> None:
+        if event in ("call", "c_return") and not self.came:
+            self._moment -= 1
+            if not self._moment:
+                self.came = True
+                raise KeyboardInterrupt
+
+
+def test_ctrl_c_may_come_at_any_moment_of_a_wait() -> None:
+    for moment in itertools.count(1):
+        mailbox: Mailbox[int] = Mailbox([Room(1, newest=True)], drop=lambda *_: None, replaced="newer")
+        interrupting = Interrupting(moment)
+        sys.setprofile(interrupting)
+        try:
+            mailbox.take(0.001)
+        except KeyboardInterrupt:
+            pass
+        finally:
+            sys.setprofile(None)
+        putting = threading.Thread(target=mailbox.put, args=(0, 7), daemon=True)
+        putting.start()
+        putting.join(HELD_UP_S)
+        assert mailbox.take() == [7], "the lock is free"
+        if not interrupting.came:
+            break
+    assert moment > 10
+
+
+def interrupted() -> None:
+    raise KeyboardInterrupt
+
+
+def test_ctrl_c_does_not_cut_the_start_of_the_threads_in_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[str] = []
+
+    def start(self: threading.Thread) -> None:
+        started.append(self.name)
+        original(self)
+
+    original = threading.Thread.start
+    monkeypatch.setattr(threading.Thread, "start", once(start))
+    stream = network().stream(Camera(None, 0.001), sinks=[Notes()])
+    with handled(interrupted), pytest.raises(KeyboardInterrupt):
+        next(stream)
+    assert len(started) == 4, "network, monitor, sink, source"
+    assert gone()
+    assert stream.health.is_ok
+
+
+@pytest.mark.parametrize("method", ["stop", "finish"])
+def test_ctrl_c_does_not_cut_the_end_in_two(monkeypatch: pytest.MonkeyPatch, method: str) -> None:
+    """It is most of all pressed twice."""
+    stream = network().stream(Camera(None, 0.001))
+    next(stream)
+    monkeypatch.setattr(Outlets, method, once(getattr(Outlets, method)))
+    with handled(interrupted), pytest.raises(KeyboardInterrupt):
+        stream.close()
+    began_s = time.monotonic()
+    stream.close()
+    assert time.monotonic() - began_s < HELD_UP_S
+    assert gone()
+    check_accounts(stream.statistics(), ended=True)
+
+
+def test_signals_that_are_held_back_all_come_afterwards() -> None:
+    came: list[str] = []
+    numbers = {signal.SIGUSR1: "one", signal.SIGUSR2: "two"}
+
+    def handle(number: int, _: object) -> None:
+        came.append(numbers[signal.Signals(number)])
+        raise ValueError(number)
+
+    before = {number: signal.signal(number, handle) for number in numbers}
+    try:
+        with pytest.raises(ValueError, match=r"\d"), uninterrupted():
+            for number in numbers:
+                signal.raise_signal(number)
+            came.append("block")
+        assert came[0] == "block"
+        assert sorted(came[1:]) == ["one", "two"]
+        assert all(signal.getsignal(number) is handle for number in numbers)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @pytest.mark.parametrize("problem", [RuntimeError("can't start new thread"), KeyboardInterrupt()])

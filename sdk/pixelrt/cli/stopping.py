@@ -53,6 +53,13 @@ def stopping() -> Iterator[Stop]:
     before = [signal.signal(number, stop.handle) for number in _SIGNALS]
     try:
         yield stop
+    except RuntimeError as problem:
+        if isinstance(problem.__cause__, KeyboardInterrupt):  # in __set_name__, before Python 3.12
+            raise KeyboardInterrupt from problem
+        raise
     finally:
+        exec(
+            ""
+        )  # Python ends by SIGINT, whatever the exit code, where it came in code like this and not after
         for number, handler in zip(_SIGNALS, before, strict=True):
             signal.signal(number, handler)

@@ -19,7 +19,7 @@ from pixelrt.video.live.computing import Computing
 from pixelrt.video.live.failing import Failing, FirstFailure
 from pixelrt.video.live.figures import Figures
 from pixelrt.video.live.inputs import Input
-from pixelrt.video.live.interrupting import interrupts_a_lock
+from pixelrt.video.live.interrupting import interrupts_a_lock, uninterrupted
 from pixelrt.video.live.ledger import Ledger
 from pixelrt.video.live.mailbox import STOPPED, Mailbox, Room
 from pixelrt.video.live.opening import unique
@@ -116,8 +116,9 @@ class Loop:
             self.outlets.has_program = has_program
             for sink in self._sinks:
                 sink.attach(self)
-            for job in self._jobs:
-                self._workers.start(job, self._failing)
+            with uninterrupted():
+                for job in self._jobs:
+                    self._workers.start(job, self._failing)
 
     def wait(self) -> None:
         """Wait until everything has ended, the sinks included, and raise what failed.
@@ -224,15 +225,16 @@ class Loop:
 
     def _halt(self, end_outlets: Callable[[], None]) -> None:
         """End everything at once, without waiting for it."""
-        with self._lock:
-            if self._halted_s is not None:
-                return
-            self._halted_s = time.monotonic()
-        end_outlets()
-        self._mailbox.close()
-        self._computing.stop()
-        self._stop_captures()
-        self._stop_watching()
+        with uninterrupted():
+            with self._lock:
+                if self._halted_s is not None:
+                    return
+                self._halted_s = time.monotonic()
+            end_outlets()
+            self._mailbox.close()
+            self._computing.stop()
+            self._stop_captures()
+            self._stop_watching()
 
     def _stop_captures(self) -> None:
         for capture in self._captures:
@@ -273,12 +275,13 @@ class Loop:
 
     def _discard(self) -> None:
         """Give back what no thread has used, and none will."""
-        with self._lock:
-            jobs, self._jobs = self._jobs, ()
-        for job in jobs:
-            if not self._workers.has_begun(job):
-                with self._failing:
-                    job.discard()
+        with uninterrupted():
+            with self._lock:
+                jobs, self._jobs = self._jobs, ()
+            for job in jobs:
+                if not self._workers.has_begun(job):
+                    with self._failing:
+                        job.discard()
 
     def _is_elsewhere(self) -> bool:
         """Whether this is a process that was forked off, which has none of the threads."""

@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from pixelrt.video.waiting import Changes
+
 Item = TypeVar("Item")
 
 STOPPED = "stopped"
@@ -48,7 +50,7 @@ class Mailbox(Generic[Item]):
         self._rooms, self._drop, self._replaced = tuple(rooms), drop, replaced
         # `with` uses the lock itself: Ctrl-C cannot come between taking it and entering the block
         self._lock = threading.RLock()
-        self._changed = threading.Condition(self._lock)
+        self._changes = Changes(self._lock)
         self._waiting: list[deque[Item]] = [deque() for _ in rooms]
         self._served = [0] * len(rooms)
         self._turns = itertools.count(1)
@@ -59,17 +61,13 @@ class Mailbox(Generic[Item]):
 
     def put(self, sender: int, item: Item) -> None:
         """Leave an item; where the places are taken and it is not to replace one, wait for a place."""
-        room, waiting = self._rooms[sender], self._waiting[sender]
-        with self._lock:
-            while not self.has_room(sender):
-                self._changed.wait()
-            if sender not in self._open:
-                self._drop(item, STOPPED)
-                return
-            if len(waiting) >= room.places:
-                self._drop(waiting.popleft(), self._replaced)
-            waiting.append(item)
-            self._notify()
+        while True:
+            with self._lock:
+                if self.has_room(sender):
+                    self._add(sender, item)
+                    return
+                change = self._changes.coming()
+            change.wait()
 
     def take(
         self,
@@ -88,21 +86,19 @@ class Mailbox(Generic[Item]):
         Returns:
             Nothing if none came in time, or none will come any more (`finished`).
         """
-        with self._lock:
-            if timeout_s is None:
-                while not (self._ready(may_go) or self.finished):
-                    self._changed.wait()
-            elif timeout_s > 0 and not (self._ready(may_go) or self.finished):
-                self._changed.wait(timeout_s)
-            taken: list[Item] = []
-            for sender in self._ready(may_go)[:most]:
-                taken += self._taken_of(sender)
-            return taken
+        while True:
+            with self._lock:
+                ready = self._ready(may_go)
+                if ready or self.finished or timeout_s == 0:
+                    return [item for sender in ready[:most] for item in self._taken_of(sender)]
+                change = self._changes.coming()
+            change.wait(timeout_s)
+            timeout_s = None if timeout_s is None else 0
 
     def look_again(self) -> None:
         """Have whoever waits in `take` ask `may_go` again."""
         with self._lock:
-            self._changed.notify_all()
+            self._changes.tell()
 
     def finish(self, sender: int) -> None:
         """No more items come from this sender; those that wait can be taken."""
@@ -164,6 +160,17 @@ class Mailbox(Generic[Item]):
         senders = [sender for sender, waiting in enumerate(self._waiting) if waiting and may_go(sender)]
         return sorted(senders, key=self._served.__getitem__)
 
+    def _add(self, sender: int, item: Item) -> None:
+        """Have an item wait, for which there is room."""
+        room, waiting = self._rooms[sender], self._waiting[sender]
+        if sender not in self._open:
+            self._drop(item, STOPPED)
+            return
+        if len(waiting) >= room.places:
+            self._drop(waiting.popleft(), self._replaced)
+        waiting.append(item)
+        self._notify()
+
     def _taken_of(self, sender: int) -> list[Item]:
         """Its next item, which a signal handler that closes the stream may just have dropped."""
         try:
@@ -172,11 +179,11 @@ class Mailbox(Generic[Item]):
             return []
         self._served[sender] = next(self._turns)
         if not self._rooms[sender].newest:
-            self._changed.notify_all()
+            self._changes.tell()
             self.on_room()
         return [item]
 
     def _notify(self) -> None:
-        self._changed.notify_all()
+        self._changes.tell()
         for on_change in self._listeners:
             on_change()

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pixelrt.video.live.failing import Failing
+from pixelrt.video.waiting import Changes
 
 _POLL_S = 0.1
 
@@ -35,7 +36,7 @@ class Workers:
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
-        self._changed = threading.Condition(self._lock)
+        self._changes = Changes(self._lock)
         self._threads: list[threading.Thread] = []
         self._running: dict[str, int | None] = {}
         """Name and number; None until it has begun."""
@@ -47,7 +48,7 @@ class Workers:
         return bool(self._threads)
 
     def start(self, job: Job, failing: Failing) -> None:
-        """Start a thread.
+        """Start a thread; no signal may cut this in two (`uninterrupted`).
 
         Args:
             job: What it does.
@@ -59,7 +60,7 @@ class Workers:
             self._running[job.name] = None
         try:
             thread.start()
-        except BaseException:  # the system has no more threads, or Ctrl-C came
+        except BaseException:  # the system has no more threads
             self._call_off(job)
             raise
 
@@ -82,9 +83,13 @@ class Workers:
         Returns:
             Names of those that still run.
         """
+        while not is_patience_over():
+            with self._lock:
+                if not self._running:
+                    break
+                change = self._changes.coming()
+            change.wait(_POLL_S)
         with self._lock:
-            while self._running and not is_patience_over():
-                self._changed.wait(_POLL_S)
             left = list(self._running)
         for thread in self._threads:
             if thread.name not in left and thread.is_alive():
@@ -112,4 +117,4 @@ class Workers:
     def _end(self, name: str) -> None:
         with self._lock:
             self._running.pop(name, None)
-            self._changed.notify_all()
+            self._changes.tell()

@@ -1,0 +1,43 @@
+"""Ctrl-C and SIGTERM on the command line, where they come at an awkward moment."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from pixelrt.cli.stopping import stopping
+
+
+def test_one_that_python_wraps_into_another_error_is_still_an_interruption() -> None:
+    class Named:
+        def __set_name__(self, owner: type, name: str) -> None:
+            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(KeyboardInterrupt), stopping():
+        type("Owner", (), {"named": Named()})
+
+
+def test_another_error_stays_what_it_is() -> None:
+    with pytest.raises(RuntimeError, match="another"), stopping():
+        raise RuntimeError("another")
+
+
+CODE = """
+import signal, sys
+from pixelrt.cli.stopping import stopping
+with stopping() as stop:
+    try:
+        with stop.at_once():
+            exec("import signal; signal.raise_signal(signal.SIGINT)")
+    except KeyboardInterrupt:
+        pass
+sys.exit(stop.exit_code)
+"""
+
+
+def test_the_exit_code_holds_where_generated_code_was_interrupted() -> None:
+    assert subprocess.run([sys.executable, "-c", CODE], timeout=60, check=False).returncode == 130
