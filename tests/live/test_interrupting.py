@@ -190,7 +190,7 @@ def test_an_item_that_a_signal_handler_dropped_is_not_taken() -> None:
 
 
 class Interrupting:
-    """Ctrl-C at the n-th moment at which Python looks for one: after a call of C, or when a function begins."""
+    """Ctrl-C at the n-th moment at which Python looks for one: after a call of C, or as a function begins."""
 
     def __init__(self, moment: int) -> None:
         self._moment, self.came = moment, False

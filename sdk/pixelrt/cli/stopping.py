@@ -58,8 +58,7 @@ def stopping() -> Iterator[Stop]:
             raise KeyboardInterrupt from problem
         raise
     finally:
-        exec(
-            ""
-        )  # Python ends by SIGINT, whatever the exit code, where it came in code like this and not after
+        # Python ends by SIGINT, whatever the exit code, where that came in code like this, and not after it
+        exec("")
         for number, handler in zip(_SIGNALS, before, strict=True):
             signal.signal(number, handler)

@@ -12,8 +12,8 @@ AnyLock: TypeAlias = AbstractContextManager[Any]
 class Changes:
     """What `threading.Condition` is for, waited for without the lock that guards what changes.
 
-    A condition takes its lock again after the wait. Ctrl-C at that moment leaves a block that thinks it has the
-    lock, and that fails with a RuntimeError about it instead of the KeyboardInterrupt.
+    A condition takes its lock again after the wait. Ctrl-C at that moment leaves a block that thinks it has
+    the lock, and that fails with a RuntimeError about it instead of the KeyboardInterrupt.
 
     Args:
         lock: Guards what changes. A reentrant one lets signal handlers make changes, too.
