@@ -131,7 +131,7 @@ class TestThreads:
         waiting.start()
         try:
             assert inside.wait(20)
-            with pytest.raises(DeviceError, match=r"in use by another thread; give each .* with clone\(\)"):
+            with pytest.raises(DeviceError, match=r"in use by another thread; give .* clone\(\) \(a stream"):
                 segmenter(frame_of(1))
         finally:
             go_on.set()

@@ -11,11 +11,22 @@ import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 from program_frames import WAIT_S, OnGpu, image, in_thread
 
 from pixelrt.errors import SourceError
 from pixelrt.video.events import Event
 from pixelrt.video.sources import Frame, IteratorSource, PushSource, as_source, open_source
+
+
+class OnHost:
+    """One image of another library."""
+
+    def __init__(self, pixels: NDArray[np.uint8]) -> None:
+        self._pixels, self.ndim, self.dtype, self.shape = pixels, pixels.ndim, pixels.dtype, pixels.shape
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._pixels)
 
 
 @pytest.mark.parametrize(
@@ -188,7 +199,12 @@ def test_an_interrupted_iterable_takes_no_more_items() -> None:
         ({"front": "a.mp4"}, "got a dict; expected an iterable"),
         ([], "a list gave no frame"),
         ((x for x in ()), "a generator gave no frame"),
-        (lambda: None, "frame 0 of frames: the frame is None, .*did the camera or the file fail"),
+        (
+            lambda: None,
+            "a function returned None, expected .* at the end .* it raises StopIteration",
+        ),
+        (OnHost(image()), r"got one array uint8\[6, 8, 3\], expected several images"),
+        (Image.fromarray(image()), "got an Image; .* np.asarray makes an array of an image"),
         (lambda: iter([image()]), "a function returned a list_iterator; give that to the stream"),
         (image(), r"got one array uint8\[6, 8, 3\], expected several images: .*\[image\] for a single one"),
         ([None], "frame 0 of frames: the frame is None"),

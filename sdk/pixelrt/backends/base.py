@@ -313,7 +313,10 @@ class LocalSession(Closing):
             remedy = (
                 "clone it before the threads start" if cloning else "give each thread its own, with clone()"
             )
-            raise DeviceError(f"this session is in use by another thread; {remedy}")
+            raise DeviceError(
+                f"this session is in use by another thread; {remedy} (a stream alone uses its segmenter, "
+                "and in its loop you can use another one, cloned before it)"
+            )
         with self._busy:
             if self._closed and not closing:
                 raise DeviceError("this session is closed; open the bundle again with pixelrt.load")

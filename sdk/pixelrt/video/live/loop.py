@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from pixelrt.dependency.interrupts import uninterrupted
 from pixelrt.errors import InputError
 from pixelrt.manifest import ColorOrder, Head
 from pixelrt.video.events import Event
@@ -19,7 +20,7 @@ from pixelrt.video.live.computing import Computing
 from pixelrt.video.live.failing import Failing, FirstFailure
 from pixelrt.video.live.figures import Figures
 from pixelrt.video.live.inputs import Input
-from pixelrt.video.live.interrupting import interrupts_a_lock, uninterrupted
+from pixelrt.video.live.interrupting import interrupts_a_lock
 from pixelrt.video.live.ledger import Ledger
 from pixelrt.video.live.mailbox import STOPPED, Mailbox, Room
 from pixelrt.video.live.opening import unique

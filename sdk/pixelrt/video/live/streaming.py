@@ -30,8 +30,10 @@ class Stream(Closing):
 
     The first use starts it: a `for` loop, `async for`, `next`, or `run`. It ends for good when its sources
     have ended, a loop over it is left in any way, it is closed, or nobody holds it any more; sources that it
-    opened are closed then, and its sinks finished. One thread takes results; everything else can be called
-    from any. While it runs, it alone uses the segmenter, which stays the caller's.
+    opened are closed then, and its sinks finished. From then on it gives nothing, as any iterator that is
+    used up; `statistics` says what it gave, and another run is another stream. One thread takes results;
+    everything else can be called from any. While it runs, it alone uses the segmenter, which stays the
+    caller's.
     """
 
     def __init__(self, segmenter: AnySegmenter, source: Any, options: StreamOptions) -> None:

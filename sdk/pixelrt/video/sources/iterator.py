@@ -8,8 +8,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import Any
 
-import numpy as np
-
 from pixelrt.errors import SourceError
 from pixelrt.manifest import ColorOrder
 from pixelrt.strict import type_of
@@ -125,7 +123,7 @@ class IteratorSource(BaseSource):
 def _iterator(items: Any, name: str) -> Iterator[Any]:
     if isinstance(items, (str, bytes, dict)) or inspect.isasyncgen(items):
         raise SourceError(f"{name}: got {type_of(items)}; {_EXPECTED}")
-    if isinstance(items, np.ndarray) and items.ndim != 4:
+    if getattr(items, "ndim", 4) != 4:
         raise SourceError(
             f"{name}: got one array {items.dtype}{list(items.shape)}, expected several images: a list of "
             "them, [image] for a single one, or a batch uint8[N, H, W, 3]"
@@ -136,10 +134,15 @@ def _iterator(items: Any, name: str) -> Iterator[Any]:
         return iter(items)
     if callable(items):
         return _called(items)
-    opencv = "; give the stream itself what OpenCV was given: a number, a path or an address"
-    raise SourceError(
-        f"{name}: got {type_of(items)}; {_EXPECTED}{opencv if hasattr(items, 'isOpened') else ''}"
-    )
+    raise SourceError(f"{name}: got {type_of(items)}; {_EXPECTED}{_hint(items)}")
+
+
+def _hint(items: Any) -> str:
+    if hasattr(items, "isOpened"):
+        return "; give the stream itself what OpenCV was given: a number, a path or an address"
+    if hasattr(items, "__array_interface__"):  # an image of Pillow
+        return "; np.asarray makes an array of an image"
+    return ""
 
 
 def _called(function: Callable[[], Any]) -> Iterator[Any]:
@@ -150,4 +153,9 @@ def _called(function: Callable[[], Any]) -> Iterator[Any]:
             return
         if isinstance(item, Iterator):
             raise SourceError(f"{type_of(function)} returned {type_of(item)}; give that to the stream")
+        if item is None:
+            raise SourceError(
+                f"{type_of(function)} returned None, expected uint8[H, W, 3] or a Frame; "
+                "at the end of the frames it raises StopIteration, or end() of a PushSource says so"
+            )
         yield item

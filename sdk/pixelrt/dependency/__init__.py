@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import sys
 from types import ModuleType
 
+from pixelrt.dependency.interrupts import uninterrupted
 from pixelrt.errors import MissingDependency
 
 
 def require(module: str, extra: str, purpose: str) -> ModuleType:
-    """Import an optional library.
+    """Import an optional library; Ctrl-C meanwhile comes afterwards.
 
     Args:
         module: Its import name, `cv2`.
@@ -20,7 +23,8 @@ def require(module: str, extra: str, purpose: str) -> ModuleType:
         MissingDependency: If it is not installed, or is installed and cannot be loaded.
     """
     try:
-        return importlib.import_module(module)
+        with contextlib.nullcontext() if module in sys.modules else uninterrupted():
+            return importlib.import_module(module)
     except ModuleNotFoundError as problem:
         if problem.name is None or problem.name.split(".")[0] != module.split(".")[0]:
             raise
