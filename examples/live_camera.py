@@ -102,7 +102,12 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("bundle", type=Path, help="a segmentation bundle with a class 'road'")
     parser.add_argument("source", nargs="?", default=DRIVE, help="a camera (a drawn drive at its own rate)")
     parser.add_argument("--record", action="append", default=[], help="where results go, such as run.mp4")
-    parser.add_argument("--deadline", type=float, help="seconds after which a result is useless (no limit)")
+    parser.add_argument(
+        "--deadline",
+        type=float,
+        help="seconds after which the car has no use for a result, and does not get it (no limit); a "
+        "recording has all that was computed in time, also what the car was then too busy to take",
+    )
     parser.add_argument(
         "--watchdog",
         type=float,

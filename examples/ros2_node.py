@@ -25,18 +25,25 @@ from __future__ import annotations
 import array
 from typing import Any
 
-import rclpy
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
-from rclpy.executors import ExternalShutdownException
-from rclpy.node import Node
-from rclpy.qos import qos_profile_sensor_data
 from ros_images import ImageReader, in_background, mask_fields
-from sensor_msgs.msg import Image
 
 import pixelrt
 from pixelrt.errors import PixelRTError
 from pixelrt.video.delivery import Delivery
 from pixelrt.video.sources.push import PushSource
+
+try:
+    import rclpy
+    from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+    from rclpy.executors import ExternalShutdownException
+    from rclpy.node import Node
+    from rclpy.qos import qos_profile_sensor_data
+    from sensor_msgs.msg import Image
+except ModuleNotFoundError as problem:
+    raise SystemExit(
+        f"this Python has no {problem.name}, which comes with ROS 2, not with pip: first source "
+        "/opt/ros/humble/setup.bash, or whichever ROS 2 is there; without ROS run dds_bridge.py"
+    ) from problem
 
 _LEVELS = {"ok": DiagnosticStatus.OK, "failed": DiagnosticStatus.ERROR}
 """Everything else is a warning."""

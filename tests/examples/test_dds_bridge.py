@@ -20,6 +20,7 @@ from pixelrt.bundle import Bundle
 
 ROOT = Path(__file__).parents[2]
 BRIDGE = ROOT / "examples" / "dds_bridge.py"
+PUBLISHER = ROOT / "examples" / "dds_camera.py"
 CAMERA = ROOT / "tests" / "support" / "dds_camera.py"
 LOOPBACK = """<CycloneDDS><Domain><General>
 <Interfaces><NetworkInterface name="lo"/></Interfaces><AllowMulticast>false</AllowMulticast>
@@ -88,6 +89,21 @@ def test_masks_come_back_pixel_by_pixel(make_bundle: MakeBundle, tmp_path: Path,
         assert sorted(masks.files) == sorted(frames)
         for name, frame in frames.items():
             np.testing.assert_array_equal(masks[name], segmenter(frame).resized().mask, err_msg=name)
+
+
+def test_a_video_is_published_and_its_masks_come_back(make_bundle: MakeBundle, domain: int) -> None:
+    bundle = make_bundle(emit=("mask",)).path
+    with start(domain, BRIDGE, bundle) as bridge:
+        try:
+            with start(domain, PUBLISHER, "test://drive?frames=20&size=64x96&fps=20") as camera:
+                said, problem = camera.communicate(timeout=LIMIT_S)
+            bridge.send_signal(signal.SIGINT)
+            _, complaint = bridge.communicate(timeout=LIMIT_S)
+        finally:
+            bridge.kill()
+    assert (camera.returncode, bridge.returncode) == (0, 0), problem + complaint
+    found = re.search(r"20 images published to /camera/image_raw, (\d+) masks came back", said)
+    assert found is not None and int(found[1]) > 0, said
 
 
 def test_images_that_cannot_be_read_are_left_out(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import importlib
 import runpy
+import subprocess
 import sys
 import threading
 import time
@@ -26,6 +27,16 @@ SCRIPT = Path(__file__).parents[2] / "examples" / "ros2_node.py"
 LIMIT_S = 60.0
 
 MakeBundle = Callable[..., Bundle]
+
+
+def test_without_ros_it_says_where_that_comes_from() -> None:
+    ended = subprocess.run(
+        [sys.executable, str(SCRIPT), "--help"], capture_output=True, text=True, timeout=LIMIT_S, check=False
+    )
+    assert ended.returncode == 1
+    assert ended.stderr.startswith(
+        "this Python has no rclpy, which comes with ROS 2, not with pip: first source /"
+    )
 
 
 @pytest.fixture(scope="module")
