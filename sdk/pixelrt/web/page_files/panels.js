@@ -19,6 +19,14 @@ const DROPPED = {
   failed: "network gave no result",
   stopped: "on the way at the end",
 };
+const LOST = {
+  replaced: "nobody took it in time",
+  driver: "no buffer in the kernel",
+  damaged: "damaged data",
+  unkeyed: "before the first keyframe",
+  early: "at the start",
+  unread: "at the end",
+};
 
 export function stateWord(state) {
   return STATES[state] ?? state;
@@ -102,7 +110,7 @@ function frameRows(cameras) {
     rows.push([`Dropped, ${DROPPED[reason] ?? reason}`, count(frames), ofCaptured(frames)]);
   }
   for (const [reason, frames] of byReason(cameras, "lost")) {
-    rows.push([`Lost by the source, ${reason}`, count(frames), ""]);
+    rows.push([`Lost by the source, ${LOST[reason] ?? reason}`, count(frames), ""]);
   }
   const reconnects = sum((camera) => camera.reconnects);
   if (reconnects) rows.push(["Connected again", count(reconnects), ""]);
