@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
+_NUMBERS = tuple(map(int, signal.valid_signals()))
+
 
 @contextlib.contextmanager
 def uninterrupted() -> Iterator[None]:
@@ -38,7 +40,7 @@ class _Held:
 
     def begin(self) -> None:
         """Hold back every signal that the program handles."""
-        for number in signal.valid_signals():
+        for number in _NUMBERS:
             handler = signal.getsignal(number)
             if callable(handler):
                 self._handlers[number] = handler

@@ -226,6 +226,8 @@ class Loop:
 
     def _halt(self, end_outlets: Callable[[], None]) -> None:
         """End everything at once, without waiting for it."""
+        if self._halted_s is not None:
+            return
         with uninterrupted():
             with self._lock:
                 if self._halted_s is not None:
@@ -276,6 +278,8 @@ class Loop:
 
     def _discard(self) -> None:
         """Give back what no thread has used, and none will."""
+        if not self._jobs:
+            return
         with uninterrupted():
             with self._lock:
                 jobs, self._jobs = self._jobs, ()
