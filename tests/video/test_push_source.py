@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import sys
+import threading
 import time
 from typing import Any
 
@@ -241,3 +244,30 @@ def test_gpu_frames_go_through_a_stream() -> None:
         source.end()
         means = [int(result.mask.max()) for _, result in segmenter.stream(source, policy="all")]
     assert means == [1, 0, 1]
+
+
+def test_ctrl_c_in_a_push_that_waits_is_a_keyboard_interrupt() -> None:
+    for moment in itertools.count(1):
+        source, left = PushSource(keep="all", capacity=1), moment
+
+        def interrupt(_: object, event: str, __: object) -> None:
+            nonlocal left
+            left -= event in ("call", "c_return")
+            if not left:
+                sys.setprofile(None)
+                raise KeyboardInterrupt
+
+        source.push(image())
+        reader = threading.Timer(0.002, source.interrupt)
+        reader.start()
+        sys.setprofile(interrupt)
+        try:
+            source.push(image())
+        except KeyboardInterrupt:
+            pass
+        finally:
+            sys.setprofile(None)
+        reader.join()
+        if left > 0:
+            break
+    assert moment > 10

@@ -15,6 +15,7 @@ from pixelrt.video.events import Event
 from pixelrt.video.frame import Frame
 from pixelrt.video.sources.arrays import check_captured, checked_image
 from pixelrt.video.sources.base import DEFAULT_FPS, BaseSource, check_fps
+from pixelrt.video.waiting import Changes
 
 Keep = Literal["newest", "all"]
 
@@ -60,7 +61,8 @@ class PushSource(BaseSource):
         self.name, self.fps, self._color = name, fps, color
         self._keep, self._capacity, self._copy = keep, capacity, copy
         self._size = size
-        self._changed = threading.Condition()
+        self._lock = threading.RLock()
+        self._changes = Changes(self._lock)
         # all below is read and written with the lock held
         self._waiting: deque[Frame] = deque()
         self._losses: dict[str, int] = {}
@@ -80,7 +82,7 @@ class PushSource(BaseSource):
     @property
     def losses(self) -> Mapping[str, int]:  # type: ignore[override]
         """`replaced`: pushed while the reader was too slow. `unread`: waiting when the reader left."""
-        with self._changed:
+        with self._lock:
             return dict(self._losses)
 
     def push(self, image: Any, captured_s: float | None = None, clock_s: float | None = None) -> bool:
@@ -103,24 +105,25 @@ class PushSource(BaseSource):
                 raise SourceError(f"{what} is a Frame, which has its own times; give them there")
         else:
             image = checked_image(image, what, copy=self._copy)
-        with self._changed:
-            self._check_open(what)
-            if self._keep == "all":
-                self._changed.wait_for(self._has_room)
+        while True:
+            with self._lock:
                 self._check_open(what)
-            if self.interrupted:
-                return False
-            taken_s = _taken_s(image, captured_s)
-            check_captured(taken_s, self._last_s, what)
-            self._last_s = taken_s
-            self._take(image if isinstance(image, Frame) else self._made(image, taken_s, clock_s))
-            return True
+                if self.interrupted:
+                    return False
+                if self._keep == "newest" or len(self._waiting) < self._capacity:
+                    taken_s = _taken_s(image, captured_s)
+                    check_captured(taken_s, self._last_s, what)
+                    self._last_s = taken_s
+                    self._take(image if isinstance(image, Frame) else self._made(image, taken_s, clock_s))
+                    return True
+                change = self._changes.coming()
+            change.wait()
 
     def end(self) -> None:
         """Say that no more frames come: the iteration ends after those that wait. From any thread."""
-        with self._changed:
+        with self._lock:
             self._ended = self._ended or "it was ended with end()"
-            self._changed.notify_all()
+            self._changes.tell()
 
     def fail(self, error: Exception | str) -> None:
         """Say that the camera failed: the iteration raises after the frames that wait. From any thread.
@@ -131,10 +134,10 @@ class PushSource(BaseSource):
         failure = error if isinstance(error, PixelRTError) else SourceError(f"{self.name} failed: {error}")
         if isinstance(error, Exception) and failure is not error:
             failure.__cause__ = error
-        with self._changed:
+        with self._lock:
             if not self._ended:
                 self._ended, self._failure = f"it failed ({error})", failure
-            self._changed.notify_all()
+            self._changes.tell()
 
     def __iter__(self) -> Iterator[Frame]:
         index, size = 0, self._size
@@ -147,12 +150,12 @@ class PushSource(BaseSource):
 
     def interrupt(self) -> None:
         """End the iteration now; whoever waits in `push` returns."""
-        with self._changed:
+        with self._lock:
             self.interrupted = True
             if self._waiting:
                 self._lose("unread", len(self._waiting))
                 self._waiting.clear()
-            self._changed.notify_all()
+            self._changes.tell()
 
     def close(self) -> None:
         """Take no more frames."""
@@ -160,18 +163,21 @@ class PushSource(BaseSource):
 
     def _next(self) -> Frame | None:
         """The oldest frame that waits, as soon as there is one; None at the end."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._ended or self.interrupted)
-            if self._waiting:
-                frame = self._waiting.popleft()
-                self._changed.notify_all()
-                return frame
-            if self._failure is not None and not self.interrupted:
-                raise self._failure
-            return None
+        while True:
+            with self._lock:
+                if self._waiting or self._ended or self.interrupted:
+                    return self._oldest()
+                change = self._changes.coming()
+            change.wait()
 
-    def _has_room(self) -> bool:
-        return len(self._waiting) < self._capacity or bool(self._ended) or self.interrupted
+    def _oldest(self) -> Frame | None:
+        if self._waiting:
+            frame = self._waiting.popleft()
+            self._changes.tell()
+            return frame
+        if self._failure is not None and not self.interrupted:
+            raise self._failure
+        return None
 
     def _check_open(self, what: str) -> None:
         if self._ended:
@@ -198,7 +204,7 @@ class PushSource(BaseSource):
             self._waiting.popleft()
             self._lose("replaced", 1)
         self._waiting.append(frame)
-        self._changed.notify_all()
+        self._changes.tell()
 
     def _lose(self, reason: str, count: int) -> None:
         self._losses[reason] = self._losses.get(reason, 0) + count
