@@ -25,7 +25,6 @@ from pixelrt.video.delivery import Delivery
 from pixelrt.video.events import Event
 from pixelrt.video.health import Health
 from pixelrt.video.live import StreamStatistics
-from pixelrt.video.sinks import open_sinks
 from pixelrt.video.sources import Source, open_source
 from pixelrt.video.sources.paced import Paced
 
@@ -130,7 +129,7 @@ def watch(
     """Let the car see the newest frame, again and again."""
     stream = segmenter.stream(
         source,
-        sinks=open_sinks(options.record, source),
+        sinks=options.record,
         deadline=options.deadline,
         on_event=tell,
         watchdog=options.watchdog,
