@@ -112,7 +112,7 @@ def test_cpu_overhead(recipe: Path) -> None:
 
 
 def test_live_latency(recipe: Path) -> None:
-    options = ("--recipe", str(recipe), "--rounds", "1", "--seconds", "4", "--frames", "8", "--pairs", "2")
+    options = ("--recipe", str(recipe), "--rounds", "1", "--seconds", "2", "--frames", "8", "--pairs", "2")
     found, shown = live("live_latency.py", recipe, *options)
     rounds = found["rounds"]
     films = ("pixelrt", "opencv", "model_api")
