@@ -190,7 +190,8 @@ def test_steps_down_soon_after_other_work_begins(factor: float, at_s: float, sha
     simulation.run(until_s=at_s + 60)
     if share * factor > 1.05:
         assert simulation.downs[0] <= at_s + REACTION_S + 2 * factor * base[0]
-        assert simulation.ups == []
+        taken_again = [after for _, before, after in simulation.changes if after < before]
+        assert all(share * factor / 2**level < 1.05 * OPTIONS.up_below for level in taken_again)
     elif share * factor < 0.95:
         assert simulation.changes == []
 

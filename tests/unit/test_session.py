@@ -129,3 +129,17 @@ def test_without_openvino_the_reason_names_what_to_install(make_bundle: MakeBund
     )
     shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
     assert "pip install 'pixelrt[cpu]'" in shown
+
+
+def test_openvino_reports_nothing_to_its_makers() -> None:
+    program = (
+        "import sys, threading\n"
+        "from pixelrt.backends.openvino import OpenVINOBackend\n"
+        "print(OpenVINOBackend().unusable('cpu'))\n"
+        "import openvino\n"
+        "assert openvino.convert_model\n"
+        "assert not [name for name in sys.modules if name.startswith('openvino_telemetry')]\n"
+        "assert threading.active_count() == 1\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "\n"), done.stderr

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
 from types import ModuleType
 from typing import Any
 
@@ -212,7 +214,22 @@ def _core() -> Any:
 
 
 def _library() -> ModuleType:
-    return require("openvino", "cpu", "running bundles on the CPU")
+    with _without_telemetry():
+        return require("openvino", "cpu", "running bundles on the CPU")
+
+
+@contextlib.contextmanager
+def _without_telemetry() -> Iterator[None]:
+    """OpenVINO reports its import over the network, from a process of its own, unless this is absent."""
+    reporter = "openvino_telemetry"
+    if "openvino" in sys.modules or reporter in sys.modules:
+        yield
+        return
+    sys.modules[reporter] = None  # type: ignore[assignment]  # as documented for modules that must not be found
+    try:
+        yield
+    finally:
+        del sys.modules[reporter]
 
 
 @functools.cache

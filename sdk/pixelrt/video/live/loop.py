@@ -69,6 +69,7 @@ class Loop:
         self._workers = Workers()
         self._process = os.getpid()
         self._halted_s: float | None = None
+        self._is_wait_over = False
         self.failure = FirstFailure()
         self._failing = Failing(self.fail)
         self._tell = Teller(options.on_event, self._failing).tell
@@ -268,9 +269,15 @@ class Loop:
         """
         if self._is_elsewhere() or interrupts_a_lock() or self._workers.is_one():
             return False
-        left = self._workers.wait(self._is_patience_over)
+        halted_s = self._halted_s
+        try:
+            left = self._workers.wait(self._is_patience_over)
+        except BaseException:  # Ctrl-C: one ends the stream, another one the wait for that
+            self._is_wait_over = halted_s is not None
+            raise
         if left:
-            _LOG.warning("left behind, since it did not end in %g s: %s", _PATIENCE_S, ", ".join(left))
+            waited_s = time.monotonic() - (self._halted_s or self._figures.ended_s)
+            _LOG.warning("left behind, since it did not end in %.0f s: %s", waited_s, ", ".join(left))
         else:
             self._books.ledger.settle(STOPPED)
         self._discard()
@@ -294,6 +301,8 @@ class Loop:
 
     def _is_patience_over(self) -> bool:
         """Whether threads had their time to end: a driver or a disk may never answer."""
+        if self._is_wait_over:
+            return True
         began_s = self._halted_s
         if began_s is None and all(given.newest for given in self.inputs):
             began_s = self._figures.ended_s or None
