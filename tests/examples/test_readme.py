@@ -1,54 +1,30 @@
-"""Everything that the README says to type, typed; and `make demo`."""
+"""Everything that the README says to type, typed."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import cv2
 import pytest
+from commands import ROOT, quick_recipe, run
 
 from pixelrt.bundle import Bundle
-from pixelrt.trt import RTX_TARGETS, inspect_engine
+from pixelrt.trt import inspect_engine
 
-ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 GENERATION = ROOT / "docs" / "generation.md"
 LIVE = ROOT / "docs" / "live.md"
-BIN = Path(sys.executable).parent
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 OPENINGS = ("pixelrt ", "make ")
 
 pytestmark = pytest.mark.timeout(900)
 
 
-def run(command: list[str], cwd: Path) -> str:
-    environment = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}"}
-    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
-    return done.stdout
-
-
 def blocks(page: Path = README) -> list[tuple[str, str]]:
     return BLOCK.findall(page.read_text(encoding="utf-8"))
-
-
-def quick_recipe(folder: Path, name: str = "road-unet", **changes: str) -> Path:
-    """The folder of an engine where the README has it, with a gate on few images, or other changes."""
-    copied = folder / "engines" / name
-    shutil.copytree(ROOT / "engines" / name, copied, ignore=shutil.ignore_patterns("bundle"))
-    recipe = copied / "recipe.toml"
-    text = recipe.read_text(encoding="utf-8")
-    for found, other in (changes or {r"frames=\d+": "frames=6"}).items():
-        text, changed = re.subn(found, other, text)
-        assert changed == 1
-    recipe.write_text(text, encoding="utf-8")
-    return recipe
 
 
 def type_commands(text: str, folder: Path) -> None:
@@ -70,8 +46,8 @@ def test_every_block_is_python_or_commands_that_are_tried() -> None:
 
 
 def test_the_readme_from_top_to_bottom(tmp_path: Path) -> None:
-    quick_recipe(tmp_path)
     one_engine = {r"sm = \[.*\]": "sm = [86]"}
+    quick_recipe(tmp_path, **one_engine, **{r"frames=\d+": "frames=6"})
     quick_recipe(tmp_path, "digits-cgan", **one_engine)
     quick_recipe(tmp_path, "street-painter", **one_engine, **{r"frames=\d+": "frames=4"})
     quick_recipe(tmp_path, "digits-vae", **one_engine)
@@ -88,8 +64,7 @@ def test_the_readme_from_top_to_bottom(tmp_path: Path) -> None:
 def check_segmentation(folder: Path) -> None:
     bundle = folder / "engines" / "road-unet" / "bundle"
     entries = [entry for entry in Bundle.open(bundle).manifest.artifacts if entry.kind == "engine"]
-    assert {entry.targets for entry in entries} == {(target,) for target in RTX_TARGETS}
-    assert len(entries) == len(RTX_TARGETS)
+    assert sorted(entry.targets for entry in entries) == [("sm120",), ("sm86",)]  # the second was added
     for entry in entries:
         found = inspect_engine(bundle / entry.file)
         assert (found.flavour, found.version, found.targets) == (entry.flavour, entry.version, entry.targets)
@@ -125,19 +100,3 @@ def check_generation(folder: Path) -> None:
             type_commands(text, folder)
     assert (folder / "labels.png").is_file()
     assert (folder / "again.png").is_file()
-
-
-def test_make_demo(tmp_path: Path) -> None:
-    bundle, demo = tmp_path / "bundle", tmp_path / "demo"
-    recipe = quick_recipe(tmp_path)
-    settings = [f"BIN={BIN}", f"RECIPE={recipe}", f"BUNDLE={bundle}", f"DEMO={demo}", "FRAMES=12"]
-    shown = run(["make", "--old-file=.venv/demo", "demo", *settings], ROOT)
-    for name in ("drive.mp4", "drive.png", "drive.json"):
-        assert str(demo / name) in shown
-    assert len(list(bundle.glob("*.engine"))) == 6
-    figures = json.loads((demo / "drive.json").read_text())
-    assert figures["frames"] == 12
-    video = cv2.VideoCapture(str(demo / "drive.mp4"))
-    assert int(video.get(cv2.CAP_PROP_FRAME_COUNT)) == 12
-    sheet = cv2.imread(str(demo / "drive.png"))
-    assert sheet is not None and min(sheet.shape[:2]) > 500
