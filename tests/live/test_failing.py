@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from live import Camera, Notes, check_accounts, check_pairs, image_of, network
+from live import Camera, Notes, check_accounts, check_pairs, image_of, network, until
 
 from pixelrt.errors import DeviceError, DeviceLost, ExecutionFailed, InputError, SinkError, SourceError
 from pixelrt.video.events import Event
@@ -125,6 +125,31 @@ def test_a_frame_without_a_result_is_counted_and_told_and_the_next_one_is_comput
     assert stream.statistics().sources[0].dropped == {"failed": 2}
     assert [event.detail for event in events if event.kind == "skipped"] == ["a hiccup", "another"]
     check_accounts(stream.statistics(), ended=True)
+
+
+def test_what_the_network_tells_of_a_source_comes_after_what_the_source_tells() -> None:
+    """The program is still at an event of the source when the network fails."""
+    at_it, told, together = threading.Lock(), [], []
+
+    def on_event(event: Event) -> None:
+        together.append(not at_it.acquire(blocking=False))
+        told.append(event.kind)
+        if event.kind == "damaged":
+            until(lambda: stream.statistics().sources[0].dropped)
+            time.sleep(0.05)
+        if not together[-1]:
+            at_it.release()
+
+    def damaged(camera: Camera, index: int) -> None:
+        if index == 1:
+            camera.tell("damaged")
+
+    camera = Camera(3, live=False, before=damaged)
+    segmenter = network(failing_network({0: ExecutionFailed("a hiccup")}))
+    stream = segmenter.stream(camera, on_event=on_event)
+    assert len(list(stream)) == 2
+    assert told == ["connected", "damaged", "skipped", "ended"]
+    assert not any(together)
 
 
 def test_a_network_that_never_gives_a_result_ends_the_stream() -> None:

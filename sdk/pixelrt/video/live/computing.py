@@ -54,7 +54,7 @@ class Computing:
         mailbox: Gives the frames.
         outlets: Take the results.
         books: Counts and times.
-        tell: Told of frames without a result.
+        tell: Told of the place of a source and of its frame that has no result.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Computing:
         mailbox: Mailbox[Arrival],
         outlets: Outlets,
         books: Books,
-        tell: Callable[[Event], None],
+        tell: Callable[[int, Event], None],
     ) -> None:
         segmenter = sizing.segmenter(0)
         self._sizing, self._head, self._artist = sizing, head, artist
@@ -210,7 +210,7 @@ class Computing:
         self._failures += 1
         for arrival in arrivals:
             self._ledger.dropped(arrival.place, "failed")
-            self._tell(Event(kind="skipped", source=arrival.frame.source, detail=str(problem)))
+            self._tell(arrival.place, Event(kind="skipped", source=arrival.frame.source, detail=str(problem)))
         if self._failures >= _MOST_FAILURES and not self._stopped.is_set():
             raise problem
 

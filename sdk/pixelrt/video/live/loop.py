@@ -178,7 +178,7 @@ class Loop:
             mailbox=self._mailbox,
             outlets=self.outlets,
             books=self._books,
-            tell=self._tell,
+            tell=lambda place, event: self._captures[place].watch.on_event(event),
         )
 
     def _capture(self, given: Input, color: ColorOrder) -> Capture:
