@@ -16,7 +16,8 @@ _OVERLOADED_SHARE = 0.1
 _EASED_SHARE = 0.02
 """The share below which it is so no more."""
 _BURST_S = 0.5
-"""Frames that come all at once after a hiccup of the line, and are dropped, are no overload."""
+"""Frames that come all at once after a hiccup of the line, and are dropped by the loop or replaced in the
+source, are no overload."""
 _UNTAKEN = ("replaced", "driver")
 """Why sources lose frames that nobody took in time; other losses are those of the line."""
 
@@ -34,14 +35,13 @@ class Load:
     """Older than the deadline."""
     lost: Mapping[str, int]
     """In the source, because nobody took them in time, by its reasons."""
-    worst_burst: int
-    """The most that the loop dropped in half a second."""
+    hiccup: int
+    """How many of all these were lost in one burst, if there was nothing else."""
 
     @property
     def is_too_much(self) -> bool:
         """Whether there is no time for a good part of the frames, and not just for those of one burst."""
-        dropped = self.replaced + self.expired
-        missed = sum(self.lost.values()) + (dropped if dropped >= 2 * self.worst_burst else 0)
+        missed = self._missed - self.hiccup
         return self.came >= _FEWEST_FRAMES and missed > _OVERLOADED_SHARE * self.came
 
     @property
@@ -87,6 +87,16 @@ class _Counts:
         """Frames for which the loop had no time."""
         return self.replaced + self.expired
 
+    @property
+    def late(self) -> int:
+        """Frames that the source replaced: some sources count them when somebody takes the next one."""
+        return self.lost["replaced"]
+
+    @property
+    def may_be_hiccup(self) -> int:
+        """Frames that may have come all at once."""
+        return self.dropped + self.late
+
 
 class LoadWindow:
     """Measures the load from counts that only grow."""
@@ -112,32 +122,48 @@ class LoadWindow:
         lost = {reason: losses.get(reason, 0) for reason in _UNTAKEN}
         replaced, expired = account.dropped.get("newer", 0), account.dropped.get("deadline", 0)
         self._counts.append(_Counts(now_s, account.captured + sum(lost.values()), replaced, expired, lost))
-        while len(self._counts) > 2 and self._is_enough_since(self._counts[1]):
+        while len(self._counts) > 2 and now_s - self._counts[1].at_s >= _LONGEST_WINDOW_S:
             self._counts.popleft()
-        return _load(tuple(self._counts)) if self._is_enough_since(self._counts[0]) else None
-
-    def _is_enough_since(self, first: _Counts) -> bool:
-        now = self._counts[-1]
-        seconds, came = now.at_s - first.at_s, now.came - first.came
-        return seconds >= (_WINDOW_S if came >= _FEWEST_FRAMES else _LONGEST_WINDOW_S)
+        history = tuple(self._counts)
+        begins = (place for place in reversed(range(len(history))) if _is_enough(history[place], history[-1]))
+        begin = next(begins, None)
+        return None if begin is None else _load(history[begin:], history)
 
 
-def _load(counts: Sequence[_Counts]) -> Load:
-    first, now = counts[0], counts[-1]
+def _is_enough(first: _Counts, now: _Counts) -> bool:
+    seconds, came = now.at_s - first.at_s, now.came - first.came
+    return seconds >= (_WINDOW_S if came >= _FEWEST_FRAMES else _LONGEST_WINDOW_S)
+
+
+def _load(window: Sequence[_Counts], history: Sequence[_Counts]) -> Load:
+    first, now = window[0], window[-1]
     return Load(
         seconds=now.at_s - first.at_s,
         came=now.came - first.came,
         replaced=now.replaced - first.replaced,
         expired=now.expired - first.expired,
         lost={reason: max(count - first.lost[reason], 0) for reason, count in now.lost.items()},
-        worst_burst=_worst_burst(counts),
+        hiccup=_hiccup(window, history),
     )
 
 
-def _worst_burst(counts: Sequence[_Counts]) -> int:
+def _hiccup(window: Sequence[_Counts], history: Sequence[_Counts]) -> int:
+    """Frames that were lost in one burst; none where there was more.
+
+    A source that counts its losses when a frame is taken has bursts of them with every frame that a slow
+    program takes: the second one in the longest window is no hiccup.
+    """
+    if not _is_one_burst([counts.may_be_hiccup for counts in window], window):
+        return 0
+    dropped, late = window[-1].dropped - window[0].dropped, max(window[-1].late - window[0].late, 0)
+    return dropped + (late if _is_one_burst([counts.late for counts in history], history) else 0)
+
+
+def _is_one_burst(totals: Sequence[int], counts: Sequence[_Counts]) -> bool:
+    """Whether more than half of what was added to a total came within half a second."""
     worst, end = 0, 0
-    for begin in counts:
-        while end + 1 < len(counts) and counts[end + 1].at_s <= begin.at_s + _BURST_S:
+    for begin, each in enumerate(counts):
+        while end + 1 < len(counts) and counts[end + 1].at_s <= each.at_s + _BURST_S:
             end += 1
-        worst = max(worst, counts[end].dropped - begin.dropped)
-    return worst
+        worst = max(worst, totals[end] - totals[begin])
+    return totals[-1] - totals[0] < 2 * worst
