@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 from drives import SIZE, feed, picture, results, see
 
@@ -47,7 +48,7 @@ def test_what_an_earlier_run_left_is_told(
     other = name.replace("masks", "masks-{time}").replace("results", "results-{time}")
     assert capsys.readouterr().err == (
         f"{tmp_path}/{name}/ holds {suffix} files already (3): this run replaces those of its frames' "
-        f"names, and the others stay; for this run alone give {tmp_path}/{other}/\n"
+        f"names that PixelRT wrote, and the others stay; for this run alone give {tmp_path}/{other}/\n"
     )
     assert len(list((tmp_path / name).glob(f"*{suffix}"))) == 5
     alone = record(f"{tmp_path}/{other}/", segmenter)
@@ -64,6 +65,29 @@ def test_labels_and_photographs_are_not_replaced(tmp_path: Path, segmenter: Segm
     with pytest.raises(SinkError, match=r"front-000001\.png is there and was not written by PixelRT"):
         record(f"{tmp_path}/labels/", segmenter)
     assert label.read_bytes() == before
+
+
+@pytest.mark.parametrize("theirs", ["arrays", "text"])
+def test_arrays_of_somebody_else_are_not_replaced(tmp_path: Path, segmenter: Segmenter, theirs: str) -> None:
+    file = record(f"{tmp_path}/results.npz/", segmenter) / "front-000001.npz"
+    if theirs == "arrays":
+        np.savez(file, mask=picture(7), index=1)
+    else:
+        file.write_text("notes")
+    before = file.read_bytes()
+    with pytest.raises(SinkError, match=r"front-000001\.npz is there and was not written by PixelRT"):
+        record(f"{tmp_path}/results.npz/", segmenter)
+    assert file.read_bytes() == before
+
+
+@pytest.mark.parametrize(("name", "suffix"), FOLDERS)
+def test_what_cannot_be_read_is_not_replaced(
+    tmp_path: Path, segmenter: Segmenter, name: str, suffix: str
+) -> None:
+    (tmp_path / name / f"front-000001{suffix}").mkdir(parents=True)
+    why = r"is there and cannot be read \(Is a directory\), so it is not replaced; choose another folder, or"
+    with pytest.raises(SinkError, match=rf"front-000001\{suffix} {why} move it away$"):
+        record(f"{tmp_path}/{name}/", segmenter)
 
 
 def test_masks_say_who_wrote_them(tmp_path: Path, segmenter: Segmenter) -> None:

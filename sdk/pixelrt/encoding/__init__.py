@@ -19,7 +19,7 @@ from pixelrt.encoding.drafts import Draft, is_being_written, rescue, sweep, writ
 from pixelrt.encoding.encoders import AUTOMATIC, ENCODERS, SOFTWARE
 from pixelrt.encoding.files import explained, real_place, temporary_for
 from pixelrt.encoding.film import FASTEST_FPS, FASTEST_GIF_FPS, FORMATS, SLOWEST_FPS, check_film
-from pixelrt.encoding.folder import ImageFolder
+from pixelrt.encoding.folder import FRAME_SIZE, ImageFolder
 from pixelrt.encoding.gif import GifEncoder
 from pixelrt.encoding.images import IMAGES, encode_image, encode_png
 from pixelrt.encoding.video import VideoEncoder
@@ -31,6 +31,7 @@ __all__ = [
     "FASTEST_FPS",
     "FASTEST_GIF_FPS",
     "FORMATS",
+    "FRAME_SIZE",
     "IMAGES",
     "SLOWEST_FPS",
     "SOFTWARE",

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import re
 import struct
+import zipfile
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 from pixelrt.encoding.drafts import sweep, write_whole
@@ -19,6 +21,8 @@ _PNG_HEAD_BYTES = 33
 _SAID = b"tEXt" + b"Software\0PixelRT"
 _MARK = struct.pack(">I", len(_SAID) - 4) + _SAID + struct.pack(">I", zlib.crc32(_SAID))
 """A chunk that says who wrote a PNG."""
+FRAME_SIZE = "frame_size"
+"""The array by which an `.npz` of a frame is known to be PixelRT's."""
 
 
 class _Names:
@@ -56,8 +60,9 @@ def _split(name: str) -> tuple[tuple[str, int], int]:
 class ImageFolder:
     """A file per image. Each is whole as soon as it has its name; files of other names stay.
 
-    An image of an earlier run is replaced where one has its name; one that somebody else wrote or changed,
-    such as a photograph, is not. What processes that were killed left half-written in the folder is removed.
+    A file of an earlier run is replaced where one has its name; one that somebody else wrote or changed, such
+    as a photograph, is not: PNGs are told by a mark, `.npz` by their array `frame_size`. What processes that
+    were killed left half-written in the folder is removed.
 
     Args:
         path: The folder; it is made by `make`, or with the first image.
@@ -117,8 +122,9 @@ class ImageFolder:
             content: All of it.
 
         Raises:
-            SinkError: If it cannot be written, or another one had the same name; the message says how many
-                were written before it, which stay.
+            SinkError: If it cannot be written, another one had the same name, or one of that name is there
+                that somebody else wrote; where it cannot be written the message says how many were before
+                it, which stay.
         """
         file = self.file(name)
         _check_replaced(file)
@@ -162,20 +168,38 @@ class ImageFolder:
 
 
 def _check_replaced(file: Path) -> None:
-    """Refuse to replace an image that somebody else wrote.
+    """Refuse to replace a file that somebody else wrote.
 
     Raises:
         SinkError: If there is one.
     """
-    if file.suffix != ".png" or not file.exists():
+    is_ours = _WRITTEN_HERE.get(file.suffix)
+    if is_ours is None or not file.exists():
         return
-    with explained(file, "read"), file.open("rb") as stream:
-        head = stream.read(_PNG_HEAD_BYTES + len(_MARK))
-    if head[_PNG_HEAD_BYTES:] != _MARK:
-        raise SinkError(
-            f"{file} is there and was not written by PixelRT, so it is not replaced; choose another folder, "
-            "or move it away"
-        )
+    what_then = "so it is not replaced; choose another folder, or move it away"
+    try:
+        ours = is_ours(file)
+    except OSError as problem:
+        raise SinkError(f"{file} is there and cannot be read ({problem.strerror}), {what_then}") from problem
+    if not ours:
+        raise SinkError(f"{file} is there and was not written by PixelRT, {what_then}")
+
+
+def _is_marked(file: Path) -> bool:
+    with file.open("rb") as stream:
+        return stream.read(_PNG_HEAD_BYTES + len(_MARK))[_PNG_HEAD_BYTES:] == _MARK
+
+
+def _holds_frame(file: Path) -> bool:
+    try:
+        with zipfile.ZipFile(file) as arrays:
+            return f"{FRAME_SIZE}.npy" in arrays.namelist()
+    except zipfile.BadZipFile:
+        return False
+
+
+_WRITTEN_HERE: dict[str, Callable[[Path], bool]] = {".png": _is_marked, ".npz": _holds_frame}
+"""Whether PixelRT wrote a file of a suffix."""
 
 
 def _count(folder: Path, suffix: str) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pixelrt.encoding import ImageFolder
+from pixelrt.encoding import FRAME_SIZE, ImageFolder
 from pixelrt.errors import InputError, SinkError
 from pixelrt.segmentation import Segmentation
 from pixelrt.video.delivery import Delivery
@@ -28,7 +28,8 @@ class ArraysFolder(BaseSink):
     It holds the outputs of the head that is recorded at the network's size (`mask`, `confidence`, `grid`,
     `logits`, those that there are), of other heads as `HEAD.mask`, ..., and `classes` (names), `index`,
     `time_s`, `clock_s` (NaN where the source has no clock) and `frame_size` (height, width). Each file is
-    whole as soon as it has its name; `abort` keeps those, and removes the folder if it is new and empty.
+    whole as soon as it has its name, and replaces one of an earlier run; `abort` keeps those, and removes the
+    folder if it is new and empty.
 
     Args:
         folder: Where they go.
@@ -58,7 +59,7 @@ class ArraysFolder(BaseSink):
         values["index"] = np.int64(frame.index)
         values["time_s"] = np.float64(frame.time_s)
         values["clock_s"] = np.float64("nan" if frame.clock_s is None else frame.clock_s)
-        values["frame_size"] = np.array(frame.size, np.int64)
+        values[FRAME_SIZE] = np.array(frame.size, np.int64)
         content = io.BytesIO()
         self._pack(content, **values)
         self._folder.save(frame.name, content.getvalue())

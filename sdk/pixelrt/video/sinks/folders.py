@@ -32,7 +32,7 @@ def open_folder(path: Path, options: SinkOptions, suffix: str) -> ImageFolder:
         fresh = path.with_stem(f"{path.stem}-{{time}}")
         complain(
             f"{path}/ holds {suffix} files already ({folder.earlier}): this run replaces those of its "
-            f"frames' names, and the others stay; for this run alone give {fresh}/"
+            f"frames' names that PixelRT wrote, and the others stay; for this run alone give {fresh}/"
         )
     return folder
 
