@@ -131,10 +131,11 @@ def _compare(arguments: argparse.Namespace) -> int:
 def _turns() -> list[tuple[str, str]]:
     """Who does what; what is long and what is short take turns."""
     left_out = tuple(library for library in _LIBRARIES if not _installed(library))
-    longer = [("live", name) for name in CONTENDERS]
+    longer = [[("live", name)] for name in CONTENDERS]
     shorter = [[("file", name)] for name in WHOLE] + [[("overlay", name) for name in OVERLAYS]]
     shorter[0].append(("control", _CONTROL))
-    everybody = [turn for long, short in zip(longer, shorter, strict=True) for turn in (long, *short)]
+    in_turn = itertools.chain.from_iterable(itertools.zip_longest(longer, shorter, fillvalue=()))
+    everybody = itertools.chain.from_iterable(in_turn)
     return [(task, name) for task, name in everybody if not name.startswith(left_out)]
 
 

@@ -59,6 +59,7 @@ class RunOptions:
     keep_going: bool = False
     """Whether the other sources go on when one fails."""
     log: float | None = None
+    """Seconds between two lines with the statistics in the log; None for none."""
 
     def __post_init__(self) -> None:
         if self.limit is not None and self.limit < 1:
