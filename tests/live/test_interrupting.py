@@ -19,8 +19,6 @@ from typing import Any
 import pytest
 from live import Camera, Notes, check_accounts, gone, image_of, network
 
-from pixelrt.dependency import require
-from pixelrt.dependency.interrupts import uninterrupted
 from pixelrt.errors import InputError
 from pixelrt.video.delivery import Delivery
 from pixelrt.video.live import Stream
@@ -261,46 +259,6 @@ def test_ctrl_c_does_not_cut_the_end_in_two(monkeypatch: pytest.MonkeyPatch, met
     assert time.monotonic() - began_s < HELD_UP_S
     assert gone()
     check_accounts(stream.statistics(), ended=True)
-
-
-def test_ctrl_c_while_a_library_is_imported_comes_afterwards(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """Some turn it into an ImportError, which looks as if they were not there."""
-    code = """
-import signal
-try:
-    signal.raise_signal(signal.SIGUSR1)
-except KeyboardInterrupt:
-    raise ImportError("cannot be loaded") from None
-"""
-    (tmp_path / "interrupted_library.py").write_text(code)
-    monkeypatch.syspath_prepend(tmp_path)
-    with handled(interrupted), pytest.raises(KeyboardInterrupt):
-        require("interrupted_library", "cpu", "a test")
-    assert require("interrupted_library", "cpu", "a test").signal is signal
-
-
-def test_signals_that_are_held_back_all_come_afterwards() -> None:
-    came: list[str] = []
-    numbers = {signal.SIGUSR1: "one", signal.SIGUSR2: "two"}
-
-    def handle(number: int, _: object) -> None:
-        came.append(numbers[signal.Signals(number)])
-        raise ValueError(number)
-
-    before = {number: signal.signal(number, handle) for number in numbers}
-    try:
-        with pytest.raises(ValueError, match=r"\d"), uninterrupted():
-            for number in numbers:
-                signal.raise_signal(number)
-            came.append("block")
-        assert came[0] == "block"
-        assert sorted(came[1:]) == ["one", "two"]
-        assert all(signal.getsignal(number) is handle for number in numbers)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @pytest.mark.parametrize("problem", [RuntimeError("can't start new thread"), KeyboardInterrupt()])
