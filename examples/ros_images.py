@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from pixelrt.dependency.interrupts import uninterrupted
+from pixelrt.interrupts import uninterrupted
 from pixelrt.manifest import ColorOrder
 from pixelrt.terminal import complain
 from pixelrt.video.delivery import Delivery

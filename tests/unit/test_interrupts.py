@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from pixelrt.dependency import require
-from pixelrt.dependency.interrupts import uninterrupted
+from pixelrt.interrupts import uninterrupted
 
 _LIBC = ctypes.CDLL(None)
 _LIBC.signal.restype = ctypes.c_void_p

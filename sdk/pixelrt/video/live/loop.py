@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from pixelrt.dependency.interrupts import uninterrupted
 from pixelrt.errors import InputError
+from pixelrt.interrupts import uninterrupted
 from pixelrt.manifest import ColorOrder, Head
 from pixelrt.video.events import Event
 from pixelrt.video.health import Health

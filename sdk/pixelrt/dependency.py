@@ -7,8 +7,8 @@ import importlib
 import sys
 from types import ModuleType
 
-from pixelrt.dependency.interrupts import uninterrupted
 from pixelrt.errors import MissingDependency
+from pixelrt.interrupts import uninterrupted
 
 
 def require(module: str, extra: str, purpose: str) -> ModuleType:
