@@ -135,3 +135,10 @@ def test_what_refuses_is_left_out_and_told_at_the_end(network: Segmenter) -> Non
         with pytest.raises(SourceError, match=r"a user and a password.*401"):
             results.extend(stream)
         assert len(results) == 5
+
+
+def test_arrays_are_asked_once_however_bad_they_are(network: Segmenter) -> None:
+    images = iter([np.zeros((8, 8, 3), np.float32), *[np.zeros((*stamped.SIZE, 3), np.uint8)] * 2])
+    with pytest.raises(SourceError, match="float32"):
+        network.stream(images, on_source_error="detach")
+    assert len(list(images)) == 2

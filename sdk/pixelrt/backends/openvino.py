@@ -229,7 +229,7 @@ def _without_telemetry() -> Iterator[None]:
     try:
         yield
     finally:
-        del sys.modules[reporter]
+        sys.modules.pop(reporter, None)  # another thread may have been here, too
 
 
 @functools.cache

@@ -62,7 +62,7 @@ def open_inputs(source: Any, color: ColorOrder, options: StreamOptions) -> tuple
 
 
 def _open(source: Any, color: ColorOrder, options: StreamOptions) -> Source:
-    if options.on_source_error == "stop":
+    if options.on_source_error == "stop" or not isinstance(source, (str, os.PathLike, int)):
         return as_source(source, color=color)
     return open_or_wait(lambda wait: as_source(source, color=color, wait=wait))
 

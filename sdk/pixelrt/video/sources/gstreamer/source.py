@@ -259,6 +259,8 @@ def open_pipeline(text: str, options: SourceOptions) -> Source:
     if not pipeline:
         raise SourceError(f"{text} has no pipeline, expected one such as gst://v4l2src device=/dev/video0")
     play = PlayOptions(name="gst", color=options.color, fps=options.fps)
+    if options.wait:
+        return keep_open(pipeline, play, Persistence(wait=True, backoff=_BACKOFF))
     source = PipelineSource(pipeline, play)
     if not source.can_be_played_again:
         return source
