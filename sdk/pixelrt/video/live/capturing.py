@@ -77,6 +77,9 @@ class Capture:
     def stop(self) -> None:
         """Take no more frames. From any thread."""
         self._stopped = True
+
+    def interrupt(self) -> None:
+        """Have the source give up at once what it waits for. From any thread."""
         self._source.interrupt()
 
     def discard(self) -> None:

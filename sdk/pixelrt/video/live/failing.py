@@ -17,10 +17,13 @@ class Failing:
 
     Args:
         handle: Gets the error.
+        kind: Of the errors that are handed over.
     """
 
-    def __init__(self, handle: Callable[[BaseException], None]) -> None:
-        self._handle = handle
+    def __init__(
+        self, handle: Callable[[BaseException], None], kind: type[BaseException] = BaseException
+    ) -> None:
+        self._handle, self._kind = handle, kind
 
     def __enter__(self) -> Failing:
         return self
@@ -31,7 +34,7 @@ class Failing:
         problem: BaseException | None,
         trace: TracebackType | None,
     ) -> bool:
-        if problem is None:
+        if not isinstance(problem, self._kind):
             return False
         self._handle(problem)
         return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import threading
@@ -65,13 +66,14 @@ class Loop:
         options: StreamOptions,
     ) -> None:
         self.inputs, self._sinks, self._options = tuple(inputs), tuple(sinks), options
-        self._lock = threading.RLock()
+        self._lock, self._starting = threading.RLock(), threading.RLock()
         self._workers = Workers()
         self._process = os.getpid()
         self._halted_s: float | None = None
         self._is_wait_over = False
+        self._left = ""
         self.failure = FirstFailure()
-        self._failing = Failing(self.fail)
+        self._failing, self._guarding = Failing(self.fail), Failing(self.fail, Exception)
         self._tell = Teller(options.on_event, self._failing).tell
         sizing.on_event = self._tell
         self._books = Books(Ledger(len(inputs)), StageClock())
@@ -111,16 +113,15 @@ class Loop:
                 f"this stream belongs to process {self._process}, and its threads run there alone; "
                 "make a stream in each process"
             )
-        with self._lock:
-            if self._workers.started or self._halted_s is not None:
+        with self._starting:
+            if self._workers.started or self._is_halted:
                 return
             self._figures.begin()
             self.outlets.has_program = has_program
             for sink in self._sinks:
                 sink.attach(self)
-            with uninterrupted():
-                for job in self._jobs:
-                    self._workers.start(job, self._failing)
+            with uninterrupted(), self._lock:
+                self._start_all()
 
     def wait(self) -> None:
         """Wait until everything has ended, the sinks included, and raise what failed.
@@ -144,8 +145,12 @@ class Loop:
         """Stop, and wait until it has; safe to call twice, and in a thread of the stream itself."""
         if self._is_elsewhere():
             return
-        self._halt(self.outlets.stop)
-        self.outlets.stop()
+        try:
+            self._halt(self.outlets.stop)
+            self.outlets.stop()
+        except BaseException:  # Ctrl-C, or the second one: this is not waited for
+            self._is_wait_over = True
+            raise
         self._join()
 
     @property
@@ -212,6 +217,13 @@ class Loop:
             jobs.append(Job("pixelrt watchdog", self._watchdog.run))
         return tuple(jobs)
 
+    def _start_all(self) -> None:
+        if self._is_halted:  # while the sinks were attached
+            self._figures.end()
+            return
+        for job in self._jobs:
+            self._workers.start(job, self._failing)
+
     def _compute(self) -> None:
         """What the network's thread does: when it ends, so does everything."""
         with self._failing:
@@ -225,25 +237,35 @@ class Loop:
         if self._watchdog is not None:
             self._watchdog.stop()
 
+    @property
+    def _is_halted(self) -> bool:
+        return self._halted_s is not None
+
     def _halt(self, end_outlets: Callable[[], None]) -> None:
-        """End everything at once, without waiting for it."""
-        if self._halted_s is not None:
+        """End everything at once, without waiting for it; Ctrl-C ends a driver's part in it that hangs."""
+        if self._is_halted:
             return
-        with uninterrupted():
+        with contextlib.ExitStack() as afterwards, uninterrupted():
             with self._lock:
-                if self._halted_s is not None:
+                if self._is_halted:
                     return
                 self._halted_s = time.monotonic()
             end_outlets()
             self._mailbox.close()
             self._computing.stop()
-            self._stop_captures()
             self._stop_watching()
+            self._stop_captures(afterwards)
 
-    def _stop_captures(self) -> None:
+    def _stop_captures(self, afterwards: contextlib.ExitStack) -> None:
+        """Take no more frames, and interrupt the sources afterwards: all, even if Ctrl-C ends one of that."""
         for capture in self._captures:
-            with self._failing:
-                capture.stop()
+            capture.stop()
+            afterwards.callback(self._guarded, capture.interrupt)
+
+    def _guarded(self, foreign: Callable[[], None]) -> None:
+        """Call code of a source or a sink: its error ends the stream, Ctrl-C is the caller's."""
+        with self._guarding:
+            foreign()
 
     def _source_failed(self, problem: BaseException) -> None:
         """A source raised: what it gave before is computed and delivered first."""
@@ -252,7 +274,8 @@ class Loop:
             return
         self.failure.keep(problem)
         self._mailbox.finish_all()
-        self._stop_captures()
+        with contextlib.ExitStack() as afterwards:
+            self._stop_captures(afterwards)
 
     def _sink_failed(self, lane: Lane, problem: BaseException) -> None:
         if self._options.on_sink_error == "stop":
@@ -269,31 +292,39 @@ class Loop:
         """
         if self._is_elsewhere() or interrupts_a_lock() or self._workers.is_one():
             return False
-        halted_s = self._halted_s
+        was_halted = self._is_halted
         try:
             left = self._workers.wait(self._is_patience_over)
         except BaseException:  # Ctrl-C: one ends the stream, another one the wait for that
-            self._is_wait_over = halted_s is not None
+            self._is_wait_over = self._is_wait_over or was_halted
             raise
         if left:
-            waited_s = time.monotonic() - (self._halted_s or self._figures.ended_s)
-            _LOG.warning("left behind, since it did not end in %.0f s: %s", waited_s, ", ".join(left))
+            self._leave(", ".join(left))
         else:
             self._books.ledger.settle(STOPPED)
         self._discard()
         return True
 
+    def _leave(self, names: str) -> None:
+        """Say which threads are left behind, and why; once."""
+        said, self._left = self._left, names
+        if names == said:
+            return
+        if self._is_wait_over:
+            _LOG.warning("not waited for any longer (Ctrl-C): %s", names)
+            return
+        waited_s = time.monotonic() - (self._halted_s or self._figures.ended_s)
+        _LOG.warning("left behind, since it did not end in %.0f s: %s", waited_s, names)
+
     def _discard(self) -> None:
-        """Give back what no thread has used, and none will."""
+        """Give back what no thread has used, and none will: all, even if Ctrl-C ends one of that."""
         if not self._jobs:
             return
-        with uninterrupted():
-            with self._lock:
-                jobs, self._jobs = self._jobs, ()
-            for job in jobs:
+        with self._starting, contextlib.ExitStack() as afterwards, uninterrupted():
+            jobs, self._jobs = self._jobs, ()
+            for job in reversed(jobs):
                 if not self._workers.has_begun(job):
-                    with self._failing:
-                        job.discard()
+                    afterwards.callback(self._guarded, job.discard)
 
     def _is_elsewhere(self) -> bool:
         """Whether this is a process that was forked off, which has none of the threads."""
