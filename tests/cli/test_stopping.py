@@ -9,7 +9,6 @@ import pytest
 
 from pixelrt.cli.stopping import stopping
 
-
 WRAPPED = """
 import signal
 from pixelrt.cli.stopping import stopping

@@ -16,6 +16,7 @@ from dataclasses import replace
 from itertools import islice, pairwise
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from source_contract import SourceContract, held
@@ -235,6 +236,18 @@ def test_a_live_pipeline_that_fails_is_played_again() -> None:
     assert all(one.captured_s < two.captured_s and one.time_s < two.time_s for one, two in pairwise(frames))
     kinds = [event.kind for event in events]
     assert kinds[:4] == ["connected", "lost", "reconnecting", "connected"]
+
+
+def test_a_live_pipeline_that_does_not_start_yet_is_waited_for(tmp_path: Path) -> None:
+    picture, waiting = tmp_path / "picture.png", threading.Event()
+    uri = f"gst://filesrc location={picture} ! pngdec ! imagefreeze is-live=true ! videoconvert ! videorate"
+    with open_source(uri, wait=True) as source, ThreadPoolExecutor() as pool:
+        assert (source.live, source.size) == (True, (0, 0))
+        source.on_event = lambda event: waiting.set() if event.kind == "reconnecting" else None
+        read = pool.submit(lambda: next(iter(source)))
+        assert waiting.wait(WAIT_S)
+        assert cv2.imwrite(str(picture), np.zeros((96, 128, 3), np.uint8))
+        assert read.result(timeout=WAIT_S).size == source.size == (96, 128)
 
 
 def test_the_end_of_a_live_pipeline_is_the_end() -> None:
