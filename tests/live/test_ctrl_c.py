@@ -71,12 +71,13 @@ class Hanging(Camera):
 
     def __init__(self, name: str) -> None:
         super().__init__(period_s=0.01, name=name)
-        self.told = threading.Event()
+        self.told, self.was_interrupted = threading.Event(), True
 
     def interrupt(self) -> None:
         if threading.current_thread() is threading.main_thread() and not self.told.is_set():
             self.told.set()
             time.sleep(HANGS_S)
+            self.was_interrupted = False
 
 
 def test_ctrl_c_reaches_a_driver_that_hangs_and_all_others_are_told_to_stop() -> None:
@@ -86,6 +87,7 @@ def test_ctrl_c_reaches_a_driver_that_hangs_and_all_others_are_told_to_stop() ->
     told = [camera.told.is_set for camera in cameras]
     with ctrl_c(lambda: any(is_told() for is_told in told), lambda: all(is_told() for is_told in told)):
         stream.close()
+    assert all(camera.was_interrupted for camera in cameras)
     until(gone)
     stream.close()
 
@@ -95,11 +97,14 @@ def test_ctrl_c_reaches_a_sink_that_hangs_when_it_is_given_back() -> None:
         def abort(self) -> None:
             aborting.set()
             time.sleep(HANGS_S)
+            returned.append(True)
 
     aborting, notes = threading.Event(), Notes()
+    returned: list[bool] = []
     stream = network().stream(Camera(1), sinks=[Stubborn(), notes])
     with ctrl_c(aborting.is_set):
         stream.close()
+    assert not returned
     assert notes.ends == ["aborted"]
 
 

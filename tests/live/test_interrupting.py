@@ -13,11 +13,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import pytest
-from live import Camera, Notes, check_accounts, gone, image_of, network
+from interrupting import Interrupting
+from live import SIZE, Camera, Notes, check_accounts, gone, image_of, network
 
 from pixelrt.errors import InputError
 from pixelrt.video.live import Stream
@@ -25,6 +25,7 @@ from pixelrt.video.live.interrupting import interrupts_a_lock
 from pixelrt.video.live.ledger import Ledger
 from pixelrt.video.live.mailbox import Mailbox, Room
 from pixelrt.video.live.outlets import Outlets
+from pixelrt.video.sources.push import PushSource
 
 HELD_UP_S = 5.0
 """Half of the time after which threads are left behind."""
@@ -78,6 +79,7 @@ MOMENTS = {
     "a result is taken": (Mailbox, "_taken_of"),
     "a result is counted": (Ledger, "delivered"),
     "statistics are read": (Ledger, "accounts"),
+    "a frame is pushed": (PushSource, "_take"),
 }
 
 
@@ -86,12 +88,15 @@ MOMENTS = {
 def test_a_signal_handler_may_close_the_stream_in_the_middle_of_anything(
     monkeypatch: pytest.MonkeyPatch, where: str, policy: str
 ) -> None:
-    stream = network().stream(Camera(None, 0.001), policy=policy)  # type: ignore[arg-type]
+    source = PushSource(size=SIZE)
+    stream = network().stream(source, policy=policy)  # type: ignore[arg-type]
     took_s: list[float] = []
+    source.push(image_of(0))
     owner, method = MOMENTS[where]
     monkeypatch.setattr(owner, method, locked(once(getattr(owner, method))))
     with handled(closing(stream, took_s)):
         for _ in stream:
+            source.push(image_of(1))
             stream.statistics()
     assert took_s, "the signal came"
     assert took_s[0] < HELD_UP_S
@@ -187,20 +192,6 @@ def test_an_item_that_a_signal_handler_dropped_is_not_taken() -> None:
 
     assert mailbox.take(0, may_go=close_and_allow) == []
     assert dropped == [7]
-
-
-class Interrupting:
-    """Ctrl-C at the n-th moment at which Python looks for one: after a call of C, or as a function begins."""
-
-    def __init__(self, moment: int) -> None:
-        self._moment, self.came = moment, False
-
-    def __call__(self, frame: FrameType, event: str, _: object) -> None:
-        if event in ("call", "c_return") and not self.came:
-            self._moment -= 1
-            if not self._moment:
-                self.came = True
-                raise KeyboardInterrupt
 
 
 def test_ctrl_c_may_come_at_any_moment_of_a_wait() -> None:

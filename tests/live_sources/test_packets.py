@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import itertools
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -12,6 +14,7 @@ from typing import Any
 import av
 import pytest
 import stamped
+from interrupting import Interrupting
 
 from pixelrt.errors import SourceError
 from pixelrt.video.sources.network.decoder import Decoder
@@ -198,6 +201,28 @@ def test_cancel_wakes_both_sides(live: bool) -> None:
         assert not thread.is_alive()
     assert queue.get() is None
     assert queue.cancelled
+
+
+def test_ctrl_c_at_any_moment_of_a_wait_leaves_the_queue_to_others() -> None:
+    for moment in itertools.count(1):
+        queue, interrupting = PacketQueue(), Interrupting(moment)
+        writing = threading.Timer(0.002, put, [queue, "K"])
+        writing.start()
+        sys.setprofile(interrupting)
+        try:
+            queue.get()
+        except KeyboardInterrupt:
+            pass
+        finally:
+            sys.setprofile(None)
+        cancelling = threading.Thread(target=queue.cancel, daemon=True)
+        cancelling.start()
+        cancelling.join(5)
+        assert not cancelling.is_alive()
+        writing.join()
+        if not interrupting.came:
+            break
+    assert moment > 10
 
 
 def test_what_the_writer_raises_is_raised_after_its_packets_with_its_traceback() -> None:

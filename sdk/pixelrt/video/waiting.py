@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+import queue
 from contextlib import AbstractContextManager
 from typing import Any, TypeAlias
 
@@ -15,6 +15,16 @@ class Changes:
     A condition takes its lock again after the wait. Ctrl-C at that moment leaves a block that thinks it has
     the lock, and that fails with a RuntimeError about it instead of the KeyboardInterrupt.
 
+        while True:
+            with lock:
+                seen = changes.count
+                if ...:
+                    return
+                change = changes.register(seen)
+            change.wait()
+
+    A signal handler, or the garbage collector, may make a change in the middle of each of these lines.
+
     Args:
         lock: Guards what changes. A reentrant one lets signal handlers make changes, too.
     """
@@ -22,18 +32,27 @@ class Changes:
     def __init__(self, lock: AnyLock) -> None:
         self._lock = lock
         self._awaited: list[Change] = []
+        self.count = 0
+        """Grows with every change."""
 
-    def coming(self) -> Change:
-        """The next change. With the lock held; `Change.wait` comes after it was given back."""
+    def register(self, seen: int) -> Change:
+        """The next change. With the lock held; `Change.wait` comes after it was given back.
+
+        Args:
+            seen: `count` before the caller looked whether it must wait: a change since then is the next one.
+        """
         change = Change(self)
         self._awaited.append(change)
+        if self.count != seen:
+            change.set()
         return change
 
-    def tell(self) -> None:
+    def notify_all(self) -> None:
         """Say that there was a change. With the lock held."""
-        awaited, self._awaited = self._awaited, []
-        for change in awaited:
-            change.come()
+        self.count += 1
+        for change in self._awaited:
+            change.set()
+        self._awaited.clear()  # none was added meanwhile: only this thread could, and not without waiting
 
     def forget(self, change: Change) -> None:
         """It is waited for no more."""
@@ -45,18 +64,19 @@ class Changes:
 class Change:
     """A change to come, for one thread to wait for."""
 
-    __slots__ = ("_changes", "_pending")
+    __slots__ = ("_changes", "_sets")
 
     def __init__(self, changes: Changes) -> None:
         self._changes = changes
-        self._pending = threading.Lock()
-        self._pending.acquire()
+        self._sets: queue.SimpleQueue[None] = queue.SimpleQueue()  # `put` is reentrant, unlike `Event.set`
 
-    def come(self) -> None:
-        """It has come. Once."""
-        self._pending.release()
+    def set(self) -> None:
+        """It has come. Safe to call twice."""
+        self._sets.put(None)
 
     def wait(self, timeout_s: float | None = None) -> None:
         """Wait for it, for so long at most."""
-        if not self._pending.acquire(timeout=-1 if timeout_s is None else timeout_s):
+        try:
+            self._sets.get(timeout=timeout_s)
+        except queue.Empty:
             self._changes.forget(self)

@@ -9,7 +9,13 @@ from types import FrameType
 
 _OWN = "pixelrt.video.live."
 _WITHOUT_LOCKS = ("pixelrt.video.live.streaming",)
-_WITH_LOCKS = ("threading", "logging", "pixelrt.video.artist")
+_WITH_LOCKS = (
+    "threading",
+    "logging",
+    "pixelrt.video.artist",
+    "pixelrt.video.sources.push",
+    "pixelrt.video.sources.network.packets",
+)
 
 
 def interrupts_a_lock() -> bool:

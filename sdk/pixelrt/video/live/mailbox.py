@@ -63,10 +63,11 @@ class Mailbox(Generic[Item]):
         """Leave an item; where the places are taken and it is not to replace one, wait for a place."""
         while True:
             with self._lock:
+                seen = self._changes.count
                 if self.has_room(sender):
                     self._add(sender, item)
                     return
-                change = self._changes.coming()
+                change = self._changes.register(seen)
             change.wait()
 
     def take(
@@ -88,17 +89,18 @@ class Mailbox(Generic[Item]):
         """
         while True:
             with self._lock:
+                seen = self._changes.count
                 ready = self._ready(may_go)
                 if ready or self.finished or timeout_s == 0:
                     return [item for sender in ready[:most] for item in self._taken_of(sender)]
-                change = self._changes.coming()
+                change = self._changes.register(seen)
             change.wait(timeout_s)
             timeout_s = None if timeout_s is None else 0
 
     def look_again(self) -> None:
         """Have whoever waits in `take` ask `may_go` again."""
         with self._lock:
-            self._changes.tell()
+            self._changes.notify_all()
 
     def finish(self, sender: int) -> None:
         """No more items come from this sender; those that wait can be taken."""
@@ -179,11 +181,11 @@ class Mailbox(Generic[Item]):
             return []
         self._served[sender] = next(self._turns)
         if not self._rooms[sender].newest:
-            self._changes.tell()
+            self._changes.notify_all()
             self.on_room()
         return [item]
 
     def _notify(self) -> None:
-        self._changes.tell()
+        self._changes.notify_all()
         for on_change in self._listeners:
             on_change()

@@ -85,9 +85,10 @@ class Workers:
         """
         while not is_patience_over():
             with self._lock:
+                seen = self._changes.count
                 if not self._running:
                     break
-                change = self._changes.coming()
+                change = self._changes.register(seen)
             change.wait(_POLL_S)
         with self._lock:
             left = list(self._running)
@@ -117,4 +118,4 @@ class Workers:
     def _end(self, name: str) -> None:
         with self._lock:
             self._running.pop(name, None)
-            self._changes.tell()
+            self._changes.notify_all()

@@ -107,6 +107,7 @@ class PushSource(BaseSource):
             image = checked_image(image, what, copy=self._copy)
         while True:
             with self._lock:
+                seen = self._changes.count
                 self._check_open(what)
                 if self.interrupted:
                     return False
@@ -116,14 +117,14 @@ class PushSource(BaseSource):
                     self._last_s = taken_s
                     self._take(image if isinstance(image, Frame) else self._made(image, taken_s, clock_s))
                     return True
-                change = self._changes.coming()
+                change = self._changes.register(seen)
             change.wait()
 
     def end(self) -> None:
         """Say that no more frames come: the iteration ends after those that wait. From any thread."""
         with self._lock:
             self._ended = self._ended or "it was ended with end()"
-            self._changes.tell()
+            self._changes.notify_all()
 
     def fail(self, error: Exception | str) -> None:
         """Say that the camera failed: the iteration raises after the frames that wait. From any thread.
@@ -137,7 +138,7 @@ class PushSource(BaseSource):
         with self._lock:
             if not self._ended:
                 self._ended, self._failure = f"it failed ({error})", failure
-            self._changes.tell()
+            self._changes.notify_all()
 
     def __iter__(self) -> Iterator[Frame]:
         index, size = 0, self._size
@@ -155,7 +156,7 @@ class PushSource(BaseSource):
             if self._waiting:
                 self._lose("unread", len(self._waiting))
                 self._waiting.clear()
-            self._changes.tell()
+            self._changes.notify_all()
 
     def close(self) -> None:
         """Take no more frames."""
@@ -165,15 +166,16 @@ class PushSource(BaseSource):
         """The oldest frame that waits, as soon as there is one; None at the end."""
         while True:
             with self._lock:
+                seen = self._changes.count
                 if self._waiting or self._ended or self.interrupted:
                     return self._oldest()
-                change = self._changes.coming()
+                change = self._changes.register(seen)
             change.wait()
 
     def _oldest(self) -> Frame | None:
         if self._waiting:
             frame = self._waiting.popleft()
-            self._changes.tell()
+            self._changes.notify_all()
             return frame
         if self._failure is not None and not self.interrupted:
             raise self._failure
@@ -204,7 +206,7 @@ class PushSource(BaseSource):
             self._waiting.popleft()
             self._lose("replaced", 1)
         self._waiting.append(frame)
-        self._changes.tell()
+        self._changes.notify_all()
 
     def _lose(self, reason: str, count: int) -> None:
         self._losses[reason] = self._losses.get(reason, 0) + count

@@ -9,8 +9,11 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
+from pixelrt.video.waiting import Changes
+
 _BACKLOG_S = 0.5
 _MOST_PACKETS = 600
+_MOST_FILE_PACKETS = _MOST_PACKETS // 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +50,8 @@ class PacketQueue:
         self.live = True
         self.dropped = 0
         """Packets left out so far."""
-        self._changed = threading.Condition()
+        self._lock = threading.RLock()
+        self._changes = Changes(self._lock)
         self._parcels: deque[Parcel] = deque()
         self._closed = self._cancelled = self._needs_keyframe = False
         self._problem: BaseException | None = None
@@ -59,9 +63,9 @@ class PacketQueue:
         self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
     ) -> bool:
         """End of a thread: what it raised is raised in the thread that gets."""
-        with self._changed:
+        with self._lock:
             self._problem, self._closed = problem, True
-            self._changed.notify_all()
+            self._changes.notify_all()
         return True
 
     @property
@@ -71,49 +75,58 @@ class PacketQueue:
 
     def cancel(self) -> None:
         """Want nothing any more: both sides end. From any thread."""
-        with self._changed:
+        with self._lock:
             self._cancelled = True
             self._parcels.clear()
-            self._changed.notify_all()
-
-    def wait(self, seconds: float) -> bool:
-        """Sleep; whether it was cancelled meanwhile."""
-        with self._changed:
-            return self._changed.wait_for(lambda: self._cancelled, seconds)
+            self._changes.notify_all()
 
     def put(self, packet: Any, arrival: Arrival, *, keyframe: bool) -> None:
         """Add a packet; waits for room if this is a file."""
-        with self._changed:
-            if not self.live:
-                self._changed.wait_for(lambda: self._cancelled or len(self._parcels) < _MOST_PACKETS // 10)
-            if self._cancelled:
-                return
-            restart = self.live and self._make_room(keyframe)
-            if self._needs_keyframe and not keyframe:
-                self.dropped += 1
-                return
-            self._needs_keyframe = False
-            self._parcels.append(Parcel(packet, arrival, restart))
-            self._changed.notify_all()
+        while True:
+            with self._lock:
+                seen = self._changes.count
+                if self._cancelled:
+                    return
+                if self.live or len(self._parcels) < _MOST_FILE_PACKETS:
+                    self._add(packet, arrival, keyframe)
+                    return
+                change = self._changes.register(seen)
+            change.wait()
 
     def get(self) -> Parcel | None:
         """Take the next packet, as soon as there is one; None at the end, or when cancelled."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._parcels or self._closed or self._cancelled)
-            if self._cancelled:
-                return None
-            if self._parcels:
-                parcel = self._parcels.popleft()
-                self._changed.notify_all()
-                return parcel
-            if self._problem is not None:
-                raise self._problem
-            return None
+        while True:
+            with self._lock:
+                seen = self._changes.count
+                if self._parcels or self._closed or self._cancelled:
+                    return self._oldest()
+                change = self._changes.register(seen)
+            change.wait()
 
     @property
     def waiting(self) -> int:
         """Packets that wait."""
         return len(self._parcels)
+
+    def _add(self, packet: Any, arrival: Arrival, keyframe: bool) -> None:
+        restart = self.live and self._make_room(keyframe)
+        if self._needs_keyframe and not keyframe:
+            self.dropped += 1
+            return
+        self._needs_keyframe = False
+        self._parcels.append(Parcel(packet, arrival, restart))
+        self._changes.notify_all()
+
+    def _oldest(self) -> Parcel | None:
+        if self._cancelled:
+            return None
+        if self._parcels:
+            parcel = self._parcels.popleft()
+            self._changes.notify_all()
+            return parcel
+        if self._problem is not None:
+            raise self._problem
+        return None
 
     def _make_room(self, keyframe: bool) -> bool:
         """Whether the packet that comes is the first after some that were left out."""
