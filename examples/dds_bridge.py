@@ -48,12 +48,13 @@ from cyclonedds.qos import Policy, Qos
 from cyclonedds.sub import DataReader
 from cyclonedds.topic import Topic
 from cyclonedds.util import duration
-from ros_images import ImageReader, in_background, mask_fields
+from ros_images import ImageReader, mask_fields
 from rosbags.serde import SerdeError
 from rosbags.typesys import Stores, get_typestore
 
 import pixelrt
 from pixelrt.errors import PixelRTError
+from pixelrt.interrupts import uninterrupted
 from pixelrt.terminal import complain, say
 from pixelrt.video.sources.push import PushSource
 
@@ -181,10 +182,12 @@ def bridge(segmenter: pixelrt.Segmenter, options: argparse.Namespace) -> int:
     stream = segmenter.stream(source)
     images, ended = ImageReader(source, segmenter.color), threading.Event()
     _types()  # imports much, which Ctrl-C must not meet in a thread: Python may then never import again
-    receiver = in_background(lambda: receive(reader, images, ended), "images of DDS")
-    say(f"{options.images} -> {options.masks} in domain {options.domain}")
+    receiver = threading.Thread(target=receive, args=(reader, images, ended), name="images of DDS")
     count = 0
     try:
+        with uninterrupted():
+            receiver.start()
+        say(f"{options.images} -> {options.masks} in domain {options.domain}")
         for delivery in stream:
             writer.write(Image(**mask_fields(delivery)))
             count += 1
@@ -194,7 +197,8 @@ def bridge(segmenter: pixelrt.Segmenter, options: argparse.Namespace) -> int:
         complain("interrupted")
     finally:
         ended.set()
-        receiver.join()
+        if receiver.ident is not None:
+            receiver.join()
         if images.left_out:
             complain(f"{images.left_out} images were left out: they could not be read")
     return count

@@ -5,8 +5,8 @@
     python examples/dds_camera.py drive.mp4 --images /camera/image_raw
 
 The frames go out at the rate of the video. It waits for somebody who wants them, and at the end for the last
-masks. Where fewer come back than went out, the network was slower than the camera, or images were lost on the
-way: `dds_bridge.py` says what helps.
+masks; Ctrl-C ends it before that. Where fewer come back than went out, the network was slower than the
+camera, or images were lost on the way: `dds_bridge.py` says what helps.
 """
 
 # cyclonedds reads the annotations of messages, and those of dds_bridge are not postponed
@@ -18,17 +18,20 @@ import numpy as np
 from cyclonedds.core import DDSException
 from cyclonedds.domain import DomainParticipant
 from cyclonedds.pub import DataWriter
+from cyclonedds.qos import Policy, Qos
 from cyclonedds.sub import DataReader
 from dds_bridge import QOS, Header, Image, Time, topic
 
 from pixelrt.errors import PixelRTError
-from pixelrt.terminal import say
+from pixelrt.terminal import complain, say
 from pixelrt.video.frame import Frame
 from pixelrt.video.sources import open_source
 from pixelrt.video.sources.paced import Paced
 
 DRIVE = "test://drive?frames=150&size=360x640&fps=15"
 _LOOK_S = 0.05
+_MASKS_KEPT = 30
+"""They are looked at once a frame, and more than one may have come."""
 _LAST_S = 2.0
 
 
@@ -67,20 +70,25 @@ def publish(options: argparse.Namespace) -> tuple[int, int]:
     """
     participant = DomainParticipant(options.domain)
     writer = DataWriter(participant, topic(participant, options.images), qos=QOS)
-    reader = DataReader(participant, topic(participant, options.masks), qos=QOS)
+    many = Qos(Policy.History.KeepLast(_MASKS_KEPT), base=QOS)
+    reader = DataReader(participant, topic(participant, options.masks), qos=many)
     sent = came = 0
-    with open_source(options.source) as opened, opened if opened.live else Paced(opened) as source:
-        say(f"{options.images} in domain {options.domain}: waiting for a subscriber")
-        while not writer.get_matched_subscriptions():
+    try:
+        with open_source(options.source) as opened, opened if opened.live else Paced(opened) as source:
+            say(f"{options.images} in domain {options.domain}: waiting for a subscriber")
+            while not writer.get_matched_subscriptions():
+                time.sleep(_LOOK_S)
+            for frame in source:
+                writer.write(message_of(frame))
+                sent += 1
+                came += len(reader.take(N=_MASKS_KEPT))
+        end_s = time.monotonic() + _LAST_S
+        while came < sent and time.monotonic() < end_s:
             time.sleep(_LOOK_S)
-        for frame in source:
-            writer.write(message_of(frame))
-            sent += 1
-            came += len(reader.take(N=sent))
-    end_s = time.monotonic() + _LAST_S
-    while came < sent and time.monotonic() < end_s:
-        time.sleep(_LOOK_S)
-        came += len(reader.take(N=sent))
+            came += len(reader.take(N=_MASKS_KEPT))
+    except KeyboardInterrupt:
+        complain("interrupted")
+        came += len(reader.take(N=_MASKS_KEPT))
     return sent, came
 
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,7 +22,32 @@ from pixelrt.bundle import Bundle
 ROOT = Path(__file__).parents[2]
 BRIDGE = ROOT / "examples" / "dds_bridge.py"
 PUBLISHER = ROOT / "examples" / "dds_camera.py"
-CAMERA = ROOT / "tests" / "support" / "dds_camera.py"
+CAMERA = ROOT / "tests" / "support" / "bare_dds_camera.py"
+BURST = """
+import time
+import dds_bridge as dds
+participant = dds.DomainParticipant(int(dds.os.environ["ROS_DOMAIN_ID"]))
+images, masks = (dds.topic(participant, f"/camera/{name}") for name in ("image_raw", "mask"))
+reader = dds.DataReader(participant, images, qos=dds.QOS)
+writer = dds.DataWriter(participant, masks, qos=dds.QOS)
+while not (taken := reader.take(N=1)) or not writer.get_matched_subscriptions():
+    time.sleep(0.01)
+for _ in range(10):
+    writer.write(taken[0])
+print("ten masks at once", flush=True)
+time.sleep(60)
+"""
+INTERRUPTED = """
+import signal, sys, threading
+import dds_bridge
+said = dds_bridge.say
+def say(text):
+    dds_bridge.say = said
+    signal.raise_signal(signal.SIGINT)
+dds_bridge.say = say
+dds_bridge.main()
+print(*(thread.name for thread in threading.enumerate() if thread.name == "images of DDS"))
+"""
 LOOPBACK = """<CycloneDDS><Domain><General>
 <Interfaces><NetworkInterface name="lo"/></Interfaces><AllowMulticast>false</AllowMulticast>
 </General><Discovery><ParticipantIndex>auto</ParticipantIndex><Peers><Peer address="127.0.0.1"/></Peers>
@@ -32,9 +58,15 @@ MakeBundle = Callable[..., Bundle]
 Bytes = NDArray[np.uint8]
 
 
-def start(domain: int, script: Path, *words: str | Path, network: str = LOOPBACK) -> subprocess.Popen[str]:
-    environment = {**os.environ, "CYCLONEDDS_URI": network, "ROS_DOMAIN_ID": str(domain)}
-    command = [sys.executable, str(script), *map(str, words)]
+def start(domain: int, *words: str | Path, network: str = LOOPBACK) -> subprocess.Popen[str]:
+    """Run a script, or what follows `-c`, which may import what the examples may."""
+    environment = {
+        **os.environ,
+        "CYCLONEDDS_URI": network,
+        "ROS_DOMAIN_ID": str(domain),
+        "PYTHONPATH": str(ROOT / "examples"),
+    }
+    command = [sys.executable, *map(str, words)]
     return subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -104,6 +136,31 @@ def test_a_video_is_published_and_its_masks_come_back(make_bundle: MakeBundle, d
     assert (camera.returncode, bridge.returncode) == (0, 0), problem + complaint
     found = re.search(r"20 images published to /camera/image_raw, (\d+) masks came back", said)
     assert found is not None and int(found[1]) > 0, said
+
+
+def test_ctrl_c_before_the_first_image_leaves_nothing(make_bundle: MakeBundle, domain: int) -> None:
+    with start(domain, "-c", INTERRUPTED, make_bundle(emit=("mask",)).path) as bridge:
+        said, problem = bridge.communicate(timeout=LIMIT_S)
+    assert (bridge.returncode, problem) == (0, "interrupted\n")
+    assert said == "0 masks published to /camera/mask\n\n"
+
+
+def test_every_mask_counts_also_where_many_come_at_once(domain: int) -> None:
+    """And Ctrl-C ends a camera with its figures."""
+    with start(domain, "-c", BURST) as other:
+        try:
+            with start(domain, PUBLISHER, "test://drive?frames=100&size=64x96&fps=1") as camera:
+                watchdog = threading.Timer(LIMIT_S, other.kill)
+                watchdog.start()
+                assert other.stdout is not None and other.stdout.readline() == "ten masks at once\n"
+                watchdog.cancel()
+                time.sleep(0.5)
+                camera.send_signal(signal.SIGINT)
+                said, problem = camera.communicate(timeout=LIMIT_S)
+        finally:
+            other.kill()
+    assert (camera.returncode, problem) == (0, "interrupted\n")
+    assert re.search(r"\n[1-9]\d* images published to /camera/image_raw, 10 masks came back\n", said)
 
 
 def test_images_that_cannot_be_read_are_left_out(

@@ -1,6 +1,6 @@
 """A ROS 2 camera over DDS, as cyclonedds alone has it: publishes images, keeps the masks that come back.
 
-    python dds_camera.py DOMAIN IMAGES.npz MASKS.npz
+    python bare_dds_camera.py DOMAIN IMAGES.npz MASKS.npz
 
 Each array of IMAGES.npz is published, over and over, until the mask of each has come: its name is the
 encoding and the padding of a row in bytes, such as `rgb8-5`; that of `broken-0` is no text.
