@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from pixelrt.interrupts import uninterrupted
+from pixelrt.interrupts import started
 from pixelrt.manifest import ColorOrder
 from pixelrt.terminal import complain
 from pixelrt.video.delivery import Delivery
@@ -122,7 +122,4 @@ def mask_fields(delivery: Delivery) -> dict[str, Any]:
 
 def in_background(work: Callable[[], None], name: str) -> threading.Thread:
     """Work in a thread of its own, already begun; it does not keep the program alive."""
-    thread = threading.Thread(target=work, name=name, daemon=True)
-    with uninterrupted():
-        thread.start()
-    return thread
+    return started(threading.Thread(target=work, name=name, daemon=True))

@@ -40,6 +40,33 @@ def uninterrupted() -> Iterator[None]:
         held.end()
 
 
+def started(thread: threading.Thread) -> threading.Thread:
+    """The thread, which runs now, and which its owner knows of by then or knows nothing of at all.
+
+    Ctrl-C meanwhile comes afterwards. Where it must not come before the owner has noted the thread either,
+    the owner wraps both in `uninterrupted`.
+    """
+    with uninterrupted():
+        thread.start()
+    return thread
+
+
+@contextlib.contextmanager
+def running(thread: threading.Thread, end: Callable[[], object]) -> Iterator[None]:
+    """Run a thread during a block.
+
+    Args:
+        thread: Not started yet; waited for in the end.
+        end: Tells it to end.
+    """
+    with contextlib.ExitStack() as ending:
+        with uninterrupted():
+            thread.start()
+            ending.callback(thread.join)
+            ending.callback(end)
+        yield
+
+
 class _Held:
     """Signals that are held back."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -71,6 +72,19 @@ def over(
     return Reconnecting(lambda: next(rest), name="cam", persistence=persistence)
 
 
+class Begun(Life):
+    """Ctrl-C comes when its thread runs, before anybody has it."""
+
+    def __init__(self) -> None:
+        super().__init__(1)
+        self.over = threading.Event()
+        signal.raise_signal(signal.SIGINT)
+
+    def close(self) -> None:
+        super().close()
+        self.over.set()
+
+
 LOST = SourceError("the cable is out")
 
 
@@ -96,6 +110,20 @@ def test_frames_of_all_lives_are_numbered_without_gaps_and_times_never_go_back()
     assert kinds[4:] == ["connected", "stalled", "reconnecting", "connected", "ended"]
     assert [event.attempt for event in events if event.kind == "reconnecting"] == [1, 2, 1]
     assert [life.closed for life in lives] == [1, 1, 1, 1]
+
+
+def test_ctrl_c_does_not_lose_a_connection_that_has_begun() -> None:
+    lives: list[Begun] = []
+
+    def connect() -> Begun:
+        life = Begun.__new__(Begun)
+        lives.append(life)
+        life.__init__()  # type: ignore[misc]
+        return life
+
+    with pytest.raises(KeyboardInterrupt):
+        Reconnecting(connect, name="cam")
+    assert lives[0].over.wait(10), "it is closed"
 
 
 def test_losses_of_all_lives_are_added() -> None:

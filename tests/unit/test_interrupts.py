@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from pixelrt.dependency import require
-from pixelrt.interrupts import uninterrupted
+from pixelrt.interrupts import running, started, uninterrupted
 
 _LIBC = ctypes.CDLL(None)
 _LIBC.signal.restype = ctypes.c_void_p
@@ -73,6 +73,33 @@ def test_signals_that_are_held_back_all_come_afterwards() -> None:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+class Interrupted(threading.Thread):
+    """Ctrl-C comes while it is started, before and after it runs."""
+
+    def start(self) -> None:
+        signal.raise_signal(signal.SIGUSR1)
+        super().start()
+        signal.raise_signal(signal.SIGUSR1)
+
+
+def test_a_thread_is_started_or_not_and_nothing_in_between() -> None:
+    over = threading.Event()
+    thread = Interrupted(target=over.wait)
+    with handled(interrupted), pytest.raises(KeyboardInterrupt):
+        started(thread)
+    assert thread.is_alive()
+    over.set()
+    thread.join()
+
+
+def test_a_thread_that_runs_during_a_block_ends_with_it_even_if_the_block_never_begins() -> None:
+    over = threading.Event()
+    thread = Interrupted(target=over.wait)
+    with handled(interrupted), pytest.raises(KeyboardInterrupt), running(thread, over.set):
+        pytest.fail("the block began")
+    assert not thread.is_alive()
 
 
 def test_a_third_signal_ends_a_block_that_hangs() -> None:

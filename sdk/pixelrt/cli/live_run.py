@@ -22,6 +22,7 @@ from pixelrt.cli.options import machine_options
 from pixelrt.cli.stopping import Stop
 from pixelrt.cli.wording import counted
 from pixelrt.errors import InputError, PixelRTError, SinkError, SourceError
+from pixelrt.interrupts import running
 from pixelrt.manifest import Head
 from pixelrt.terminal import complain
 
@@ -213,12 +214,8 @@ def _told(uri: str) -> Iterator[None]:
 
     telling = threading.Timer(_QUIET_S, complain, [f"waiting for {without_secrets(uri)}"])
     telling.daemon = True
-    telling.start()
-    try:
+    with running(telling, telling.cancel):
         yield
-    finally:
-        telling.cancel()
-        telling.join()
 
 
 @contextlib.contextmanager

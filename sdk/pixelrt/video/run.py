@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from pixelrt.bundle import Bundle
 from pixelrt.errors import InputError, SourceError
+from pixelrt.interrupts import running
 from pixelrt.machine import describe
 from pixelrt.manifest import Head
 from pixelrt.segmentation import Segmenter
@@ -279,12 +280,8 @@ class Run:
             return
         over = threading.Event()
         asking = threading.Thread(target=self._ask, args=(self._stop, over), name="pixelrt-stop", daemon=True)
-        asking.start()
-        try:
+        with running(asking, over.set):
             yield
-        finally:
-            over.set()
-            asking.join()
 
     def _ask(self, stop: Callable[[], bool], over: threading.Event) -> None:
         while not stop():

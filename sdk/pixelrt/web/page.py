@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pixelrt.closing import Closing
 from pixelrt.dependency import require
 from pixelrt.errors import SinkError
+from pixelrt.interrupts import uninterrupted
 from pixelrt.web.listening import address_of, is_private, listen
 from pixelrt.web.numbers import Numbers
 from pixelrt.web.options import PageOptions, new_token
@@ -62,7 +63,8 @@ class Page(Closing):
             listening = listen(self.options.host, self.options.port)
             token = self.options.token or (None if is_private(listening) else new_token())
             self._url = f"http://{address_of(listening)}/" + (f"?token={token}" if token else "")
-            self._server = Server(listening, self.options, token, self._numbers)
+            with uninterrupted():  # it has a thread already, which `stop` must find
+                self._server = Server(listening, self.options, token, self._numbers)
         return self._url
 
     def announce(self, camera: str) -> None:

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from pixelrt.dependency import require
+from pixelrt.interrupts import started
 from pixelrt.web.application import application
 from pixelrt.web.assets import Assets
 from pixelrt.web.connections import SPARE, Patience, protocol
@@ -51,8 +52,7 @@ class Server:
         self._uvicorn = _uvicorn(guarded, options.max_viewers + SPARE)
         self._listening = listening
         self._stop = asyncio.Event()
-        self._thread = threading.Thread(target=self._run, name="pixelrt-web", daemon=True)
-        self._thread.start()
+        self._thread = started(threading.Thread(target=self._run, name="pixelrt-web", daemon=True))
 
     def stop(self) -> None:
         """End every connection and the thread; safe to call twice."""

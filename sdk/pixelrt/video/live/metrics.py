@@ -46,6 +46,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from pixelrt.dependency import require
 from pixelrt.errors import InputError
+from pixelrt.interrupts import started, uninterrupted
 from pixelrt.video.health import SEVERITY
 from pixelrt.video.live.statistics import DROPS, LOSSES, StreamStatistics, StreamView
 
@@ -112,10 +113,11 @@ class MetricsServer:
         registry = self._client.CollectorRegistry()
         registry.register(StreamCollector(stream, info or {}))
         self._server.set_app(self._client.make_wsgi_app(registry))
-        self._thread = threading.Thread(
+        thread = threading.Thread(
             target=self._server.serve_forever, args=(_POLL_S,), name="pixelrt-metrics", daemon=True
         )
-        self._thread.start()
+        with uninterrupted():  # `close` waits for ever for one that does not run
+            self._thread = started(thread)
 
     @property
     def url(self) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from itertools import chain
 
 from pixelrt.errors import SourceError, SourceStalled, UnusableSource
+from pixelrt.interrupts import started, uninterrupted
 from pixelrt.video.events import Event, EventKind, ignore
 from pixelrt.video.frame import Frame
 from pixelrt.video.sources.base import DEFAULT_FPS, BaseSource, Source
@@ -136,7 +137,7 @@ class Reconnecting(BaseSource):
         try:
             first = self._first()
         except KeyboardInterrupt:  # which does not wait for a camera that does not answer
-            threading.Thread(target=self.close, name=f"close {self.name}", daemon=True).start()
+            started(threading.Thread(target=self.close, name=f"close {self.name}", daemon=True))
             raise
         except BaseException:
             self.close()
@@ -219,9 +220,9 @@ class Reconnecting(BaseSource):
 
     def _begin(self) -> Source:
         """Open a connection; an interrupt that comes at the same time reaches it."""
-        life = self._connect()
+        with uninterrupted():  # it has a thread already, which `close` must find
+            life = self._life = self._connect()
         life.on_event = lambda event: self.on_event(event)
-        self._life = life
         self._lost_before = self._lost_before[0], life
         if self.interrupted:
             life.interrupt()

@@ -11,6 +11,7 @@ import numpy as np
 
 from pixelrt.dependency import require
 from pixelrt.errors import SourceError
+from pixelrt.interrupts import started
 from pixelrt.video.events import Event
 from pixelrt.video.frame import Bytes, Frame
 from pixelrt.video.sources.base import BaseSource
@@ -59,8 +60,8 @@ class NetworkStream(BaseSource):
         self._told_s, self._told_damage = 0.0, 0
         self._timeline = Timeline()
         self._frames = self._decoded()
-        self._reader = threading.Thread(target=self._read, name=f"read {self.name}", daemon=True)
-        self._reader.start()
+        reader = threading.Thread(target=self._read, name=f"read {self.name}", daemon=True)
+        self._reader = started(reader)
 
     def __enter__(self) -> NetworkStream:
         return self
