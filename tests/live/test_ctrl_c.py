@@ -16,7 +16,7 @@ import pytest
 from live import Camera, Notes, gone, network
 
 from pixelrt.video.delivery import Delivery
-from pixelrt.video.live import StreamView
+from pixelrt.video.live import StreamView, loop
 from pixelrt.video.live.outlets import Outlets
 from pixelrt.video.sinks.base import BaseSink
 
@@ -162,19 +162,21 @@ def test_a_second_ctrl_c_ends_the_wait_for_a_sink(how: str, caplog: pytest.LogCa
     until(gone)
 
 
-def test_a_second_ctrl_c_ends_the_wait_also_where_it_comes_before_that(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """While everything is told to stop."""
-    presses = itertools.count(1)
-    stop = Outlets.stop
+@pytest.fixture
+def pressed_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C comes while everything is told to stop: the second one, where the first led to that."""
+    stops, stop = itertools.count(1), Outlets.stop
 
     def pressing(self: Outlets) -> None:
         stop(self)
-        if next(presses) == 1:
+        if next(stops) == 1:
             signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(Outlets, "stop", pressing)
+
+
+@pytest.mark.usefixtures("pressed_twice")
+def test_a_second_ctrl_c_ends_the_wait_also_where_it_comes_before_that() -> None:
     sink = Unfinished()
     stream = network().stream(Camera(period_s=0.01), sinks=[sink])
     with ctrl_c(sink.has_written.is_set):
@@ -183,3 +185,18 @@ def test_a_second_ctrl_c_ends_the_wait_also_where_it_comes_before_that(
     stream.close()
     sink.answers.set()
     until(gone)
+
+
+@pytest.mark.usefixtures("pressed_twice")
+def test_what_ends_at_once_is_waited_for_even_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Quick(Unfinished):
+        def close(self) -> tuple[Path, ...]:
+            time.sleep(0.1)
+            return ()
+
+    monkeypatch.setattr(loop, "_GRACE_S", HANGS_S)
+    sink = Quick()
+    stream = network().stream(Camera(period_s=0.01), sinks=[sink])
+    with ctrl_c(sink.has_written.is_set):
+        list(stream)
+    assert gone()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import threading
 import time
@@ -40,6 +41,8 @@ _WAITING_PLACES = 2
 """Frames of a source that may wait for the network where every frame counts."""
 _PATIENCE_S = 10.0
 """How long a thread may take to end before it is left behind: a driver or a disk that does not answer."""
+_GRACE_S = 0.5
+"""After a second Ctrl-C: Python crashes where it ends while a thread comes back from C++."""
 
 
 class Loop:
@@ -70,7 +73,7 @@ class Loop:
         self._workers = Workers()
         self._process = os.getpid()
         self._halted_s: float | None = None
-        self._is_wait_over = False
+        self._wait_ends_s = math.inf
         self._left = ""
         self.failure = FirstFailure()
         self._failing, self._guarding = Failing(self.fail), Failing(self.fail, Exception)
@@ -149,7 +152,7 @@ class Loop:
             self._halt(self.outlets.stop)
             self.outlets.stop()
         except BaseException:  # Ctrl-C, or the second one: this is not waited for
-            self._is_wait_over = True
+            self._end_wait()
             raise
         self._join()
 
@@ -296,7 +299,8 @@ class Loop:
         try:
             left = self._workers.wait(self._is_patience_over)
         except BaseException:  # Ctrl-C: one ends the stream, another one the wait for that
-            self._is_wait_over = self._is_wait_over or was_halted
+            if was_halted:
+                self._end_wait()
             raise
         if left:
             self._leave(", ".join(left))
@@ -305,12 +309,16 @@ class Loop:
         self._discard()
         return True
 
+    def _end_wait(self) -> None:
+        """Wait for nothing any more but for what ends by itself just now."""
+        self._wait_ends_s = min(self._wait_ends_s, time.monotonic() + _GRACE_S)
+
     def _leave(self, names: str) -> None:
         """Say which threads are left behind, and why; once."""
         said, self._left = self._left, names
         if names == said:
             return
-        if self._is_wait_over:
+        if self._wait_ends_s < math.inf:
             _LOG.warning("not waited for any longer (Ctrl-C): %s", names)
             return
         waited_s = time.monotonic() - (self._halted_s or self._figures.ended_s)
@@ -332,7 +340,7 @@ class Loop:
 
     def _is_patience_over(self) -> bool:
         """Whether threads had their time to end: a driver or a disk may never answer."""
-        if self._is_wait_over:
+        if time.monotonic() >= self._wait_ends_s:
             return True
         began_s = self._halted_s
         if began_s is None and all(given.newest for given in self.inputs):
