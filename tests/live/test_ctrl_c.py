@@ -46,12 +46,14 @@ def main_is_in(module: str, function: str) -> bool:
 def ctrl_c(*moments: Callable[[], object]) -> Iterator[None]:
     """One at each moment, in the block, where the last one raises; a moment that never comes fails here."""
     missed: list[BaseException] = []
+    left = threading.Event()
 
     def press() -> None:
         try:
             for moment in moments:
-                until(moment)
-                signal.pthread_kill(main, signal.SIGINT)
+                until(lambda moment=moment: left.is_set() or moment())
+                if not left.is_set():
+                    signal.pthread_kill(main, signal.SIGINT)
         except AssertionError as problem:
             missed.append(problem)
 
@@ -60,9 +62,11 @@ def ctrl_c(*moments: Callable[[], object]) -> Iterator[None]:
     pressing = threading.Thread(target=press)
     with pytest.raises(KeyboardInterrupt):
         pressing.start()
-        yield
-        pressing.join()
-    pressing.join()
+        try:
+            yield
+        finally:
+            left.set()
+            pressing.join()
     assert not missed
 
 
