@@ -46,19 +46,11 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Every test module has been imported, with all libraries."""
-    _set_aside()
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _set_aside_between_modules() -> None:
-    _set_aside()
-
-
-def _set_aside() -> None:
     """Let `gc.collect` look at what comes from here on alone: hundreds of tests call it to find leaks.
 
-    It would look at the million objects of the libraries each time, for most of the time of all tests.
+    Every test module has been imported, with all libraries, and it would look at their million objects each
+    time, for most of the time of all tests. This is done once: garbage is not found where something that was
+    set aside is part of it, such as the objects of an earlier test.
     """
     gc.collect()
     gc.freeze()
