@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import tracemalloc
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -17,15 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from pixelrt.encoding import (
-    ArraysEncoder,
-    Draft,
-    ImageFolder,
-    encode_image,
-    encode_png,
-    write_gif,
-    write_video,
-)
+from pixelrt.encoding import ArraysEncoder, encode_image, encode_png, write_gif, write_video
 from pixelrt.errors import InputError, SinkError
 
 Bytes = NDArray[np.uint8]
@@ -316,89 +305,3 @@ class TestArrays:
                 encoder.close()
         encoder.abort()
         assert not list(tmp_path.iterdir())
-
-
-class Written(Draft):
-    """A file that somebody writes, and never finishes."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
-        with self.open() as stream:
-            stream.write(b"half")
-
-    def close(self) -> None:
-        os.close(self._file)
-
-
-class TestImageFolder:
-    """A name is written once in a run, whatever was in the folder before."""
-
-    def test_a_name_is_taken_once(self, tmp_path: Path) -> None:
-        ImageFolder(tmp_path).write("front-000002", soft((3, 2)))
-        names = ["front-000001", "front-000002", "front-0002", "front-2", "front-", "front", "2", "002", "",
-                 "front-000012-2", "rear-000002", "front-1000002", "front-00000\u0662"]  # fmt: skip
-        folder = ImageFolder(tmp_path)
-        for name in reversed(names):
-            folder.write(name, soft((2, 3)))
-        assert len(folder) == len(names) == len(list(tmp_path.iterdir()))
-        for name in names:
-            with pytest.raises(SinkError, match="written already in this run"):
-                folder.write(name, soft((2, 3)))
-        assert len(folder) == len(names)
-
-    def test_an_image_of_somebody_else_is_not_replaced(self, tmp_path: Path) -> None:
-        ImageFolder(tmp_path).write("mine", soft((2, 3)))
-        theirs = {"photo": encode_png(soft((2, 3))), "empty": b"", "text": b"notes" * 50}
-        for name, content in theirs.items():
-            (tmp_path / f"{name}.png").write_bytes(content)
-        folder = ImageFolder(tmp_path)
-        for name in theirs:
-            with pytest.raises(
-                SinkError, match=rf"{name}\.png is there and was not written by PixelRT, so it"
-            ):
-                folder.write(name, soft((4, 5)))
-        folder.write("mine", soft((4, 5)))
-        assert {name: (tmp_path / f"{name}.png").read_bytes() for name in theirs} == theirs
-        assert cv2.imread(str(tmp_path / "mine.png")).shape[:2] == (4, 5)
-
-    def test_what_killed_processes_left_is_removed(self, tmp_path: Path) -> None:
-        left, empty, fresh, other, strange = (
-            tmp_path / f".{name}.tmp" for name in ("0.png.01234567", "1.png.01234567", "2.png.01234567",
-                                                   "0.npz.01234567", "0.png.0123456")
-        )  # fmt: skip
-        for file in (left, other, strange):
-            file.write_bytes(b"half")
-        for file in (empty, fresh):
-            file.touch()
-        os.utime(empty, (0, 0))
-        with contextlib.closing(Written(tmp_path / "3.png")) as written:
-            ImageFolder(tmp_path)
-            assert sorted(tmp_path.iterdir()) == sorted([fresh, other, strange, written.hidden])
-        ImageFolder(tmp_path)
-        assert sorted(tmp_path.iterdir()) == sorted([fresh, other, strange])
-
-    @given(st.lists(st.text("ab-0123456789", max_size=9)))
-    def test_any_names(self, names: list[str]) -> None:
-        taken: set[str] = set()
-        folder = ImageFolder(Path())
-        for name in names:
-            if name in taken:
-                with pytest.raises(SinkError, match="written already"):
-                    folder.file(name)
-            else:
-                assert folder.file(name) == Path(f"{name}.png")
-            taken.add(name)
-            assert len(folder) == len(taken)
-
-    def test_names_that_count_take_no_memory(self, tmp_path: Path) -> None:
-        folder = ImageFolder(tmp_path)
-        tracemalloc.start()
-        try:
-            for index in range(20_000):  # ten minutes
-                folder.file(f"front-{index:06d}")
-            mine = tracemalloc.Filter(inclusive=True, filename_pattern="*/encoding/folder.py")
-            kept = tracemalloc.take_snapshot().filter_traces([mine]).statistics("filename")
-        finally:
-            tracemalloc.stop()
-        assert len(folder) == 20_000
-        assert 0 < sum(each.size for each in kept) < 10_000

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import re
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -367,54 +364,6 @@ def test_a_broken_video_shows_its_figures_and_fails(
     assert "then it failed" in shown.out
     assert "capture to delivery" in shown.out
     assert (tmp_path / "out.mp4").exists()
-    assert not [file for file in tmp_path.iterdir() if file.suffix == ".tmp"]
-
-
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_signals_finish_the_files(bundle: str, tmp_path: Path, number: signal.Signals, code: int) -> None:
-    out, masks = tmp_path / "out.mp4", tmp_path / "masks"
-    words = [
-        "run",
-        bundle,
-        "test://drive?frames=1000000&size=96x144",
-        "--out",
-        f"{out}",
-        "--out",
-        f"{masks}/",
-    ]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "pixelrt", *words],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=dict(os.environ, PYTHONUNBUFFERED="1"),
-    )
-    deadline = time.monotonic() + 120
-    while not (masks / "drive-000005.png").exists():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    process.send_signal(number)
-    output, problems = process.communicate(timeout=60)
-    assert process.returncode == code, problems
-    assert "then interrupted" in output
-    assert "Traceback" not in problems
-    with open_source(out) as source:
-        frames = len(list(source))
-    assert frames == len(list(masks.iterdir())) >= 6
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["masks", "out.mp4"]
-
-
-@pytest.mark.parametrize("after_s", [0.3, 0.4, 0.5, 0.7])
-def test_ctrl_c_while_it_starts_is_never_lost(bundle: str, tmp_path: Path, after_s: float) -> None:
-    words = ["run", bundle, "test://drive?frames=1000000&size=96x144", "--out", f"{tmp_path}/out.mp4"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "pixelrt", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    time.sleep(after_s)
-    process.send_signal(signal.SIGINT)
-    _, problems = process.communicate(timeout=60)
-    assert process.returncode in (130, -signal.SIGINT), problems
     assert not [file for file in tmp_path.iterdir() if file.suffix == ".tmp"]
 
 
