@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import needs
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, sync_playwright
 
 
 @pytest.fixture(scope="module")
@@ -17,3 +17,11 @@ def browser() -> Iterator[Browser]:
         made = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
         yield made
         made.close()
+
+
+@pytest.fixture
+def context(browser: Browser) -> Iterator[BrowserContext]:
+    """A window of a desktop."""
+    made = browser.new_context(viewport={"width": 1440, "height": 900}, color_scheme="dark")
+    yield made
+    made.close()

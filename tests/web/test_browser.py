@@ -2,109 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import re
 import time
-from collections.abc import Iterator
-from typing import Any
 
 import cv2
 import numpy as np
 import pages
-import pytest
-from pages import CLASSES, served, view
-from playwright.sync_api import Browser, BrowserContext, expect
-from playwright.sync_api import Page as Tab
+from pages import served, view
+from playwright.sync_api import BrowserContext, expect
+from tabs import CAR, ROAD, SKY, color, grey, numbers_of, opened, pixel, shown
 
 from pixelrt.manifest import ClassInfo
-from pixelrt.web import CameraNumbers, Numbers, Page, SinkNumbers, StageNumbers, State
+from pixelrt.web import SinkNumbers, State
 
 EVIL = '<img src=x onerror="window.evil=1">'
-ROAD, CAR, SKY = (72, 32), (24, 24), (24, 96)
-"""Places (row, col) in the picture where each class is."""
-_SOCKETS = (
-    "const Real = WebSocket; const made = (window.sockets = []);"
-    "window.WebSocket = class extends Real { constructor(url) { super(url); made.push(this); } };"
-)
-"""Remembers the WebSockets of a page."""
-
-
-@pytest.fixture
-def context(browser: Browser) -> Iterator[BrowserContext]:
-    made = browser.new_context(viewport={"width": 1440, "height": 900}, color_scheme="dark")
-    yield made
-    made.close()
-
-
-@contextlib.contextmanager
-def opened(context: BrowserContext, page: Page, path: str = "") -> Iterator[Tab]:
-    """The page in a tab, in which nothing goes wrong and which asks nobody else."""
-    tab = context.new_page()
-    problems: list[str] = []
-    tab.on("pageerror", lambda error: problems.append(str(error)))
-    tab.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
-    tab.on("request", lambda request: asked.append(request.url))
-    asked: list[str] = []
-    tab.goto(page.url + path)
-    yield tab
-    tab.close()
-    # while the page is away
-    refused = re.compile("ERR_(CONNECTION_REFUSED|INTERNET_DISC)|WebSocket connection to")
-    assert not [text for text in problems if not refused.search(text)]
-    origin = page.url.partition("?")[0] or asked[0]
-    assert {re.match(r"https?://[^/]+/|data:|blob:|ws:", url)[0] for url in asked} <= {  # type: ignore[index]
-        *re.findall(r"^https?://[^/]+/", origin),
-        "data:",
-        "blob:",
-        "ws:",
-    }
-
-
-def pixel(tab: Tab, place: tuple[int, int], number: int = 0) -> list[int]:
-    """Of a camera's canvas, red, green and blue."""
-    script = """([row, col, number]) => [...document.querySelectorAll("canvas")[number].getContext("2d")
-        .getImageData(col, row, 1, 1).data.slice(0, 3)]"""
-    return list(tab.evaluate(script, [*place, number]))
-
-
-def shown(tab: Tab, place: tuple[int, int], expected: np.ndarray, number: int = 0) -> None:
-    """Wait until a pixel is as expected, but for what JPEG changes."""
-
-    def fits() -> bool:
-        return bool(np.all(np.abs(np.array(pixel(tab, place, number)) - expected) <= 4))
-
-    expect(tab.locator("canvas").nth(number)).to_be_visible()
-    # Playwright's own wait_for_function uses eval, which the page forbids
-    assert pages.wait_for(fits, 10), (pixel(tab, place, number), expected)
-
-
-def grey(index: int = 0) -> np.ndarray:
-    return np.full(3, 40 + index, float)
-
-
-def color(number: int) -> np.ndarray:
-    return np.array(CLASSES[number].color, float)
-
-
-def numbers_of(state: State, *names: str, **changes: Any) -> Numbers:
-    camera = CameraNumbers(
-        captured=12345,
-        delivered=12000,
-        dropped={"newer": 345},
-        lost={"damaged": 3},
-        reconnects=2,
-        fps_captured=30.0,
-        fps_delivered=29.2,
-        health=state,
-    )
-    stage = StageNumbers(p50_ms=21.0, p95_ms=25.0, p99_ms=31.5)
-    return Numbers(
-        health=state,
-        cameras=dict.fromkeys(names, camera),
-        stages={"network": stage, "capture to delivery": stage},
-        **changes,
-    )
 
 
 class TestPicture:
@@ -381,89 +293,3 @@ class TestNumbers:
             expect(tab.locator("#health")).to_have_text(re.compile(r"^\s*Live\s*$"))
             for name in ("Health", "Frames", "Stages"):
                 expect(tab.get_by_role("region", name=name)).to_have_count(0)
-
-
-class TestConnection:
-    def test_it_comes_back_by_itself(self, context: BrowserContext) -> None:
-        page = Page(pages.PageOptions(port=0))
-        page.start()
-        port = pages.port_of(page)
-        for name in ("front", "rear"):
-            page.publish(name, view())
-        with opened(context, page) as tab:
-            tab.get_by_role("radio", name="front").check(force=True)
-            shown(tab, CAR, 0.5 * grey() + 0.5 * color(1))
-            page.stop()
-            notice = tab.get_by_role("alert")
-            expect(notice).to_contain_text(re.compile("The run ended at [0-9:]{8}: pictures and figures are"))
-            expect(tab.locator("#health")).to_have_text(re.compile(r"^\s*Ended\s*$"))
-            expect(tab.get_by_text("front: ended")).to_be_visible()
-            again = Page(pages.PageOptions(port=port))
-            assert pages.wait_for(lambda: _starts(again))
-            for name in ("left", "front"):  # in another place now
-                again.publish(name, view(50))
-            expect(notice).to_be_hidden(timeout=20_000)
-            expect(tab.get_by_role("radio", name="front")).to_be_checked()
-            shown(tab, CAR, 0.5 * grey(50) + 0.5 * color(1), 1)
-            expect(tab.get_by_role("status").filter(has_text="Connected again.")).to_have_count(1)
-            again.stop()
-
-    def test_one_that_is_cut_off_is_not_at_its_end(self, context: BrowserContext) -> None:
-        with served() as page:
-            page.publish("front", view())
-            context.add_init_script(_SOCKETS)
-            with opened(context, page) as tab:
-                shown(tab, CAR, 0.5 * grey() + 0.5 * color(1))
-                context.set_offline(True)
-                tab.evaluate("window.sockets.at(-1).close()")
-                notice = tab.get_by_role("alert")
-                expect(notice).to_contain_text(re.compile("Not connected since [0-9:]{8}: pictures and"))
-                expect(tab.locator("#health")).to_contain_text("Not connected")
-                tab.evaluate("window.fetch = async () => ({ status: 401 })")
-                expect(notice).to_contain_text("The token is not valid any more")
-                context.set_offline(False)
-                expect(notice).to_be_hidden(timeout=20_000)
-
-    def test_connected_again_before_it_is_known_why(self, context: BrowserContext) -> None:
-        context.add_init_script(
-            f"{_SOCKETS} window.fetch = () => "
-            "new Promise((go) => setTimeout(go, 1200, { status: 401 })).finally(() => (window.told = 1));"
-        )
-        with served() as page, opened(context, page) as tab:
-            page.publish("front", view())
-            shown(tab, CAR, 0.5 * grey() + 0.5 * color(1))
-            said = tab.evaluate(
-                """() => new Promise((go) => {
-                    const socket = window.sockets.at(-1);
-                    socket.addEventListener("close", () => go(document.getElementById("notice").textContent));
-                    socket.close();
-                })"""
-            )
-            assert said.startswith("Not connected since")  # at once
-            assert pages.wait_for(lambda: tab.evaluate("window.told === 1"), 10)
-            assert tab.evaluate("window.sockets.at(-1).readyState") == 1
-            expect(tab.get_by_role("alert")).to_be_hidden()
-            assert tab.evaluate("document.body.className") == ""
-
-    def test_the_token_leaves_the_address(self, context: BrowserContext) -> None:
-        with served(token="a-token-of-many-letters") as page, opened(context, page) as tab:
-            page.publish("front", view())
-            shown(tab, CAR, 0.5 * grey() + 0.5 * color(1))
-            assert "token" not in tab.url
-            tab.reload()
-            shown(tab, CAR, 0.5 * grey() + 0.5 * color(1))
-            assert tab.evaluate("document.cookie") == ""
-
-    def test_too_many_viewers(self, context: BrowserContext) -> None:
-        with served(max_viewers=1) as page, pages.Client(page) as client:
-            client.text("hello")
-            with opened(context, page) as tab:
-                expect(tab.get_by_role("alert")).to_contain_text("1 viewers look already; try again later")
-
-
-def _starts(page: Page) -> bool:
-    try:
-        page.start()
-    except pages.SinkError:
-        return False
-    return True
