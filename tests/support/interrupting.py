@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 from types import FrameType
+
+import pytest
 
 
 class Interrupting:
@@ -17,3 +21,21 @@ class Interrupting:
             if not self._moment:
                 self.came = True
                 raise KeyboardInterrupt
+
+
+def interrupt_started_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C comes just before a thread runs, and again as soon as it does, before anybody has noted it."""
+
+    def start(self: threading.Thread) -> None:
+        press_in_main()
+        original(self)
+        press_in_main()
+
+    original = threading.Thread.start
+    monkeypatch.setattr(threading.Thread, "start", start)
+
+
+def press_in_main() -> None:
+    """Press Ctrl-C if this is the main thread, whose affair it is."""
+    if threading.current_thread() is threading.main_thread():
+        signal.raise_signal(signal.SIGINT)

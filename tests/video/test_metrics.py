@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
+from interrupting import interrupt_started_threads
 from live import Camera, network
 from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
@@ -308,3 +309,12 @@ def test_places(text: str, place: Place) -> None:
 def test_places_that_are_none(text: str, hint: str) -> None:
     with pytest.raises(InputError, match=r"is no address, expected \[HOST\]:PORT such as :9090.*" + hint):
         Place.parse(text)
+
+
+def test_ctrl_c_as_it_begins_to_answer_does_not_keep_it_from_closing(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = MetricsServer(ANY)
+    interrupt_started_threads(monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        server.answer(View())
+    server.close()
+    assert "pixelrt-metrics" not in [thread.name for thread in threading.enumerate()]

@@ -6,6 +6,7 @@ import contextlib
 import json
 import logging
 import re
+import threading
 from collections.abc import Iterator
 from http.client import HTTPConnection, HTTPResponse
 from typing import Any
@@ -15,6 +16,7 @@ import cv2
 import numpy as np
 import pages
 import pytest
+from interrupting import interrupt_started_threads
 from numpy.typing import NDArray
 from pages import ask, served, view
 from websockets.exceptions import InvalidStatus
@@ -330,3 +332,14 @@ def _next_part(stream: HTTPResponse) -> NDArray[np.uint8]:
     assert length is not None
     content = stream.read(int(length[1]) + 2)
     return np.frombuffer(content[:-2], np.uint8)
+
+
+def test_ctrl_c_as_it_starts_does_not_lose_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = set(threading.enumerate())
+    page = Page()
+    with monkeypatch.context() as meanwhile, pytest.raises(KeyboardInterrupt):
+        interrupt_started_threads(meanwhile)
+        page.start()
+    assert set(threading.enumerate()) > before
+    page.stop()
+    assert not set(threading.enumerate()) - before
