@@ -48,6 +48,21 @@ def test_the_one_new_socket_is_found_and_whoever_waits_on_it_is_woken(server: so
         hang_up(line)
 
 
+def test_one_that_is_still_being_opened_is_hung_up_and_no_other(server: socket.socket) -> None:
+    with nothing_left(), ExitStack() as stack:
+        opening = Opening(*server.getsockname())
+        opening.hang_up()
+        with pytest.raises(ConnectionError), opening:
+            client = stack.enter_context(connect(server))
+            opening.hang_up()
+            assert client.recv(10) == b""
+            raise ConnectionError
+        other = stack.enter_context(connect(server))
+        opening.hang_up()
+        other.send(b"it is not shut down")
+        assert opening.line is None
+
+
 def test_where_there_is_doubt_nothing_is_touched(server: socket.socket) -> None:
     port = server.getsockname()[1]
     with nothing_left(), ExitStack() as stack:

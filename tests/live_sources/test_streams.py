@@ -272,6 +272,25 @@ def test_a_stalled_stream_is_closed_at_once(http: LiveServer, tcp: LiveServer, s
         proxy.cut()
 
 
+@pytest.mark.parametrize("scheme", ["http", "udp"])
+def test_one_that_is_waited_for_and_silent_is_let_go_of_at_once(http: LiveServer, scheme: str) -> None:
+    place = f"{http.url}/silent" if scheme == "http" else f"udp://127.0.0.1:{free_port()}"
+    source = open_source(f"{place}#wait=yes&connect=4")
+    taking = threading.Thread(target=lambda: list(source))
+    taking.start()
+    time.sleep(0.5)
+    source.interrupt()
+    taking.join()
+    began_s = time.monotonic()
+    source.close()
+    assert time.monotonic() - began_s < 2, "it waits for FFmpeg"
+    left = [thread for thread in threading.enumerate() if thread.name.startswith("read ")]
+    assert scheme == "udp" or not left, "a TCP socket is shut down"
+    for thread in left:
+        thread.join(20)
+        assert not thread.is_alive(), "it ends by itself"
+
+
 def test_a_stalled_udp_stream_is_closed_when_ffmpeg_gives_up() -> None:
     with LiveServer("udp", fps=50, gop=10) as server:
         closed_s = end_a_stall(f"{server.url}#stall=1.5", server.kill)

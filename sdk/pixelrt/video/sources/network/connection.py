@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import struct
 import time
 from collections.abc import Callable, Iterator
@@ -13,7 +12,7 @@ from typing import Any
 from pixelrt.encoding import FASTEST_FPS, SLOWEST_FPS
 from pixelrt.errors import SourceError, SourceStalled, UnusableSource
 from pixelrt.video.sources.network.knock import knock
-from pixelrt.video.sources.network.line import Opening, hang_up
+from pixelrt.video.sources.network.line import Opening
 from pixelrt.video.sources.network.packets import Arrival
 from pixelrt.video.sources.network.reasons import broken, no_connection
 from pixelrt.video.sources.network.settings import (
@@ -53,13 +52,6 @@ class Connection:
     opened_s: float
     """When opening it began: nothing that it gives is older."""
     settings: NetworkSettings
-    line: socket.socket | None
-    """Its TCP socket, if it has one and that is known."""
-
-    def hang_up(self) -> None:
-        """End the wait for a packet, as far as possible. From any thread."""
-        if self.line is not None:
-            hang_up(self.line)
 
     def packets(self, cancelled: Callable[[], bool]) -> Iterator[tuple[Any, Arrival]]:
         """Packets as they come, each with its time; ends with a file, or when cancelled.
@@ -132,9 +124,14 @@ def _clock_s(packet: Any) -> float | None:
     return micros / 1e6
 
 
+def opening_of(settings: NetworkSettings, cancelled: Callable[[], bool]) -> Opening:
+    """What knows the socket of a connection, for `connected`."""
+    return Opening(settings.host, settings.port or STANDARD_PORTS.get(settings.scheme, 0), cancelled)
+
+
 @contextmanager
 def connected(
-    av: Any, settings: NetworkSettings, cancelled: Callable[[], bool]
+    av: Any, settings: NetworkSettings, opening: Opening, cancelled: Callable[[], bool]
 ) -> Iterator[Connection | None]:
     """Open a connection and close it again; None if it was cancelled meanwhile.
 
@@ -144,12 +141,13 @@ def connected(
     opened_s = time.monotonic()
     failure: SourceError | None = None
     container: Any = None
-    line: socket.socket | None = None
     try:
         if settings.scheme in RTSP:
             knock(settings, cancelled)
         if not cancelled():
-            container, line = _opened(av, settings, cancelled)
+            with opening:
+                patience_s = settings.connect_s, settings.stall_s
+                container = av.open(settings.url, options=_options(settings), timeout=patience_s)
     except (av.FFmpegError, OSError) as problem:
         failure = no_connection(av, problem, settings, time.monotonic() - opened_s)
     if failure is not None:  # raised here, so that FFmpeg's, which holds the password, is not its context
@@ -158,21 +156,11 @@ def connected(
         yield None
         return
     try:
-        yield _describe(av, container, settings, opened_s, line)
+        yield None if cancelled() else _describe(av, container, settings, opened_s)
     finally:
         container.close()
-        if line is not None:
-            line.close()
-
-
-def _opened(
-    av: Any, settings: NetworkSettings, cancelled: Callable[[], bool]
-) -> tuple[Any, socket.socket | None]:
-    port = settings.port or STANDARD_PORTS.get(settings.scheme, 0)
-    with Opening(settings.host, port, cancelled) as opening:
-        patience_s = settings.connect_s, settings.stall_s
-        container = av.open(settings.url, options=_options(settings), timeout=patience_s)
-    return container, opening.line
+        if opening.line is not None:
+            opening.line.close()
 
 
 def _options(settings: NetworkSettings) -> dict[str, str]:
@@ -190,9 +178,7 @@ def _options(settings: NetworkSettings) -> dict[str, str]:
     return options
 
 
-def _describe(
-    av: Any, container: Any, settings: NetworkSettings, opened_s: float, line: socket.socket | None
-) -> Connection:
+def _describe(av: Any, container: Any, settings: NetworkSettings, opened_s: float) -> Connection:
     shown = settings.shown
     if container.format.name in _LISTS:
         raise UnusableSource(
@@ -210,7 +196,7 @@ def _describe(
     if not SLOWEST_FPS <= fps <= FASTEST_FPS:  # some cameras send a clock rate
         fps = settings.fps
     frames = None if live else stream.frames or None
-    return Connection(av, container, stream, live, fps, frames, opened_s, settings, line)
+    return Connection(av, container, stream, live, fps, frames, opened_s, settings)
 
 
 def _is_live(container: Any, settings: NetworkSettings) -> bool:

@@ -55,11 +55,13 @@ class Opening:
 
     def __init__(self, host: str, port: int, cancelled: Callable[[], bool] = lambda: False) -> None:
         self._place, self._cancelled = (host, port), cancelled
-        self._addresses = _addresses(host, port)
+        self._addresses: set[str | int] = set()
         self._before: dict[str, int] = {}
         self._identity: str | None = None
+        self._is_open = False
 
     def __enter__(self) -> Opening:
+        self._addresses = _addresses(*self._place)
         until_s = time.monotonic() + _TURN_S
         while not self._begin(anyway=time.monotonic() > until_s or self._cancelled()):
             time.sleep(_LOOK_S)
@@ -68,11 +70,24 @@ class Opening:
     def __exit__(self, *exception: object) -> None:
         with _LOCK:
             known = self._look()
+            self._is_open = False
             if _LATEST.get(self._place) is self:
                 del _LATEST[self._place]
             if known and exception[0] is None:
                 found = self._found()
                 self.line = found.pop(self._identity, None) if self._identity else None
+                _close(found)
+
+    def hang_up(self) -> None:
+        """Shut the socket down, in the block and after it, where it is known. From any thread."""
+        with _LOCK:
+            if self.line is not None:
+                hang_up(self.line)
+            elif self._is_open and self._look():
+                found = self._found()
+                for identity, handle in found.items():
+                    if identity == self._identity:
+                        hang_up(handle)
                 _close(found)
 
     def _begin(self, *, anyway: bool) -> bool:
@@ -84,6 +99,7 @@ class Opening:
             self._before = open_sockets()
             _KNOWN.intersection_update(self._before)
             _LATEST[self._place] = self
+            self._is_open = True
             return True
 
     def _look(self) -> bool:

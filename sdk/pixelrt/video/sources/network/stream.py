@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Generator, Iterator, Mapping
@@ -15,17 +16,24 @@ from pixelrt.interrupts import started
 from pixelrt.video.events import Event
 from pixelrt.video.frame import Bytes, Frame
 from pixelrt.video.sources.base import BaseSource
-from pixelrt.video.sources.network.connection import Connection, connected
+from pixelrt.video.sources.network.connection import Connection, connected, opening_of
 from pixelrt.video.sources.network.decoder import Decoder
 from pixelrt.video.sources.network.gaps import GapWatch
 from pixelrt.video.sources.network.packets import Arrival, PacketQueue
 from pixelrt.video.sources.network.settings import NetworkSettings
 from pixelrt.video.sources.network.timeline import Timeline
 
+_LOG = logging.getLogger(__name__)
 LATE_S = 0.25
 _DAMAGE_EVERY_S = 5.0
 _FAREWELL_S = 0.1
 """For a reading thread that gets packets, to see that it shall end, and for FFmpeg to say goodbye."""
+_HANGING_UP_S = 0.4
+"""For FFmpeg, which opens a connection, to see that its socket was shut down."""
+_MOST_LEFT = 64
+_LEFT: list[threading.Thread] = []
+"""Reading threads that nobody waits for: FFmpeg opens a connection there until its time is over."""
+_LEFT_LOCK = threading.Lock()
 
 
 class NetworkStream(BaseSource):
@@ -38,9 +46,9 @@ class NetworkStream(BaseSource):
 
     `interrupt` ends the iteration at once. `close` then waits for the reading thread: until the next packet,
     or, where none comes, a tenth of a second, after which its TCP socket is shut down. What has none
-    (`udp://`), one that cannot be told from others (not on Linux), and one that is just being opened, is
-    waited for until FFmpeg gives up by itself: after `stall_s`, and while it connects after at most twice
-    `connect_s`.
+    (`udp://`), and one that cannot be told from others (not on Linux), is waited for until FFmpeg gives up by
+    itself, after `stall_s`. A connection that is still being opened is not waited for longer than half a
+    second: its thread then closes it and ends without anybody, after at most twice `connect_s`.
 
     Args:
         settings: Where, and how.
@@ -56,6 +64,7 @@ class NetworkStream(BaseSource):
         self._queue = PacketQueue()
         self._decoder: Decoder | None = None
         self._connection: Connection | None = None
+        self._opening = opening_of(settings, lambda: self._queue.cancelled)
         self._late, self._disordered = 0, 0
         self._told_s, self._told_damage = 0.0, 0
         self._timeline = Timeline()
@@ -89,19 +98,23 @@ class NetworkStream(BaseSource):
         self._queue.cancel()
 
     def close(self) -> None:
-        """End the connection and wait for its thread."""
+        """End the connection and wait for its thread, unless it is still being opened."""
         self.interrupt()
         self._reader.join(_FAREWELL_S)
-        connection = self._connection
-        if self._reader.is_alive() and connection is not None:
-            connection.hang_up()
-        self._reader.join()
+        if self._reader.is_alive():
+            self._opening.hang_up()
+            self._reader.join(_HANGING_UP_S)
+        if self._connection is not None or not _left_behind(self._reader):
+            self._reader.join()
         self._frames.close()
 
     def _read(self) -> None:
         """The reading thread."""
         queue = self._queue
-        with queue, connected(self._av, self._settings, lambda: queue.cancelled) as connection:
+        with (
+            queue,
+            connected(self._av, self._settings, self._opening, lambda: queue.cancelled) as connection,
+        ):
             if connection is None:
                 return
             self._connection, queue.live = connection, connection.live
@@ -169,6 +182,18 @@ class NetworkStream(BaseSource):
             self._told_s, self._told_damage = now_s, decoder.damaged
             detail = f"{new} frames were left out because their data are damaged, up to the next keyframe"
             self.on_event(Event(kind="damaged", source=self.name, detail=detail))
+
+
+def _left_behind(reader: threading.Thread) -> bool:
+    """Leave a thread to itself; False if too many are already."""
+    with _LEFT_LOCK:
+        _LEFT[:] = [thread for thread in [*_LEFT, reader] if thread.is_alive()]
+        if len(_LEFT) > _MOST_LEFT:
+            _LEFT.remove(reader)
+            return False
+    if reader.is_alive():
+        _LOG.debug("%s goes on without anybody until FFmpeg gives up connecting", reader.name)
+    return True
 
 
 def _seconds(count: int | None, of: Any) -> float | None:
