@@ -37,6 +37,11 @@ def test_frames_that_are_pushed() -> None:
     assert source.losses == {}
 
 
+def test_an_order_of_channels_that_there_is_not() -> None:
+    with pytest.raises(SourceError, match=r"color is 'brg', expected 'rgb' or 'bgr'"):
+        PushSource(color="brg")  # type: ignore[arg-type]
+
+
 def test_the_newest_wins_and_the_others_are_counted() -> None:
     source = PushSource(capacity=2)
     for value in range(10):

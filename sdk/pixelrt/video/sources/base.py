@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Protocol
+from typing import Protocol, get_args
 
 from pixelrt.encoding import FASTEST_FPS, SLOWEST_FPS
 from pixelrt.errors import SourceError
@@ -15,7 +15,17 @@ from pixelrt.manifest import ColorOrder
 from pixelrt.video.events import Event, ignore
 from pixelrt.video.frame import Bytes, Frame
 
-__all__ = ["BaseSource", "Bytes", "Frame", "Source", "SourceOptions", "check_fps", "natural", "parse_size"]
+__all__ = [
+    "BaseSource",
+    "Bytes",
+    "Frame",
+    "Source",
+    "SourceOptions",
+    "check_color",
+    "check_fps",
+    "natural",
+    "parse_size",
+]
 
 _LONGEST_PX = 16384
 DEFAULT_FPS = 25.0
@@ -27,7 +37,7 @@ class SourceOptions:
     """What holds for every source.
 
     Raises:
-        SourceError: If no video has such a rate.
+        SourceError: If no video has such a rate, or the order is unknown.
     """
 
     labels: Path | None = None
@@ -41,6 +51,7 @@ class SourceOptions:
 
     def __post_init__(self) -> None:
         check_fps(self.fps)
+        check_color(self.color)
 
 
 class Source(Protocol):
@@ -141,6 +152,16 @@ def check_fps(fps: float) -> None:
         raise SourceError(
             f"{fps:g} frames per second were asked for, expected {SLOWEST_FPS:g} to {FASTEST_FPS:g}; try 25"
         )
+
+
+def check_color(color: str) -> None:
+    """Refuse an order of channels that there is not.
+
+    Raises:
+        SourceError: If it is neither `rgb` nor `bgr`.
+    """
+    if color not in get_args(ColorOrder):
+        raise SourceError(f"color is {color!r}, expected 'rgb' or 'bgr'")
 
 
 def parse_size(text: str) -> tuple[int, int]:

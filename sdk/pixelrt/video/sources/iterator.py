@@ -14,7 +14,7 @@ from pixelrt.strict import type_of
 from pixelrt.video.events import Event
 from pixelrt.video.frame import Frame
 from pixelrt.video.sources.arrays import check_captured, checked_image
-from pixelrt.video.sources.base import DEFAULT_FPS, BaseSource, check_fps
+from pixelrt.video.sources.base import DEFAULT_FPS, BaseSource, check_color, check_fps
 
 _EXPECTED = (
     "expected an iterable of uint8[H, W, 3] arrays or Frames, or a function that gives the next one "
@@ -54,6 +54,7 @@ class IteratorSource(BaseSource):
         copy: bool = True,
     ) -> None:
         check_fps(fps)
+        check_color(color)
         self.name, self.fps, self.live = name, fps, live
         self.num_frames = len(items) if isinstance(items, Sized) else None
         self._color, self._copy = color, copy

@@ -14,7 +14,7 @@ from pixelrt.manifest import ColorOrder
 from pixelrt.video.events import Event
 from pixelrt.video.frame import Frame
 from pixelrt.video.sources.arrays import check_captured, checked_image
-from pixelrt.video.sources.base import DEFAULT_FPS, BaseSource, check_fps
+from pixelrt.video.sources.base import DEFAULT_FPS, BaseSource, check_color, check_fps
 from pixelrt.video.waiting import Changes
 
 Keep = Literal["newest", "all"]
@@ -54,6 +54,7 @@ class PushSource(BaseSource):
         copy: bool = True,
     ) -> None:
         check_fps(fps)
+        check_color(color)
         if keep not in ("newest", "all"):
             raise SourceError(f"keep is {keep!r}, expected 'newest' or 'all'")
         if capacity < 1:
