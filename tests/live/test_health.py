@@ -118,6 +118,18 @@ def test_a_stall_is_not_told_while_a_source_reconnects() -> None:
     assert stream.statistics().sources[0].reconnects == 1, "though the source did not say so itself"
 
 
+def test_a_camera_that_is_away_when_it_is_stopped_does_not_become_well_by_that() -> None:
+    def tell(camera: Camera, index: int) -> None:
+        if index == 1:
+            camera.tell("reconnecting")
+            camera.interrupt()
+
+    stream = network().stream(Camera(3, before=tell))
+    assert len(list(stream)) == 1
+    health = stream.statistics().sources[0].health
+    assert (health.state, health.why) == ("reconnecting", "as told")
+
+
 def test_a_silence_before_a_connection_is_no_stall_after_it() -> None:
     told: list[Event] = []
     watch = SourceWatch("camera", Camera(), stall_s=0.5, tell=told.append)
@@ -171,8 +183,10 @@ def test_no_state_without_its_event() -> None:
             states = [STATES[event.kind] for event in told if event.kind in STATES]
             assert watch.health.state == (states[-1] if states else "ok")
             seen.add(watch.health.state)
+        before = watch.health
         watch.ended()
-        assert told[-1].kind == "ended" and watch.health.is_ok
+        assert told[-1].kind == "ended"
+        assert watch.health.is_ok if before.state in ("ok", "overloaded") else watch.health == before
     assert seen == {"ok", "overloaded", "stalled", "reconnecting"}
 
 

@@ -24,7 +24,7 @@ from pixelrt.video.live import StreamView
 from pixelrt.video.run import Observers, Progress, Run, RunOptions, run
 from pixelrt.video.sinks import Sink, open_sink, open_sinks
 from pixelrt.video.sinks.null import NullSink
-from pixelrt.video.sources import Frame, Source, open_source
+from pixelrt.video.sources import Frame, IteratorSource, Source, open_source
 from pixelrt.video.sources.base import BaseSource
 from pixelrt.video.sources.paced import Paced
 from pixelrt.video.statistics import StageTimes
@@ -51,6 +51,13 @@ def labelled(tmp_path: Path) -> Path:
         cv2.imwrite(str(tmp_path / f"set/images/{index}.png"), image[..., ::-1])
         cv2.imwrite(str(tmp_path / f"set/labels/{index}.png"), labels)
     return tmp_path / "set"
+
+
+def test_all_sizes_of_frames_are_reported(segmenter: Segmenter) -> None:
+    images = [np.zeros((height, 96, 3), np.uint8) for height in (64, 32, 64)]
+    with IteratorSource(images, name="camera") as source:
+        (found,) = run(segmenter, source).sources
+    assert (found.frame_size, found.frame_sizes) == ((64, 96), ((32, 96), (64, 96)))
 
 
 def test_report_counts_frames_classes_and_hits(segmenter: Segmenter, labelled: Path) -> None:
@@ -280,6 +287,22 @@ def test_a_limit_holds_for_each_source(segmenter: Segmenter) -> None:
     ):
         report = run(segmenter, [first, second], options=RunOptions(limit=4))
     assert [each.captured for each in report.sources] == [4, 2]
+
+
+def test_an_end_that_was_asked_for_is_told_as_that(segmenter: Segmenter) -> None:
+    told: list[Event] = []
+    with contextlib.ExitStack() as opened:
+        sources = [
+            opened.enter_context(open_source(f"test://drive?frames={count}&size=64x96"))
+            for count in (2, 9, 9)
+        ]
+        run(segmenter, sources, options=RunOptions(limit=4), observers=Observers(event=told.append))
+    name = sources[0].name
+    assert {event.source: event.detail for event in told if event.kind == "ended"} == {
+        name: "there are no more frames",
+        f"{name}-2": "4 frames, as asked",
+        f"{name}-3": "4 frames, as asked",
+    }
 
 
 @pytest.mark.parametrize("keep_going", [False, True])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -86,7 +87,7 @@ class SourceWatch:
                 return  # that is known already
             if event.kind in _TOLD:
                 self._note(event)
-            self._events.add(event)
+            self._events.add(dataclasses.replace(event, source=self._name))
         self._events.tell_all()
 
     def asked(self) -> None:
@@ -112,11 +113,12 @@ class SourceWatch:
         self._events.tell_all()
 
     def ended(self) -> None:
-        """It has no more."""
+        """It has no more. A camera that was away, or silent, and was not waited for any longer, stays so."""
         with self._lock:
             self._asked_s = None
             self._over = self.has_ended = True
-            self._become("ok")
+            if self._health.state == "overloaded":  # the load is that of frames that come
+                self._become("ok")
             if self._told != "ended":
                 self._say("ended", "there are no more frames")
         self._events.tell_all()

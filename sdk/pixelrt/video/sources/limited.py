@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pixelrt.errors import InputError
+from pixelrt.video.events import Event
 from pixelrt.video.sources.around import Around
 from pixelrt.video.sources.base import Frame, Source
 
@@ -44,6 +45,9 @@ class Limited(Around):
                 return
             given += 1
             yield frame
+        if given == self._limit:
+            detail = f"{given} frame{'s' if given != 1 else ''}, as asked"
+            self.on_event(Event(kind="ended", source=self.name, detail=detail))
 
     def interrupt(self) -> None:
         """End the iteration soon."""
