@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import subprocess
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from disks import small_disk
 from drives import SIZE, feed, picture, results, see
 
 from pixelrt.errors import SinkError
@@ -123,3 +125,37 @@ def test_what_a_killed_run_left_half_written_goes(
     (first / f".0{suffix}.0123abcd.tmp").write_bytes(b"half")
     record(f"{tmp_path}/{name}/", segmenter)
     assert len(list(first.iterdir())) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "second"),
+    [
+        ("127.0.0.1-8554-live-masks", "127.0.0.1-8554-live-masks-2"),
+        ("run-1.5", "run-1.5-2"),
+        ("run-1.5.npz", "run-1.5-2.npz"),
+    ],
+)
+def test_a_folder_with_dots_in_its_name_is_numbered_at_its_end(
+    tmp_path: Path, segmenter: Segmenter, name: str, second: str
+) -> None:
+    """Before `.npz`, which says what is in it."""
+    for expected in (name, second, second.replace("-2", "-3")):
+        assert record(f"{tmp_path}/{name}/", segmenter, live=True) == tmp_path / expected
+
+
+@pytest.mark.parametrize("name", ["masks", "results.npz"])
+def test_a_new_folder_into_which_nothing_came_is_not_there(tmp_path: Path, name: str) -> None:
+    with source() as opened, open_sink(f"{tmp_path}/{name}/", opened) as sink:
+        assert sink.close() == ()
+    assert not list(tmp_path.iterdir())
+    (tmp_path / name).mkdir()
+    with source() as opened, open_sink(f"{tmp_path}/{name}/", opened) as sink:
+        assert sink.close() == (tmp_path / name,)
+
+
+def test_a_file_system_that_is_read_only_is_called_so(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", 100) as disk, source() as opened:
+        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+        for target in ("masks/", "out.jsonl"):
+            with pytest.raises(SinkError, match=f"the file system of {disk} is read-only; choose another"):
+                open_sink(f"{disk}/{target}", opened)

@@ -22,7 +22,7 @@ from pixelrt.segmentation import Segmenter
 from pixelrt.testing import fake_segmenter
 from pixelrt.video.frame import Frame
 from pixelrt.video.sinks import ContactSheet, Sink, open_sink
-from pixelrt.video.sinks.content import taken_ns
+from pixelrt.video.sinks.content import FrameClock
 from pixelrt.video.sources import IteratorSource, Source
 
 FILES = ["out.mp4", "out.mcap", "out.rrd", "out.jsonl", "out.png"]
@@ -231,7 +231,8 @@ def test_clocks_that_no_format_holds(
     frames = [dataclasses.replace(frame_at(index), clock_s=clock_s) for index in range(2)]
     with open_sink(f"{tmp_path}/{target}", film) as sink:
         for frame in frames:
-            assert abs(taken_ns(frame) - taken_ns(dataclasses.replace(frame, clock_s=None))) < 60e9
+            here = dataclasses.replace(frame, clock_s=None)
+            assert abs(FrameClock().taken_ns(frame) - FrameClock().taken_ns(here)) < 60e9
             sink.write(delivery(frame, segmenter(frame.image)))
         assert len(sink.close()) == 1
 

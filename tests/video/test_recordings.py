@@ -20,6 +20,7 @@ from drives import feed, frame_at, picture, results, see
 
 from pixelrt.errors import SinkError, SourceError
 from pixelrt.segmentation import Segmenter
+from pixelrt.video.frame import Frame
 from pixelrt.video.sinks import open_sink, open_sinks
 from pixelrt.video.sinks.places import file_names, timed
 from pixelrt.video.sources import IteratorSource, Source, open_source
@@ -70,6 +71,34 @@ def test_a_recorder_that_is_started_again_goes_on(
     after = contents(tmp_path)
     assert len(after) == 4
     assert {name: after[name] for name in before} == before
+
+
+@pytest.mark.parametrize("suffix", RECORDINGS)
+def test_all_recordings_of_a_run_are_cut_at_the_same_frames(
+    tmp_path: Path, camera: Source, segmenter: Segmenter, suffix: str
+) -> None:
+    """Also where the clock of a camera is set meanwhile."""
+    with open_sink(f"{tmp_path}/rec.{suffix}?segment=0.25", camera) as sink:
+        for index in range(6):
+            sink.write(delivery(clock_set(frame_at(index)), segmenter(picture(index))))
+            assert len([path for path in tmp_path.iterdir() if path.suffix == f".{suffix}"]) == index // 3
+        assert len(sink.close()) == 2
+
+
+def clock_set(frame: Frame) -> Frame:
+    assert frame.clock_s is not None
+    return dataclasses.replace(frame, clock_s=frame.clock_s + 60 * (frame.index >= 2))
+
+
+def test_sources_that_began_long_after_each_other_share_parts(tmp_path: Path, segmenter: Segmenter) -> None:
+    """Each has its own clock: a part is over when one of them says so, not when they differ."""
+    cameras = [IteratorSource([picture(0)], name=name, live=True) for name in ("early", "late")]
+    (sink,) = open_sinks([f"{tmp_path}/rec.jsonl?segment=0.25"], *cameras)
+    with sink:
+        for index in range(6):
+            for name, first in (("early", 90), ("late", 0)):
+                feed(sink, results(segmenter, 1, name, first + index))
+        assert [len(path.read_text().splitlines()) for path in sink.close()] == [6, 6]
 
 
 @pytest.mark.parametrize(("options", "name"), [("", "out.mp4"), ("?keep=yes", "out-2.mp4")])

@@ -54,12 +54,14 @@ def check_writable(folder: Path, path: Path) -> None:
         path: What shall be written into it, for the message.
 
     Raises:
-        SinkError: If this user may not write to it.
+        SinkError: If this user may not write to it, or nobody may.
     """
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise SinkError(
-            f"{path} cannot be written: this user may not write to {folder.absolute()}; choose another place"
-        )
+        place = folder.absolute()
+        why = f"this user may not write to {place}"
+        if os.statvfs(folder).f_flag & os.ST_RDONLY:
+            why = f"the file system of {place} is read-only"
+        raise SinkError(f"{path} cannot be written: {why}; choose another place")
 
 
 @contextlib.contextmanager

@@ -161,6 +161,11 @@ class ImageFolder:
         self._names.add(name)
         return file
 
+    def close(self) -> bool:
+        """Remove the folder if it is new and empty; whether it is there."""
+        self.abort()
+        return self.path.is_dir()
+
     def abort(self) -> None:
         """Remove the folder if it is new and empty; images that were written stay."""
         if self._new and self.path.is_dir() and not any(self.path.iterdir()):

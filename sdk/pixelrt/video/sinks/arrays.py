@@ -65,8 +65,8 @@ class ArraysFolder(BaseSink):
         self._folder.save(frame.name, content.getvalue())
 
     def close(self) -> tuple[Path, ...]:
-        """Nothing is left to do."""
-        return (self.path,)
+        """Say what is there; a new folder into which nothing came is removed."""
+        return (self.path,) if self._folder.close() else ()
 
     def abort(self) -> None:
         """Remove the folder if it is new and empty."""
@@ -88,4 +88,5 @@ def open_arrays(uri: str, options: SinkOptions) -> ArraysFolder:
     """
     address = parse_path(uri, error=SinkError)
     given = address.options({"compress": switch}, SinkError)
-    return ArraysFolder(open_folder(Path(address.rest), options, SUFFIX), **given)
+    path = Path(address.rest)
+    return ArraysFolder(open_folder(path, options, SUFFIX, ending=path.suffix), **given)

@@ -101,11 +101,6 @@ class FrameClock:
         return self._offset_ns + round(frame.captured_s * 1e9)
 
 
-def taken_ns(frame: Frame) -> int:
-    """When a frame was taken, by this machine's clock as it is now where its source has none."""
-    return FrameClock().taken_ns(frame)
-
-
 def describe(classes: tuple[ClassInfo, ...]) -> str:
     """Classes as JSON: `[{"id": 0, "name": "sky", "color": "#808080"}, ...]`."""
     return json.dumps(

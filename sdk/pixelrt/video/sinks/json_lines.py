@@ -136,9 +136,6 @@ class JsonLines(PartedSink):
     def _begin(self, path: Path, delivery: Delivery) -> _LinesPart:
         return _LinesPart(path, self._lines, keep=self._parts.keep)
 
-    def _clock_s(self, delivery: Delivery) -> float:
-        return delivery.frame.time_s
-
 
 class _LinesPart:
     """One file."""

@@ -17,6 +17,7 @@ from pixelrt.encoding import explained, is_being_written, real_place, rescue, te
 from pixelrt.errors import SinkError
 from pixelrt.terminal import complain
 from pixelrt.video.delivery import Delivery
+from pixelrt.video.frame import Frame
 from pixelrt.video.sinks.base import BaseSink
 from pixelrt.video.sinks.places import behind_links
 from pixelrt.video.sources.address import number, switch
@@ -87,7 +88,8 @@ class PartedSink(BaseSink, ABC):
         self._part: Part | None = None
         self._part_path = self.path
         self._number = 0
-        self._began_s: float | None = None
+        self._began_s: dict[str, float] = {}
+        """By source: `time_s` of its first frame in the present part."""
         temporary_for(self._first()[0])  # found out before the first frame
         for found in rescue(self.path):
             complain(f"{found} is what a run that was killed left; it is kept")
@@ -98,13 +100,13 @@ class PartedSink(BaseSink, ABC):
         Raises:
             SinkError: If it cannot be written; the message says what is kept.
         """
-        now_s = self._clock_s(delivery)
-        if self._part is not None and (self._is_over(now_s) or not self._fits(self._part, delivery)):
+        frame = delivery.frame
+        if self._part is not None and (self._is_over(frame) or not self._fits(self._part, delivery)):
             self._finish_part()
         if self._part is None:
             self._part = self._begin(self._new_path(), delivery)
         # a clock that went back does not make a part longer
-        self._began_s = now_s if self._began_s is None else min(self._began_s, now_s)
+        self._began_s[frame.source] = min(self._began_s.get(frame.source, frame.time_s), frame.time_s)
         try:
             self._part.write(delivery)
         except SinkError as problem:
@@ -130,20 +132,17 @@ class PartedSink(BaseSink, ABC):
     def _begin(self, path: Path, delivery: Delivery) -> Part:
         """Open a part for a result and those that follow."""
 
-    @abstractmethod
-    def _clock_s(self, delivery: Delivery) -> float:
-        """The time of a result by the clock of the recording, in seconds."""
-
     def _fits(self, part: Part, delivery: Delivery) -> bool:
         """Whether a result belongs into a part."""
         return True
 
-    def _is_over(self, now_s: float) -> bool:
-        began_s = now_s if self._began_s is None else self._began_s
-        return self._parts.segment is not None and now_s - began_s >= self._parts.segment
+    def _is_over(self, frame: Frame) -> bool:
+        """Whether the part is long enough, by the clock of the frame's source: each has its own."""
+        began_s = self._began_s.get(frame.source, frame.time_s)
+        return self._parts.segment is not None and frame.time_s - began_s >= self._parts.segment
 
     def _finish_part(self) -> None:
-        part, self._part, self._began_s = self._part, None, None
+        part, self._part, self._began_s = self._part, None, {}
         if part is None:
             return
         try:
@@ -160,7 +159,7 @@ class PartedSink(BaseSink, ABC):
             self._part_path, self._number = self._first()
         elif self._finished and self._finished[-1] == self._part_path:
             number = highest_number(self.path) if self._number == 1 else self._number
-            self._part_path, self._number = next_free(self.path, number, self._is_free)
+            self._part_path, self._number = self._next_free(number)
         return self._part_path
 
     def _first(self) -> tuple[Path, int]:
@@ -169,7 +168,10 @@ class PartedSink(BaseSink, ABC):
         highest = highest_number(self.path)
         if highest == 1 and self._is_free(self.path):
             return self.path, 1
-        return next_free(self.path, highest, self._is_free)
+        return self._next_free(highest)
+
+    def _next_free(self, number: int) -> tuple[Path, int]:
+        return next_free(self.path, number, self._is_free, suffix=self.path.suffix)
 
     def _is_free(self, path: Path) -> bool:
         is_mine = path == self.path or behind_links(path) not in self._taken
@@ -191,26 +193,36 @@ def highest_number(path: Path) -> int:
     Raises:
         SinkError: If this user may not list the folder.
     """
-    return max(numbered(path), default=1)
+    return max(numbered(path, path.suffix), default=1)
 
 
-def numbered(path: Path) -> dict[int, Path]:
+def numbered(path: Path, suffix: str) -> dict[int, Path]:
     """What is there under the name with a number: `out-7.mp4`.
+
+    Args:
+        path: Without a number.
+        suffix: What stands behind the number; a folder such as `10.0.0.1` may have none.
 
     Raises:
         SinkError: If this user may not list the folder.
     """
     if not path.parent.is_dir():
         return {}
-    name = re.compile(rf"{re.escape(path.stem)}-(\d{{1,9}}){re.escape(path.suffix)}")
+    stem = path.name.removesuffix(suffix)
+    name = re.compile(rf"{re.escape(stem)}-(\d{{1,9}}){re.escape(suffix)}")
     with explained(path):
         return {int(match[1]): file for file in path.parent.iterdir() if (match := name.fullmatch(file.name))}
 
 
-def next_free(path: Path, number: int, is_free: Callable[[Path], bool]) -> tuple[Path, int]:
-    """The first part behind a number for which there is room, and its number."""
+def next_free(path: Path, number: int, is_free: Callable[[Path], bool], *, suffix: str) -> tuple[Path, int]:
+    """The first part behind a number for which there is room, and its number; `numbered` knows the suffix."""
     while True:
         number += 1
-        part = path.with_stem(f"{path.stem}-{number}")
+        part = with_mark(path, number, suffix)
         if is_free(part):
             return part, number
+
+
+def with_mark(path: Path, mark: object, suffix: str) -> Path:
+    """The name with something more at its end, before its suffix: `out-7.mp4`."""
+    return path.with_name(f"{path.name.removesuffix(suffix)}-{mark}{suffix}")

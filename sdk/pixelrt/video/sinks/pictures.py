@@ -76,8 +76,8 @@ class MaskFolder(BaseSink):
         self._folder.write(delivery.frame.name, delivery.result.mask_at(delivery.frame.size))
 
     def close(self) -> tuple[Path, ...]:
-        """Nothing is left to do."""
-        return (self.path,)
+        """Say what is there; a new folder into which nothing came is removed."""
+        return (self.path,) if self._folder.close() else ()
 
     def abort(self) -> None:
         """Remove the folder if it is new and empty."""

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import ClassVar, TypeVar
 
 from pixelrt.errors import SinkError
-from pixelrt.video.delivery import Delivery
-from pixelrt.video.sinks.content import CONTENT_READERS, Content, FrameClock, taken_ns
+from pixelrt.video.sinks.content import CONTENT_READERS, Content, FrameClock
 from pixelrt.video.sinks.kinds import SinkOptions
 from pixelrt.video.sinks.parts import PART_READERS, PartedSink, PartOptions
 from pixelrt.video.sources.address import parse_path
@@ -27,7 +26,7 @@ class RecordingOptions(PartOptions):
 
 
 class Recording(PartedSink):
-    """Parts that are cut by the time at which frames were taken.
+    """Parts with the times at which frames were taken.
 
     Args:
         path: Of the file, or of its first part.
@@ -52,12 +51,6 @@ class Recording(PartedSink):
     def _new_clock(self) -> FrameClock:
         """What tells the times of a part."""
         return FrameClock(self._film_start_ns)
-
-    def _clock_s(self, delivery: Delivery) -> float:
-        frame = delivery.frame  # this machine's own clock may be set meanwhile; its monotonic one may not
-        if frame.clock_s is not None:
-            return taken_ns(frame) / 1e9
-        return frame.time_s if self._options.film else frame.captured_s
 
 
 Kind = TypeVar("Kind", bound=Recording)

@@ -82,9 +82,6 @@ class VideoSink(PartedSink):
     def _begin(self, path: Path, delivery: Delivery) -> _VideoPart:
         return self._open(path, delivery.frame.size)
 
-    def _clock_s(self, delivery: Delivery) -> float:
-        return delivery.frame.time_s
-
     def _fits(self, part: Part, delivery: Delivery) -> bool:
         assert isinstance(part, _VideoPart)
         return part.fits(delivery.frame)
