@@ -14,6 +14,7 @@ import pytest
 from live import Camera, Notes, check_accounts, check_pairs, image_of, network, until
 
 from pixelrt.errors import DeviceError, DeviceLost, ExecutionFailed, InputError, SinkError, SourceError
+from pixelrt.video.delivery import Delivery
 from pixelrt.video.events import Event
 from pixelrt.video.sinks import open_sink
 from pixelrt.video.sources import open_source
@@ -69,6 +70,20 @@ def test_a_source_that_fails_raises_its_error_after_the_results_before_it(proble
     assert stream.sources[0].health.why == str(problem)
     check_accounts(stream.statistics(), ended=True)
     assert next(stream, None) is None, "an error is raised once"
+
+
+def test_a_sink_that_writes_into_what_all_share_harms_nobody() -> None:
+    class Scribbler(Notes):
+        def write(self, delivery: Delivery) -> None:
+            assert delivery.result.mask is not None
+            delivery.result.mask[:] = 9
+
+    notes = Notes()
+    stream = network().stream(Camera(3, live=False), sinks=[Scribbler(), notes], on_sink_error="detach")
+    taken = list(stream)
+    check_pairs(taken)
+    assert [delivery.frame.index for delivery in taken] == notes.indices == [0, 1, 2]
+    assert "read-only" in stream.statistics().sinks[0].failed
 
 
 def test_the_end_of_a_source_is_no_failure() -> None:

@@ -194,6 +194,7 @@ class Computing:
     def _delivery(
         self, flight: _Flight, arrival: Arrival, result: Segmentation, computed_s: float
     ) -> Delivery:
+        _protect(result)
         frame, result = arrival.frame, result[self._head]
         times = Times(
             captured_s=frame.captured_s,
@@ -232,6 +233,14 @@ def _submitted(segmenter: AnySegmenter, images: Sequence[Any]) -> Callable[[], S
         return lambda: [ticket.result()]
     results = segmenter.batch(images)
     return lambda: results
+
+
+def _protect(result: Segmentation) -> None:
+    """Make the arrays read-only, which sinks and the program share; they are this result's own."""
+    for head in (result, *result.others.values()):
+        for array in (head.mask, head.confidence, head.grid, head.logits):
+            if array is not None:
+                array.flags.writeable = False
 
 
 def _largest_batch(segmenter: AnySegmenter) -> int:

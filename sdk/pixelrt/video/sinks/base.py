@@ -100,7 +100,11 @@ def checked_outputs(given: object, name: str) -> tuple[Path, ...]:
 
 
 class BaseSink:
-    """The part that all sinks share; `write` is for each to add."""
+    """The part that all sinks share; `write` is for each to add.
+
+    All sinks and the program share what `write` gets. The arrays of results are read-only; frames are not,
+    because they may be the arrays of who gave them: copy an image before you draw on it.
+    """
 
     wants_overlay = False
     wants_picture = True
