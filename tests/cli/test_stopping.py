@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import pty
+import signal
 import subprocess
 import sys
 
@@ -53,3 +56,46 @@ sys.exit(stop.exit_code)
 
 def test_the_exit_code_holds_where_generated_code_was_interrupted() -> None:
     assert subprocess.run([sys.executable, "-c", CODE], timeout=60, check=False).returncode == 130
+
+
+HANGING_UP = """
+import os, signal
+from pixelrt.cli.stopping import stopping
+with stopping() as stop:
+    print("ready", flush=True)
+    while not stop():
+        signal.pause()
+print("told to nobody", flush=True)
+os._exit(stop.exit_code)
+"""
+
+
+def test_a_terminal_that_goes_ends_the_run_and_what_is_said_then_is_no_error() -> None:
+    terminal, end = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", LEADING + HANGING_UP],
+        stdin=end,
+        stdout=end,
+        stderr=end,
+        start_new_session=True,
+    )
+    os.close(end)
+    said = b""
+    while b"ready" not in said:
+        said += os.read(terminal, 1000)
+    os.close(terminal)
+    assert process.wait(60) == 128 + signal.SIGHUP
+
+
+LEADING = "import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0)"
+
+
+def test_a_signal_that_is_ignored_stays_ignored() -> None:
+    """As under `nohup`."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stopping() as stop:
+            signal.raise_signal(signal.SIGHUP)
+            assert not stop()
+    finally:
+        signal.signal(signal.SIGHUP, before)

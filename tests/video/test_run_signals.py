@@ -21,7 +21,9 @@ def bundle(make_bundle: Callable[..., Bundle]) -> str:
     return str(make_bundle().path)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
 def test_signals_finish_the_files(bundle: str, tmp_path: Path, number: signal.Signals, code: int) -> None:
     out, masks = tmp_path / "out.mp4", tmp_path / "masks"
     words = [

@@ -1,14 +1,15 @@
-"""Ctrl-C and SIGTERM end long work after the current piece, so that what was written is whole."""
+"""Ctrl-C, SIGTERM and SIGHUP end long work after the current piece, so that what was written is whole."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 from collections.abc import Iterator
 from types import FrameType
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _EXIT_BASE = 128
+_OUTPUTS = (1, 2)
 
 
 class Stop:
@@ -17,6 +18,7 @@ class Stop:
     def __init__(self) -> None:
         self.signal = 0
         self._at_once = False
+        self._terminals = [output for output in _OUTPUTS if os.isatty(output)]
 
     def __call__(self) -> bool:
         """Whether it did."""
@@ -24,7 +26,7 @@ class Stop:
 
     @property
     def exit_code(self) -> int:
-        """130 after Ctrl-C, 143 after SIGTERM, else 0."""
+        """130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP, else 0."""
         return _EXIT_BASE + self.signal if self.signal else 0
 
     @contextlib.contextmanager
@@ -40,17 +42,30 @@ class Stop:
 
     def handle(self, number: int, _frame: FrameType | None) -> None:
         """The first signal ends the run after the current frame, the second one at once."""
+        if number == signal.SIGHUP:
+            self._leave_terminals()
         now = self._at_once or self.signal != 0
         self.signal = self.signal or number
         if now:
             raise KeyboardInterrupt
 
+    def _leave_terminals(self) -> None:
+        """What is said to a terminal that has gone is lost from now on, instead of being an error."""
+        for output in self._terminals:
+            if not os.isatty(output):
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, output)
+                os.close(nowhere)
+
 
 @contextlib.contextmanager
 def stopping() -> Iterator[Stop]:
-    """Take Ctrl-C and SIGTERM as the wish to end; how they were taken before is restored afterwards."""
+    """Take Ctrl-C, SIGTERM and SIGHUP as the wish to end; how they were taken is restored afterwards.
+
+    SIGHUP stays ignored where it is, as under `nohup`.
+    """
     stop = Stop()
-    before = [signal.signal(number, stop.handle) for number in _SIGNALS]
+    before = {number: signal.signal(number, stop.handle) for number in _signals()}
     try:
         yield stop
     except RuntimeError as problem:
@@ -60,5 +75,10 @@ def stopping() -> Iterator[Stop]:
     finally:
         # Python ends by SIGINT, whatever the exit code, where that came in code like this, and not after it
         exec("")
-        for number, handler in zip(_SIGNALS, before, strict=True):
+        for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _signals() -> tuple[signal.Signals, ...]:
+    asked = (signal.SIGINT, signal.SIGTERM)
+    return asked if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else (*asked, signal.SIGHUP)
