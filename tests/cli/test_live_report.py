@@ -7,12 +7,16 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from views import stage
 
+import pixelrt
 from pixelrt.bundle import Bundle
 from pixelrt.cli import main
 from pixelrt.cli.live_report import advice_on_deadline, show
+from pixelrt.video.run import run
+from pixelrt.video.sources import IteratorSource
 
 DRIVE = "test://drive?frames=12&size=64x96"
 
@@ -85,7 +89,7 @@ def test_a_camera_that_never_came_has_no_size(
     sizes: list[tuple[int, int]], text: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     report: Any = SimpleNamespace(
-        sources=[SimpleNamespace(frame_size=size, failed="") for size in sizes],
+        sources=[SimpleNamespace(frame_size=size, frame_sizes=(), failed="") for size in sizes],
         frames=7,
         seconds=2.0,
         fps=3.5,
@@ -93,6 +97,21 @@ def test_a_camera_that_never_came_has_no_size(
     )
     show(report, None, tables=False)
     assert capsys.readouterr().err == f"{text}\n"
+
+
+def test_all_sizes_of_frames_are_reported(bundle: str) -> None:
+    images = [np.zeros((height, 96, 3), np.uint8) for height in (64, 32, 64)]
+    source = IteratorSource(images, name="camera")
+    with source, pixelrt.load(bundle, device="cpu", color="rgb") as segmenter:
+        (found,) = run(segmenter, source).sources
+    assert (found.frame_size, found.frame_sizes) == ((64, 96), ((32, 96), (64, 96)))
+
+
+def test_all_sizes_of_a_camera_that_changed_its_size_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    source = SimpleNamespace(frame_size=(240, 320), frame_sizes=((240, 320), (480, 640)), failed="")
+    report: Any = SimpleNamespace(sources=[source], frames=115, seconds=5.0, fps=23.0, interrupted=False)
+    show(report, None, tables=False)
+    assert capsys.readouterr().err.startswith("115 frames of 240x320 and 480x640 in 5.0 s: ")
 
 
 def test_statistics_are_logged_where_that_is_asked_for(

@@ -77,7 +77,8 @@ def reasons_text(counts: Mapping[str, int]) -> str:
 
 
 def _summary(report: RunReport, failed: bool) -> str:
-    sizes = sorted({source.frame_size for source in report.sources if all(source.frame_size)})
+    seen = {size for source in report.sources for size in source.frame_sizes or (source.frame_size,)}
+    sizes = sorted(size for size in seen if all(size))
     of = f" of {' and '.join(f'{rows}x{cols}' for rows, cols in sizes)}" if sizes else ""
     broken = sum(bool(source.failed) for source in report.sources)
     ended = ""

@@ -34,6 +34,8 @@ class SourceReport:
     name: str
     frame_size: tuple[int, int]
     """Height and width of the first frame; (0, 0) where none came."""
+    frame_sizes: tuple[tuple[int, int], ...]
+    """Heights and widths of the frames that have results: several where the camera changed its size."""
     fps: float
     """Nominal."""
     live: bool

@@ -162,6 +162,7 @@ class Run:
             for status, source in zip(self._stream.sources, self._sources, strict=True)
         }
         self._sizes: Counter[tuple[int, int]] = Counter()
+        self._frame_sizes: dict[str, set[tuple[int, int]]] = {name: set() for name in self._tallies}
         self._figures = _Figures(self._stream)
         self._started = self._ended = time.perf_counter()
 
@@ -233,6 +234,7 @@ class Run:
         return SourceReport(
             name=now.name,
             frame_size=source.size,
+            frame_sizes=tuple(sorted(self._frame_sizes[now.name])),
             fps=source.fps,
             live=source.live,
             captured=now.captured,
@@ -258,6 +260,7 @@ class Run:
 
     def _note(self, delivery: Delivery) -> None:
         self._sizes[delivery.size] += 1
+        self._frame_sizes[delivery.frame.source].add(delivery.frame.size)
         self._tallies[delivery.frame.source].add(delivery.frame, delivery.result)
         self._observers.progress(self._progress())
 
