@@ -18,7 +18,7 @@ from stripes import SIZE, stripes
 
 import pixelrt
 from pixelrt.bundle import Bundle
-from pixelrt.errors import SinkError
+from pixelrt.errors import InputError, SinkError
 from pixelrt.segmentation import Segmentation, Segmenter
 from pixelrt.video.health import Health
 from pixelrt.video.live import SourceStatus, StreamStatistics
@@ -430,6 +430,14 @@ def test_all_sinks_or_none(tmp_path: Path, source: Source) -> None:
     assert sorted(file.name for file in tmp_path.iterdir()) == ["source"]
     with pytest.raises(SinkError, match="asked for twice"):
         open_sinks([tmp_path / "out.mp4", f"{tmp_path}/source/../out.mp4"], source)
+
+
+@pytest.mark.parametrize(("given", "kind"), [("drive.mp4", "a str"), (0, "an int"), ([], "a list")])
+def test_a_source_that_is_not_opened(tmp_path: Path, given: object, kind: str) -> None:
+    with pytest.raises(
+        InputError, match=rf"was given {kind} as its source, expected an opened one: .*open_source"
+    ):
+        open_sinks([tmp_path / "out.mp4"], given)  # type: ignore[arg-type]
 
 
 def test_a_limit_of_one_makes_an_image_of_a_video(tmp_path: Path, source: Source) -> None:

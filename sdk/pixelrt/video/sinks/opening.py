@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pixelrt.encoding import FORMATS, IMAGES
-from pixelrt.errors import SinkError
+from pixelrt.errors import InputError, SinkError
+from pixelrt.strict import type_of
 from pixelrt.video.sinks.arrays import open_arrays
 from pixelrt.video.sinks.base import Sink
 from pixelrt.video.sinks.json_lines import STDOUT, open_lines, open_stdout
@@ -77,6 +78,7 @@ def open_sink(uri: str | os.PathLike[str], *sources: Source, num_frames: int | N
     Raises:
         SinkError: If it cannot be written, has an unknown suffix, or lies where a source is read; or if it
             is one per source (`open_sinks` opens those).
+        InputError: If a source is not opened.
         MissingDependency: If a library is needed that is not installed.
     """
     text = os.fspath(uri)
@@ -101,14 +103,16 @@ def open_sinks(
 
     Args:
         uris: See `pixelrt.video.sinks`.
-        *sources: Where the frames come from.
+        *sources: Where the frames come from, opened (`open_source`), one argument each.
         num_frames: How many will come of each source, where it is not all of it.
         others: What else will be written, so that no part of a recording goes there.
 
     Raises:
         SinkError: As `open_sink`, and if two would write the same file, or to standard output.
+        InputError: If a source is not opened.
         MissingDependency: If a library is needed that is not installed.
     """
+    _check_opened(sources)
     now = datetime.datetime.now(datetime.timezone.utc)
     texts = [timed(os.fspath(uri), now) for uri in uris]
     if sum(prints([text]) for text in texts) > 1:
@@ -143,6 +147,15 @@ def written_by(uris: Sequence[str | os.PathLike[str]], *sources: Source) -> tupl
         for each in _per_source(text, kind, sources)
         for path in kind.paths(each)
     )
+
+
+def _check_opened(sources: Sequence[object]) -> None:
+    for source in sources:
+        if not hasattr(source, "paths"):
+            raise InputError(
+                f"a sink was given {type_of(source)} as its source, expected an opened one: "
+                "source = pixelrt.video.sources.open_source('drive.mp4'), and of several each as an argument"
+            )
 
 
 def _open(text: str, options: SinkOptions) -> list[Sink]:
