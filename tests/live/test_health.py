@@ -41,6 +41,7 @@ def test_a_camera_that_never_gave_a_frame_has_stalled_and_says_so() -> None:
     assert (watch.health.state, watch.health.why) == ("stalled", "no frame yet, in 1.5 s")
     watch.came(SIZE, 30.0)
     assert [event.kind for event in told] == ["stalled", "connected"]
+    assert told[-1].detail == "frames of 8x12 come, nominally 30 a second"
 
 
 def test_a_file_does_not_stall() -> None:

@@ -288,7 +288,8 @@ def _announce(segmenter: Segmenter, sources: Sequence[Source]) -> None:
             continue
         rows, cols = source.size
         frames = "" if source.num_frames is None else f", {counted(source.num_frames, 'frame')}"
-        complain(f"{name}: {rows}x{cols}{frames}, {source.fps:.6g} frames/s")
+        nominally = "nominally " if source.live else ""  # not every camera says
+        complain(f"{name}: {rows}x{cols}{frames}, {nominally}{source.fps:.6g} frames/s")
 
 
 def _names(sources: Sequence[Source]) -> list[str]:

@@ -104,7 +104,8 @@ class SourceWatch:
             if before not in ("ok", "overloaded"):
                 self._become("ok")
             if first:
-                self._say("connected", f"frames of {size[0]}x{size[1]} come, {fps:g} a second")
+                nominally = "nominally " if self._source.live else ""
+                self._say("connected", f"frames of {size[0]}x{size[1]} come, {nominally}{fps:g} a second")
             elif before == "reconnecting":
                 self.reconnects += 1
                 self._say("connected", "frames come again")
