@@ -33,6 +33,7 @@ It talks to whatever DDS finds on the network. To stay on this machine, let CYCL
 import argparse
 import functools
 import os
+import re
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,6 +68,8 @@ QOS = Qos(
 )
 """Sensor data as ROS 2 has it, of which only the newest counts."""
 _UNREAD = SampleState.NotRead | ViewState.Any | InstanceState.Any
+_LAST_DOMAIN = 232
+"""The ports of higher ones do not exist."""
 _LOOK_S = 0.1
 """The waiting thread looks so often whether it shall end."""
 
@@ -157,16 +160,21 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--limit", type=int, help="stop after so many masks")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (%(default)s)")
     options = parser.parse_args()
-    for name in ("images", "masks"):
-        if not getattr(options, name).startswith("/"):
-            parser.error(
-                f"--{name} {getattr(options, name)}: expected a whole name, such as /camera/image_raw"
-            )
-    if options.images == options.masks:
-        parser.error(f"--masks {options.masks} is where the images come from; give another topic")
+    check_topics(parser, options)
     if options.limit is not None and options.limit < 1:
         parser.error(f"--limit {options.limit}: expected at least 1")
     return options
+
+
+def check_topics(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """Refuse topics and a domain that DDS does not have: it would wait there for ever."""
+    for name in ("images", "masks"):
+        if not re.fullmatch(r"(/\w+)+", topic := getattr(options, name)):
+            parser.error(f"--{name} {topic!r}: expected a whole name, such as /camera/image_raw")
+    if options.images == options.masks:
+        parser.error(f"--masks {options.masks} is where the images come from; give another topic")
+    if not 0 <= options.domain <= _LAST_DOMAIN:
+        parser.error(f"--domain {options.domain}: expected 0 to {_LAST_DOMAIN}")
 
 
 def bridge(segmenter: pixelrt.Segmenter, options: argparse.Namespace) -> int:

@@ -20,7 +20,7 @@ from cyclonedds.domain import DomainParticipant
 from cyclonedds.pub import DataWriter
 from cyclonedds.qos import Policy, Qos
 from cyclonedds.sub import DataReader
-from dds_bridge import QOS, Header, Image, Time, topic
+from dds_bridge import QOS, Header, Image, Time, check_topics, topic
 
 from pixelrt.errors import PixelRTError
 from pixelrt.terminal import complain, say
@@ -59,7 +59,9 @@ def parse_arguments() -> argparse.Namespace:
         help="DDS domain (ROS_DOMAIN_ID, or 0)",
         default=os.environ.get("ROS_DOMAIN_ID", "0"),
     )
-    return parser.parse_args()
+    options = parser.parse_args()
+    check_topics(parser, options)
+    return options
 
 
 def publish(options: argparse.Namespace) -> tuple[int, int]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -77,8 +78,9 @@ class Car:
 
 
 def main() -> None:
-    """Watch the camera to its end, or until Ctrl-C."""
+    """Watch the camera to its end, or until Ctrl-C, or SIGTERM, which systemd sends."""
     options = parse_arguments()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with (
             pixelrt.load(

@@ -208,13 +208,17 @@ def test_a_network_that_dds_cannot_use_is_an_error(make_bundle: MakeBundle, doma
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--images", "camera"], "--images camera: expected a whole name, such as /camera/image_raw"),
-        (["--masks", "/camera/image_raw"], "is where the images come from; give another topic"),
-        (["--limit", "0"], "--limit 0: expected at least 1"),
+        ([BRIDGE, "bundle", "--images", "camera"], "--images 'camera': expected a whole name, such as /"),
+        ([PUBLISHER, "--images", ""], "--images '': expected a whole name, such as /camera/image_raw"),
+        ([PUBLISHER, "--images", "/"], "--images '/': expected a whole name"),
+        ([BRIDGE, "bundle", "--masks", "/camera/image_raw"], "is where the images come from; give another"),
+        ([BRIDGE, "bundle", "--limit", "0"], "--limit 0: expected at least 1"),
+        ([BRIDGE, "bundle", "--domain", "233"], "--domain 233: expected 0 to 232"),
+        ([PUBLISHER, "--domain", "-1"], "--domain -1: expected 0 to 232"),
     ],
 )
-def test_what_makes_no_sense_is_refused(domain: int, words: list[str], message: str) -> None:
-    with start(domain, BRIDGE, "bundle", *words) as bridge:
-        _, problem = bridge.communicate(timeout=LIMIT_S)
-    assert bridge.returncode == 2
+def test_what_makes_no_sense_is_refused(domain: int, words: list[str | Path], message: str) -> None:
+    with start(domain, *words) as script:
+        _, problem = script.communicate(timeout=LIMIT_S)
+    assert script.returncode == 2
     assert message in problem

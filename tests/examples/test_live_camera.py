@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import itertools
+import os
 import runpy
+import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +33,13 @@ ROAD = CLASSES.index("road")
 Bytes = NDArray[np.uint8]
 
 
+@pytest.fixture(autouse=True)
+def handler() -> Iterator[None]:
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
 @pytest.fixture(scope="module")
 def answers() -> dict[bytes, Bytes]:
     """The truth of each frame of the drive."""
@@ -44,8 +54,12 @@ def run(monkeypatch: pytest.MonkeyPatch, segmenter: Segmenter, *words: str | Pat
 
 
 def knowing(answers: dict[bytes, Bytes]) -> Segmenter:
+    return fake_segmenter(knowing_function(answers), classes=CLASSES, size=SIZE)
+
+
+def knowing_function(answers: dict[bytes, Bytes]) -> Callable[[Bytes], Bytes]:
     nothing = np.zeros(SIZE, np.uint8)  # for warming up
-    return fake_segmenter(lambda frame: answers.get(frame.tobytes(), nothing), classes=CLASSES, size=SIZE)
+    return lambda frame: answers.get(frame.tobytes(), nothing)
 
 
 def test_it_decides_as_the_truth_has_it_and_records(
@@ -65,6 +79,30 @@ def test_it_decides_as_the_truth_has_it_and_records(
     with av.open(str(tmp_path / "run.mp4")) as film:
         assert len(list(film.decode(video=0))) == seen
     assert set(threading.enumerate()) <= threads
+
+
+def test_sigterm_ends_it_with_its_figures_and_a_whole_recording(
+    answers: dict[bytes, Bytes],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """As Ctrl-C does."""
+    known, count = knowing_function(answers), itertools.count()
+
+    def compute(frame: Bytes) -> Bytes:
+        if next(count) == 5:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return known(frame)
+
+    untaken: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _: untaken.append(number))
+    segmenter = fake_segmenter(compute, classes=CLASSES, size=SIZE)
+    run(monkeypatch, segmenter, DRIVE, "--record", tmp_path / "run.mp4")
+    assert not untaken
+    assert "the lane was free in " in capsys.readouterr().out
+    with av.open(str(tmp_path / "run.mp4")) as film:
+        assert 1 <= len(list(film.decode(video=0))) < 40
 
 
 def test_a_network_that_sees_no_road_is_told_apart(
