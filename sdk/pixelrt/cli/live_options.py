@@ -25,7 +25,8 @@ SOURCE (several run in one loop):
 """
 
 SINKS = """\
-OUT (may be repeated; {time} in it stands for the start, and with several sources {source} for each name):
+OUT (may be repeated; {time} in it stands for the start; with several sources {source} stands for each name,
+but is refused where one OUT holds all of them: .mcap, .rrd, .jsonl and what is no file):
   out.mp4              the frames with the classes drawn over them (.mp4, .mov, .mkv);
                        out-{time}.mp4?segment=600&keep=yes begins a new file every ten minutes
   out.png              the overlay of a single frame
@@ -43,10 +44,11 @@ replaces nothing and goes on as out-2.mp4, out-3.mp4, ...
 
 ENDING = """\
 Ctrl-C ends the run after the frames on their way: the files are complete up to there, the figures are
-shown, and the exit code is 130. A source that breaks does the same with exit code 1. Where an OUT fails, a
-run of files ends, and a live one goes on without it; the exit code is 1. It is 1 as well where the deadline
-dropped every result. Where whoever reads standard output goes, a run of files ends at once, and a live one
-goes on as long as it has another OUT or the page; the exit code is 141.
+shown, and the exit code is 130; SIGTERM does the same with 143, and a terminal that goes (SIGHUP) with 129.
+A source that breaks does the same with exit code 1. Where an OUT fails, a run of files ends, and a live one
+goes on without it; the exit code is 1. It is 1 as well where the deadline dropped every result. Where whoever
+reads standard output goes, a run of files ends at once, and a live one goes on as long as it has another OUT
+or the page; the exit code is 141.
 """
 
 
@@ -72,7 +74,12 @@ def _add_results(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--json", metavar="FILE", help="write all figures as JSON; `-` for standard output, without tables"
     )
-    group.add_argument("--limit", metavar="N", type=count, help="stop after N frames of each source")
+    group.add_argument(
+        "--limit",
+        metavar="N",
+        type=count,
+        help="stop after N frames of each source; those that are dropped count, so results may be fewer",
+    )
     group.add_argument("--labels", metavar="DIR", help="folder of label PNGs for a folder of images")
     group.add_argument("--head", metavar="NAME", help="head to draw, write and score (default: the first)")
     group.add_argument(

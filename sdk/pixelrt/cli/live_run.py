@@ -66,7 +66,7 @@ def run_live(
         play: What is made of each source.
 
     Returns:
-        0; 130 after Ctrl-C, 143 after SIGTERM.
+        0; 130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP.
 
     Raises:
         UsageError: If arguments do not go together, or do not fit the bundle.

@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Run, and show the figures.
 
     Returns:
-        0; 130 after Ctrl-C, 143 after SIGTERM.
+        0; 130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP.
 
     Raises:
         PixelRTError: If something cannot be opened, read or written.

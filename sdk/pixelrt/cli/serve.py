@@ -56,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Serve until the sources end, or Ctrl-C.
 
     Returns:
-        0; 130 after Ctrl-C, 143 after SIGTERM.
+        0; 130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP.
 
     Raises:
         PixelRTError: If something cannot be opened, read, written or served.
