@@ -24,7 +24,7 @@ from pixelrt.video.live import StreamView
 from pixelrt.video.run import Observers, Progress, Run, RunOptions, run
 from pixelrt.video.sinks import Sink, open_sink, open_sinks
 from pixelrt.video.sinks.null import NullSink
-from pixelrt.video.sources import Frame, IteratorSource, Source, open_source
+from pixelrt.video.sources import Frame, Source, open_source
 from pixelrt.video.sources.base import BaseSource
 from pixelrt.video.sources.paced import Paced
 from pixelrt.video.statistics import StageTimes
@@ -51,13 +51,6 @@ def labelled(tmp_path: Path) -> Path:
         cv2.imwrite(str(tmp_path / f"set/images/{index}.png"), image[..., ::-1])
         cv2.imwrite(str(tmp_path / f"set/labels/{index}.png"), labels)
     return tmp_path / "set"
-
-
-def test_all_sizes_of_frames_are_reported(segmenter: Segmenter) -> None:
-    images = [np.zeros((height, 96, 3), np.uint8) for height in (64, 32, 64)]
-    with IteratorSource(images, name="camera") as source:
-        (found,) = run(segmenter, source).sources
-    assert (found.frame_size, found.frame_sizes) == ((64, 96), ((32, 96), (64, 96)))
 
 
 def test_report_counts_frames_classes_and_hits(segmenter: Segmenter, labelled: Path) -> None:
