@@ -240,7 +240,7 @@ def _protect(result: Segmentation) -> None:
     for head in (result, *result.others.values()):
         for array in (head.mask, head.confidence, head.grid, head.logits):
             if array is not None:
-                array.flags.writeable = False
+                array.setflags(write=False)
 
 
 def _largest_batch(segmenter: AnySegmenter) -> int:
