@@ -32,7 +32,7 @@ examples:
 
 exit codes:
   0 done    1 error    2 wrong arguments    3 the export's gate failed
-  130 interrupted (Ctrl-C)    141 whatever read the output went away
+  129, 130, 143 the terminal went, Ctrl-C, SIGTERM    141 whatever read the output went away
 """
 
 
