@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import itertools
-import os
 import runpy
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -77,32 +77,43 @@ def test_it_decides_as_the_truth_has_it_and_records(
     assert lines["drive"].startswith("40 frames: ") and 0 < seen <= 40
     assert f"{seen} of {seen} decisions were those of the truth" in said
     with av.open(str(tmp_path / "run.mp4")) as film:
-        assert len(list(film.decode(video=0))) == seen
+        assert len(list(film.decode(video=0))) >= seen, "also what came while the car was busy"
     assert set(threading.enumerate()) <= threads
 
 
-def test_sigterm_ends_it_with_its_figures_and_a_whole_recording(
-    answers: dict[bytes, Bytes],
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+ENDED_BY_SYSTEMD = """
+import itertools, os, runpy, signal, sys
+import numpy as np, pixelrt
+from pixelrt.testing import fake_segmenter
+from pixelrt.video.drive import CLASSES
+
+count = itertools.count()
+
+def compute(frame):
+    if next(count) == 5:
+        os.kill(os.getpid(), signal.SIGTERM)
+    return np.zeros(frame.shape[:2], np.uint8)
+
+pixelrt.load = lambda *_, **__: fake_segmenter(compute, classes=CLASSES, size=(90, 160))
+del sys.argv[0]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def test_sigterm_ends_it_with_its_figures_and_a_whole_recording(tmp_path: Path) -> None:
     """As Ctrl-C does."""
-    known, count = knowing_function(answers), itertools.count()
-
-    def compute(frame: Bytes) -> Bytes:
-        if next(count) == 5:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return known(frame)
-
-    untaken: list[int] = []
-    signal.signal(signal.SIGTERM, lambda number, _: untaken.append(number))
-    segmenter = fake_segmenter(compute, classes=CLASSES, size=SIZE)
-    run(monkeypatch, segmenter, DRIVE, "--record", tmp_path / "run.mp4")
-    assert not untaken
-    assert "the lane was free in " in capsys.readouterr().out
+    endless = DRIVE.replace("frames=40", "frames=100000")
+    words = [str(SCRIPT), "a bundle", endless, "--record", str(tmp_path / "run.mp4")]
+    done = subprocess.run(
+        [sys.executable, "-c", ENDED_BY_SYSTEMD, *words],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert "the lane was free in " in done.stdout, (done.returncode, done.stderr)
     with av.open(str(tmp_path / "run.mp4")) as film:
-        assert 1 <= len(list(film.decode(video=0))) < 40
+        assert len(list(film.decode(video=0))) >= 1
 
 
 def test_a_network_that_sees_no_road_is_told_apart(
