@@ -87,7 +87,10 @@ def test_a_terminal_that_goes_ends_the_run_and_what_is_said_then_is_no_error() -
     assert process.wait(60) == 128 + signal.SIGHUP
 
 
-LEADING = "import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0)"
+LEADING = (
+    "import fcntl, signal, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
+    "signal.signal(signal.SIGHUP, signal.SIG_DFL)"  # the tests may run under nohup
+)
 
 
 def test_a_signal_that_is_ignored_stays_ignored() -> None:

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -19,6 +19,14 @@ from pixelrt.video.sources import open_source
 @pytest.fixture(scope="module")
 def bundle(make_bundle: Callable[..., Bundle]) -> str:
     return str(make_bundle().path)
+
+
+@pytest.fixture(autouse=True)
+def hanging_up_counts() -> Iterator[None]:
+    """Also where the tests run under `nohup`, which commands inherit."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.mark.parametrize(
