@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 
 import pytest
 from live import Camera, Notes, gone, network
@@ -57,16 +58,24 @@ def ctrl_c(*moments: Callable[[], object]) -> Iterator[None]:
         except AssertionError as problem:
             missed.append(problem)
 
+    def pressed(number: int, frame: FrameType | None) -> None:
+        if not left.is_set():  # one that comes late would end the whole test run
+            raise KeyboardInterrupt
+
     main = threading.main_thread().ident
     assert main is not None
     pressing = threading.Thread(target=press)
-    with pytest.raises(KeyboardInterrupt):
-        pressing.start()
-        try:
-            yield
-        finally:
-            left.set()
-            pressing.join()
+    before = signal.signal(signal.SIGINT, pressed)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            pressing.start()
+            try:
+                yield
+            finally:
+                left.set()
+                pressing.join()
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert not missed
 
 
