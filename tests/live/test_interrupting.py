@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import logging
 import os
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from interrupting import Interrupting
+from interrupting import Interrupting, handled
 from live import SIZE, Camera, Notes, check_accounts, gone, image_of, network
 
 from pixelrt.errors import InputError
@@ -29,16 +28,6 @@ from pixelrt.video.sources.push import PushSource
 
 HELD_UP_S = 5.0
 """Half of the time after which threads are left behind."""
-
-
-@contextlib.contextmanager
-def handled(handler: Callable[[], None]) -> Iterator[None]:
-    """What SIGUSR1 does."""
-    before = signal.signal(signal.SIGUSR1, lambda *_: handler())
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGUSR1, before)
 
 
 def closing(stream: Stream, took_s: list[float]) -> Callable[[], None]:

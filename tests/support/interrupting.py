@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import threading
+from collections.abc import Callable, Iterator
 from types import FrameType
 
 import pytest
@@ -21,6 +23,16 @@ class Interrupting:
             if not self._moment:
                 self.came = True
                 raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def handled(handler: Callable[[], None]) -> Iterator[None]:
+    """What SIGUSR1 does."""
+    before = signal.signal(signal.SIGUSR1, lambda *_: handler())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGUSR1, before)
 
 
 def interrupt_started_threads(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from interrupting import handled
 
 from pixelrt.dependency import require
 from pixelrt.interrupts import running, started, uninterrupted
@@ -19,16 +18,6 @@ from pixelrt.interrupts import running, started, uninterrupted
 _LIBC = ctypes.CDLL(None)
 _LIBC.signal.restype = ctypes.c_void_p
 _LIBC.signal.argtypes = [ctypes.c_int, ctypes.c_void_p]
-
-
-@contextlib.contextmanager
-def handled(handler: Callable[[], None]) -> Iterator[None]:
-    """What SIGUSR1 does."""
-    before = signal.signal(signal.SIGUSR1, lambda *_: handler())
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGUSR1, before)
 
 
 def interrupted() -> None:
