@@ -85,7 +85,7 @@ def pixelrt_stream(setting: Setting) -> Contender:
                 stages = stream.statistics().stages
                 found.update({name: stage.p50_ms for name, stage in stages.items()})
 
-    return Contender(open=pictures, profile=lambda: found, times=lambda: times)
+    return Contender(open=pictures, profile=lambda: dict(found), times=lambda: times)
 
 
 def opencv(setting: Setting) -> Contender:
@@ -222,9 +222,7 @@ class _Grabber:
         self._thread.join()
 
     def _read(self) -> None:
-        import cv2
-
-        capture: Any = cv2.VideoCapture(self._address, cv2.CAP_FFMPEG)
+        capture = _captured(self._address)
         there = True
         while there and not self._stopped.is_set():
             there, frame = capture.read()
