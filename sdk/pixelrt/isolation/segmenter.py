@@ -206,6 +206,7 @@ class IsolatedSegmenter(Closing):
         Raises:
             InputError: If an option cannot be used, or the bundle takes frames of other than 3 channels.
             SourceError: If a source cannot be opened.
+            SinkError: If a sink cannot be opened.
             MissingDependency: If a library is needed that is not installed.
         """
         from pixelrt.video.live import stream

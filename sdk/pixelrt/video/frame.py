@@ -23,7 +23,12 @@ _TO_HOST = ("to_host", "cpu", "get", "copy_to_host")
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Frame:
-    """One image of a source. The arrays belong to whoever receives the frame."""
+    """One image of a source, and when it was taken.
+
+    Whoever iterates over a source may keep a frame and write into its arrays; those on a GPU, and those that
+    the program handed over uncopied, stay their owner's. The results of a stream share their frame between
+    the program and all sinks, which look at it later: copy the image before you draw on it.
+    """
 
     image: Any
     """uint8[H, W, 3] on the host; or an array on a GPU (`__dlpack__` or `__cuda_array_interface__`)."""
@@ -36,7 +41,9 @@ class Frame:
     truth: Bytes | None = None
     """The right class ids, uint8[H, W], where the source knows them."""
     captured_s: float = field(default_factory=time.monotonic)
-    """`time.monotonic` when it was taken, or, where nobody says, when its last byte was there."""
+    """`time.monotonic` when it was taken, where the source knows: V4L2 and GStreamer by the buffer's time, a
+    callback by what it says. From the network: when the first data of the picture came, before it was
+    complete. Else when the image was there."""
     clock_s: float | None = None
     """The same by the source's own clock, in seconds since 1970; None where it has none."""
     color: ColorOrder = "rgb"

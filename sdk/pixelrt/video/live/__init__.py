@@ -6,10 +6,13 @@
       -> sinks (a thread each)          a short queue each
       -> the program                    iterates, awaits, or is called back
 
-From a camera a result is never older than two inference times and one frame when it is there; an inference
-is a batch where several frames are computed together. One that waits for a slow program is replaced by its
-camera's next one: with N cameras that take turns none is delivered that is older than N + 2 inference times
-and a frame.
+The result of a camera's frame is there at most two inference times and one frame after the picture was
+decoded; an inference is a batch where several frames are computed together. While the program is busy, the
+result waits until its camera's next one takes its place: with N cameras that take turns it is at most N + 2
+inference times and a frame from being decoded when it is delivered, as long as the camera goes on. Where it
+gives no next frame, the last result waits and ages until it is taken, or is dropped by `deadline`. Ages begin
+earlier, with `Frame.captured_s`: they hold the decoding, and how long a demuxer keeps pictures
+(`pixelrt.video.sources.network`).
 
 Every frame that was captured is delivered, or dropped for a reason that is counted, or still in between.
 """

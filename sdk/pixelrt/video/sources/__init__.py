@@ -11,7 +11,7 @@
 | `csi://0?size=1080x1920&fps=30&flip=rotate-180&mode=2&stall=10` | a camera of a Jetson |
 | `gst://v4l2src ! jpegdec` | a pipeline of GStreamer; an appsink is added |
 | `rtsp://user:password@camera/live`, `rtsps://`, `http://camera/mjpeg`, `https://`, `rtmp://` | IP cameras |
-| `udp://:5000`, `tcp://host:5000`, `srt://host:5000` | MPEG-TS on the network |
+| `udp://:5000`, `tcp://host:5000`; `srt://host:5000` where FFmpeg has it | MPEG-TS on the network |
 | `test://drive?frames=300&size=720x1280&seed=7` | a drawn drive with ground truth (size: height x width) |
 
 | object | what |
