@@ -34,7 +34,7 @@ demo: .venv/demo
 		$(DEMO)/drive.mp4 $(DEMO)/drive.png $(DEMO)/drive.json $(BUNDLE)/report.html
 
 test: .venv/dev
-	$(BIN)/pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 check: .venv/dev
 	$(BIN)/ruff check

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +14,7 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 import pixelrt
 from pixelrt import Random
+from pixelrt.bundle import Bundle
 from pixelrt.manifest import LatentInfo, OutputInfo
 from pixelrt_export.fuse_generator import GeneratorSpec, generator_axes
 
@@ -66,3 +70,36 @@ def test_what_depends_on_no_input_stays_the_same_from_run_to_run(
             images = [one.sample(1, strategy=Random(seed)).images.astype(int) for one in (found, expected)]
             assert images[1].std() > 10
             assert abs(images[0] - images[1]).max() <= (1 if precision == "float32" else 2)
+
+
+SIGNAL_STACK = """
+import ctypes, os, signal, sys, threading
+
+class Stack(ctypes.Structure):
+    _fields_ = [("place", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t)]
+
+def signal_stack():
+    stack = Stack()
+    assert ctypes.CDLL(None).sigaltstack(None, ctypes.byref(stack)) == 0
+    return stack.place, stack.flags, stack.size
+
+before = signal_stack()
+import pixelrt
+segmenter = pixelrt.load(sys.argv[1], device="cpu", backend="openvino")
+assert signal_stack() == before, "the main thread's signals are handled on OpenVINO's stack"
+segmenter.close()
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+    threading.Event().wait(60)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="OpenVINO does this on Linux alone")
+def test_the_signals_of_the_main_thread_are_not_handled_on_a_stack_that_openvino_frees(
+    make_bundle: Callable[..., Bundle],
+) -> None:
+    command = [sys.executable, "-c", SIGNAL_STACK, str(make_bundle().path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "interrupted\n", "")

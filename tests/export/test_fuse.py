@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 import onnxruntime
+import openvino_runs
 import pytest
 import torch
 from numpy.typing import NDArray
@@ -140,16 +141,9 @@ def test_all_outputs_of_two_heads(network: ModelProto, size: tuple[int, int], ba
 
 @pytest.mark.parametrize("precision", ["f32", "bf16"])
 def test_openvino_at_the_networks_size(network: ModelProto, precision: str) -> None:
-    import openvino
-
-    fused, _, outputs, _ = fuse(network, spec(SCENE, LANE))
-    core = openvino.Core()
-    model = core.read_model(fused.SerializeToString())
-    model.reshape({"frame": [1, *SIZE, 3]})
-    compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": precision})
+    fused, _, _, _ = fuse(network, spec(SCENE, LANE))
     frame = frames(1, SIZE)
-    result = compiled([frame])
-    got = {tensor.name: result[tensor.name] for tensor in outputs}
+    got = openvino_runs.run_openvino(fused, {"frame": frame}, precision)
     scene, lane = golden_logits(Net(), frame)
     if precision == "f32":
         assert_scene(got, scene, "scene.")

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
+import openvino_runs
 import pytest
 import torch
 from numpy.typing import NDArray
@@ -144,12 +145,7 @@ def run(model: ModelProto, feeds: Arrays) -> NDArray[np.uint8]:
 
 
 def run_openvino(model: ModelProto, feeds: Arrays) -> NDArray[np.uint8]:
-    import openvino
-
-    read = openvino.Core().read_model(model.SerializeToString())
-    read.reshape({name: list(value.shape) for name, value in feeds.items()})
-    compiled = openvino.compile_model(read, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    return np.array(compiled(feeds)["generated"])
+    return openvino_runs.run_openvino(model, feeds)["generated"]
 
 
 def assert_same(found: NDArray[np.uint8], values: NDArray[np.float32]) -> None:

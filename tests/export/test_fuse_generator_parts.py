@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
+import openvino_runs
 import pytest
 import torch
 from hypothesis import given, settings
@@ -42,12 +43,7 @@ def run(model: ModelProto, feeds: Arrays) -> NDArray[np.uint8]:
 
 
 def run_openvino(model: ModelProto, feeds: Arrays) -> NDArray[np.uint8]:
-    import openvino
-
-    compiled = openvino.compile_model(
-        openvino.Core().read_model(model.SerializeToString()), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
-    )
-    return np.array(compiled(feeds)["generated"])
+    return openvino_runs.run_openvino(model, feeds)["generated"]
 
 
 def spec(**changes: Any) -> GeneratorSpec:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
+import openvino_runs
 import pytest
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper, numpy_helper
@@ -61,11 +62,7 @@ def run(model: ModelProto, x: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def run_openvino(model: ModelProto, x: NDArray[np.float32]) -> NDArray[np.float32]:
-    import openvino
-
-    read = openvino.Core().read_model(model.SerializeToString())
-    compiled = openvino.compile_model(read, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    return np.array(compiled({"x": x})[0])
+    return next(iter(openvino_runs.run_openvino(model, {"x": x}).values()))
 
 
 def raised(model: ModelProto) -> ModelProto:

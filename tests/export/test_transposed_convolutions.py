@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
+import openvino_runs
 import pytest
 import torch
 from numpy.typing import NDArray
@@ -94,11 +95,7 @@ def run(model: ModelProto, latent: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def run_openvino(model: ModelProto, latent: NDArray[np.float32]) -> NDArray[np.float32]:
-    import openvino
-
-    read = openvino.Core().read_model(model.SerializeToString())
-    compiled = openvino.compile_model(read, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    return np.array(compiled({"latent": latent})[0])
+    return next(iter(openvino_runs.run_openvino(model, {"latent": latent}).values()))
 
 
 @torch.inference_mode()

@@ -6,7 +6,9 @@ import contextlib
 import functools
 import io
 import sys
+import threading
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from types import ModuleType
 from typing import Any
 
@@ -31,6 +33,7 @@ _LAYERS = frozenset(
     }
 )
 """Operators with weights, as OpenVINO calls them."""
+_LOADING = threading.RLock()
 
 
 class OpenVINOBackend:
@@ -143,11 +146,11 @@ def _compile(model: bytes, manifest: Manifest, options: OpenOptions) -> Any:
     if options.threads is not None:
         settings["INFERENCE_NUM_THREADS"] = options.threads
     try:
-        network = _core().read_model(io.BytesIO(model))
+        network = core().read_model(io.BytesIO(model))
         network.reshape(_one_frame(manifest))
         _drop_idle_resizes(network)
         _settle_constants(network)
-        return _core().compile_model(network, "CPU", settings)
+        return core().compile_model(network, "CPU", settings)
     except RuntimeError as problem:
         raise DeviceError(
             f"OpenVINO {_library().__version__} cannot compile the model: {str(problem).strip()}; "
@@ -179,7 +182,7 @@ def _settle_constants(network: Any) -> None:
     if not settled:
         return
     hint = {"INFERENCE_PRECISION_HINT": _HINTS["float32"]}
-    values = _core().compile_model(_library().Model(settled, []), "CPU", hint)([])
+    values = core().compile_model(_library().Model(settled, []), "CPU", hint)([])
     for index, place in enumerate(settled):
         place.replace(_library().op.Constant(values[index].copy()).output(0))
     network.validate_nodes_and_infer_types()
@@ -208,9 +211,32 @@ def _constant_parts(network: Any) -> list[Any]:
     return found
 
 
+def core() -> Any:
+    """The one core of this process, for ever.
+
+    Raises:
+        MissingDependency: Without OpenVINO.
+    """
+    with _LOADING:
+        return _lasting_core()
+
+
 @functools.cache
-def _core() -> Any:
-    return _library().Core()
+def _lasting_core() -> Any:
+    """Its plugin is loaded in a thread that ends at once.
+
+    The plugin for CPUs gives the thread that loads it another stack for signal handlers. When it goes, in any
+    thread and in any order, it frees that stack, although the thread may use it still: Ctrl-C is then a
+    segmentation fault (OpenVINO 2026.4).
+    """
+    with ThreadPoolExecutor(1) as once:
+        return once.submit(_loaded_core).result()
+
+
+def _loaded_core() -> Any:
+    core = _library().Core()
+    core.get_property("CPU", "FULL_DEVICE_NAME")  # loads the plugin
+    return core
 
 
 def _library() -> ModuleType:
@@ -234,4 +260,4 @@ def _without_telemetry() -> Iterator[None]:
 
 @functools.cache
 def _has_bfloat16() -> bool:
-    return "BF16" in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
