@@ -18,6 +18,7 @@ from pixelrt.video.events import Event
 from pixelrt.video.frame import Frame
 from pixelrt.video.sources import network, reconnecting
 from pixelrt.video.sources.base import BaseSource
+from pixelrt.video.sources.lazy import Lazy
 from pixelrt.video.sources.reconnecting import Backoff, Persistence, Reconnecting
 
 AT_ONCE = Backoff(first_s=1e-4, most_s=1e-4)
@@ -177,6 +178,36 @@ def test_a_film_is_not_waited_for() -> None:
         pytest.raises(UnusableSource, match=r"cam is a film.*without wait=yes"),
     ):
         next(iter(source))
+
+
+def test_a_film_that_is_opened_late_is_one() -> None:
+    """`Lazy` passes on what its source is."""
+    persistence = Persistence(wait=True, backoff=AT_ONCE)
+    lives = iter([Life(0, LOST), Life(3, live=False)])
+    with (
+        Reconnecting(
+            lambda: Lazy(lambda _: next(lives), "cam"), name="cam", persistence=persistence
+        ) as source,
+        pytest.raises(UnusableSource, match=r"cam is a film.*without wait=yes"),
+    ):
+        next(iter(source))
+
+
+def test_what_happened_before_the_iteration_is_bounded() -> None:
+    class Noisy(Life):
+        def __iter__(self) -> Iterator[Frame]:
+            for number in range(1000):
+                self.on_event(Event(kind="damaged", source="life", detail=f"{number}"))
+            yield from super().__iter__()
+
+    with over(Noisy(1)) as source:
+        events = told(source)
+        list(source)
+    assert 10 < len(events) < 100
+    assert [(event.kind, event.detail) for event in events[-3:-1]] == [
+        ("damaged", "999"),
+        ("connected", "frames come"),
+    ]
 
 
 def test_what_is_waited_for_and_ends_without_a_frame_is_refused() -> None:

@@ -290,7 +290,7 @@ def test_another_size_is_told(tmp_path: Path) -> None:
         source.on_event = events.append
         assert [frame.size for frame in source] == sizes
     assert [(event.kind, event.detail) for event in events] == [
-        ("resized", "frames are 32x64 from here on, and were 48x64")
+        ("resized", "frames are 32x64 now, they were 48x64")
     ]
 
 

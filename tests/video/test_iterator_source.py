@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -15,8 +18,10 @@ from PIL import Image
 from program_frames import WAIT_S, OnGpu, image, in_thread
 
 from pixelrt.errors import SourceError
+from pixelrt.testing import fake_segmenter
 from pixelrt.video.events import Event
-from pixelrt.video.sources import Frame, IteratorSource, PushSource, as_source, open_source
+from pixelrt.video.run import run
+from pixelrt.video.sources import Frame, IteratorSource, PushSource, Source, as_source, open_source
 
 
 class OnHost:
@@ -105,6 +110,49 @@ def test_frames_keep_what_the_program_knows() -> None:
         list(IteratorSource([frame(0, 1.5), frame(1, 1.0)], name="left"))
 
 
+def film(tmp_path: Path, name: str) -> Source:
+    """Three frames in a file, opened."""
+    with av.open(f"{tmp_path}/{name}", "w") as container:
+        stream = container.add_stream("mpeg4", rate=25)
+        stream.height, stream.width, stream.pix_fmt = 64, 96, "yuv420p"
+        for value in range(3):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image(value, (64, 96)), format="rgb24")))
+        container.mux(stream.encode(None))
+    return open_source(tmp_path / name)
+
+
+def mirrored(source: Source) -> Iterator[Frame]:
+    """What a program makes of another source's frames, with their names."""
+    for frame in source:
+        yield dataclasses.replace(frame, image=np.ascontiguousarray(frame.image[:, ::-1]))
+
+
+def test_each_of_several_filtered_films_has_its_own_film(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    sinks = [f"{tmp_path}/out/{{source}}.mp4", f"{tmp_path}/out.jsonl"]
+    with (
+        film(tmp_path, "a.mp4") as first,
+        film(tmp_path, "b.mp4") as second,
+        fake_segmenter(lambda frame: frame[..., 0] // 200) as segmenter,
+    ):
+        stream = segmenter.stream([mirrored(first), mirrored(second)], sinks=sinks)
+        frames = [frame for frame, _ in stream]
+    names = ["frames", "frames-2"]
+    assert sorted(frame.source for frame in frames) == [name for name in names for _ in range(3)]
+    assert len({frame.name for frame in frames}) == 6
+    for name in names:
+        with open_source(tmp_path / "out" / f"{name}.mp4") as written:
+            assert len(list(written)) == 3
+    lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert {line["source"] for line in lines if "source" in line} == set(names)
+
+
+def test_a_run_over_a_filtered_film(tmp_path: Path) -> None:
+    with film(tmp_path, "a.mp4") as source, fake_segmenter(lambda frame: frame[..., 0] // 200) as segmenter:
+        report = run(segmenter, IteratorSource(mirrored(source)))
+    assert [(each.name, each.frames) for each in report.sources] == [("frames", 3)]
+
+
 def test_a_live_iterable_is_timed_as_it_comes() -> None:
     def camera() -> Iterator[NDArray[np.uint8]]:
         yield image()
@@ -140,7 +188,9 @@ def test_a_change_of_size_is_an_event() -> None:
     source = as_source([image(), image(size=(4, 4)), image(size=(4, 4))])
     source.on_event = events.append
     assert [frame.size for frame in source] == [(6, 8), (4, 4), (4, 4)]
-    assert [(event.kind, event.detail) for event in events] == [("resized", "6x8 became 4x4 at frame 1")]
+    assert [(event.kind, event.detail) for event in events] == [
+        ("resized", "frames are 4x4 now, they were 6x8")
+    ]
 
 
 def test_an_error_of_the_program_is_the_program_s() -> None:

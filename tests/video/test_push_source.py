@@ -6,6 +6,7 @@ import itertools
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from session_contract import on_gpu
 from pixelrt.errors import DeviceError, SourceError
 from pixelrt.testing import FakeCuda, fake_segmenter
 from pixelrt.video.events import Event
-from pixelrt.video.sources import Frame, PushSource
+from pixelrt.video.sources import Frame, PushSource, open_source
 
 
 def test_frames_that_are_pushed() -> None:
@@ -214,7 +215,35 @@ def test_a_pushed_change_of_size_is_an_event() -> None:
         source.push(image(size=size))
     source.end()
     assert len(list(source)) == 3
-    assert [event.detail for event in events] == ["6x8 became 4x4 at frame 1"]
+    assert [event.detail for event in events] == ["frames are 4x4 now, they were 6x8"]
+
+
+def test_each_source_of_pushed_frames_has_its_own_film(tmp_path: Path) -> None:
+    """Whatever source the frames say that they are from."""
+    said = {"left": "", "right": "front.mp4"}
+    sources = [PushSource(name=name, keep="all", capacity=3) for name in said]
+    for source in sources:
+        for index in range(3):
+            frame = Frame(
+                image=image(size=(64, 96)), index=index, time_s=index / 25, name="", source=said[source.name]
+            )
+            source.push(frame)
+        source.end()
+    with fake_segmenter(lambda frame: frame[..., 0]) as segmenter:
+        stream = segmenter.stream(sources, policy="all", sinks=[f"{tmp_path}/{{source}}.mp4"])
+        frames = [frame for frame, _ in stream]
+    assert sorted(frame.source for frame in frames) == ["left"] * 3 + ["right"] * 3
+    for name in said:
+        with open_source(tmp_path / f"{name}.mp4") as film:
+            assert len(list(film)) == 3
+
+
+def test_a_pushed_frame_of_no_source_is_of_this_one() -> None:
+    source = PushSource(name="front", keep="all", capacity=2)
+    for name in ("", "elsewhere"):
+        source.push(Frame(image=image(), index=0, time_s=0.0, name="", source=name))
+    source.end()
+    assert [frame.source for frame in source] == ["front", "elsewhere"]
 
 
 @pytest.mark.parametrize(

@@ -108,11 +108,17 @@ class Capture:
         return self._named(frame)
 
     def _named(self, frame: Frame) -> Frame:
-        """The frame of a source whose name another one has, too, by the name that tells them apart."""
-        name = self.given.name
-        if name == self._source.name:
+        """The frame under the name that the stream has for its source.
+
+        Frames that a program passes on from elsewhere may have that source's name; and where another source
+        of the stream has the same name, its frames' names are told apart, too.
+        """
+        source, name = self.given.name, frame.name
+        if source != self._source.name:
+            name = f"{name}-of-{source}"
+        elif frame.source == source:
             return frame
-        return dataclasses.replace(frame, source=name, name=f"{frame.name}-of-{name}")
+        return dataclasses.replace(frame, source=source, name=name)
 
     def _check(self, frame: Frame) -> None:
         if not isinstance(frame, Frame):

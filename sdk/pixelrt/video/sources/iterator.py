@@ -11,10 +11,10 @@ from typing import Any
 from pixelrt.errors import SourceError
 from pixelrt.manifest import ColorOrder
 from pixelrt.strict import type_of
-from pixelrt.video.events import Event
 from pixelrt.video.frame import Frame
 from pixelrt.video.sources.arrays import check_captured, checked_image
 from pixelrt.video.sources.base import DEFAULT_FPS, BaseSource, check_color, check_fps
+from pixelrt.video.sources.resizing import SizeWatch
 
 _EXPECTED = (
     "expected an iterable of uint8[H, W, 3] arrays or Frames, or a function that gives the next one "
@@ -71,11 +71,9 @@ class IteratorSource(BaseSource):
 
     def __iter__(self) -> Iterator[Frame]:
         frame, self._first = self._first, None
-        size = self.size
+        sizes = SizeWatch(self, self.size)
         while frame is not None and not self.interrupted:
-            if frame.size != size:
-                self._tell_resized(frame, size)
-                size = frame.size
+            sizes.see(frame.size)
             index = frame.index
             yield frame
             frame = None if self.interrupted else self._next(index + 1)
@@ -115,10 +113,6 @@ class IteratorSource(BaseSource):
             name=f"{self.name}-{index:06d}",
             captured_s=now_s,
         )
-
-    def _tell_resized(self, frame: Frame, before: tuple[int, int]) -> None:
-        detail = f"{before[0]}x{before[1]} became {frame.size[0]}x{frame.size[1]} at frame {frame.index}"
-        self.on_event(Event(kind="resized", source=self.name, detail=detail))
 
 
 def _iterator(items: Any, name: str) -> Iterator[Any]:

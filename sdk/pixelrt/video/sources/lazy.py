@@ -12,7 +12,7 @@ LATE_S = 0.25
 
 
 class Lazy(BaseSource):
-    """One try of `Reconnecting`: opens a live source, whose values hold from its first frame on.
+    """One try of `Reconnecting`: opens a source, whose values hold from its first frame on; live until then.
 
     Args:
         opener: Opens it, and raises SourceError where that fails. It is asked with what tells whether the
@@ -20,12 +20,10 @@ class Lazy(BaseSource):
         name: Its name, known before.
     """
 
-    live = True
-    num_frames = None
-
     def __init__(self, opener: Callable[[Callable[[], bool]], Source], name: str) -> None:
         self.name = name
-        self.size, self.fps = (0, 0), DEFAULT_FPS
+        self.size, self.fps, self.live = (0, 0), DEFAULT_FPS, True
+        self.num_frames: int | None = None
         self._opener = opener
         self._source: Source | None = None
 
@@ -43,6 +41,7 @@ class Lazy(BaseSource):
         source = self._opener(lambda: self.interrupted)
         source.on_event = lambda event: self.on_event(event)
         self.size, self.fps = source.size, source.fps
+        self.live, self.num_frames = source.live, source.num_frames
         self._source = source
         if self.interrupted:  # in the meantime, when it could not be told
             source.interrupt()

@@ -11,10 +11,10 @@ from typing import Any, Literal
 
 from pixelrt.errors import PixelRTError, SourceError
 from pixelrt.manifest import ColorOrder
-from pixelrt.video.events import Event
 from pixelrt.video.frame import Frame
 from pixelrt.video.sources.arrays import check_captured, checked_image
 from pixelrt.video.sources.base import DEFAULT_FPS, BaseSource, check_color, check_fps
+from pixelrt.video.sources.resizing import SizeWatch
 from pixelrt.video.waiting import Changes
 
 Keep = Literal["newest", "all"]
@@ -142,12 +142,11 @@ class PushSource(BaseSource):
             self._changes.notify_all()
 
     def __iter__(self) -> Iterator[Frame]:
-        index, size = 0, self._size
+        index, sizes = 0, SizeWatch(self, self._size)
         while (frame := self._next()) is not None:
-            if size is not None and frame.size != size:
-                self._tell_resized(frame, size, index)
-            size = frame.size
-            yield dataclasses.replace(frame, index=index, name=frame.name or f"{self.name}-{index:06d}")
+            sizes.see(frame.size)
+            name, source = frame.name or f"{self.name}-{index:06d}", frame.source or self.name
+            yield dataclasses.replace(frame, index=index, name=name, source=source)
             index += 1
 
     def interrupt(self) -> None:
@@ -211,10 +210,6 @@ class PushSource(BaseSource):
 
     def _lose(self, reason: str, count: int) -> None:
         self._losses[reason] = self._losses.get(reason, 0) + count
-
-    def _tell_resized(self, frame: Frame, before: tuple[int, int], index: int) -> None:
-        detail = f"{before[0]}x{before[1]} became {frame.size[0]}x{frame.size[1]} at frame {index}"
-        self.on_event(Event(kind="resized", source=self.name, detail=detail))
 
 
 def _taken_s(image: Any, captured_s: float | None) -> float:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import chain
 
@@ -15,6 +15,10 @@ from pixelrt.interrupts import started, uninterrupted
 from pixelrt.video.events import Event, EventKind, ignore
 from pixelrt.video.frame import Frame
 from pixelrt.video.sources.base import DEFAULT_FPS, BaseSource, Source
+from pixelrt.video.sources.resizing import SizeWatch
+
+_MOST_EARLY = 64
+"""Events from before the iteration that are kept, the last ones."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,7 +136,7 @@ class Reconnecting(BaseSource):
 
     def _already_there(self) -> Iterator[Frame]:
         """Connect now; gives all frames."""
-        early: list[Event] = []
+        early: deque[Event] = deque(maxlen=_MOST_EARLY)
         self.on_event = early.append
         try:
             first = self._first()
@@ -162,7 +166,7 @@ class Reconnecting(BaseSource):
         self.size = first.size
         return first
 
-    def _deliver(self, first: Frame, early: list[Event]) -> Iterator[Frame]:
+    def _deliver(self, first: Frame, early: Iterable[Event]) -> Iterator[Frame]:
         """All frames, numbered and timed over all connections."""
         for event in early:
             self.on_event(event)
@@ -170,21 +174,20 @@ class Reconnecting(BaseSource):
         if self.live and time.monotonic() - first.captured_s > self._late_s:
             self._lost_before = self._lost_before[0] + Counter(replaced=1), self._lost_before[1]
             next(frames)
+        sizes = SizeWatch(self, self.size)
         for index, frame in enumerate(self._timed(frames)):
+            sizes.see(frame.size)
             yield replace(frame, index=index, name=f"{self.name}-{index:06d}", source=self.name)
 
     def _timed(self, frames: Iterator[Frame]) -> Iterator[Frame]:
         """Frames with their times since the very first one; every frame with number 0 begins a connection."""
-        start_s, base_s, last_s, last_size = 0.0, 0.0, -1.0, self.size
+        start_s, base_s, last_s = 0.0, 0.0, -1.0
         for frame in frames:
             if last_s < 0:
                 start_s, base_s = frame.captured_s, -frame.time_s
             elif not frame.index:
                 base_s = max(frame.captured_s - start_s, last_s + 1 / self.fps)
             last_s = base_s + frame.time_s
-            if frame.size != last_size:
-                self._tell("resized", f"frames are {_by(frame.size)} now, they were {_by(last_size)}")
-                last_size = frame.size
             yield replace(frame, time_s=last_s)
 
     def _over_all_lives(self) -> Generator[Frame, None, None]:
@@ -254,7 +257,3 @@ class Reconnecting(BaseSource):
 
     def _tell(self, kind: EventKind, detail: str, *, attempt: int = 0, wait_s: float = 0.0) -> None:
         self.on_event(Event(kind=kind, source=self.name, detail=detail, attempt=attempt, wait_s=wait_s))
-
-
-def _by(size: tuple[int, int]) -> str:
-    return f"{size[0]}x{size[1]}"

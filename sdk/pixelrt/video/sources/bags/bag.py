@@ -19,6 +19,7 @@ from pixelrt.video.sources.bags.pixels import PictureError, to_frame
 from pixelrt.video.sources.bags.recording import BrokenRecordingError, Recording, Topic
 from pixelrt.video.sources.bags.timing import Timing
 from pixelrt.video.sources.base import BaseSource
+from pixelrt.video.sources.resizing import SizeWatch
 
 _STAMPS_FOR_RATE = 16
 
@@ -74,7 +75,7 @@ class Bag(BaseSource):
         return self
 
     def __iter__(self) -> Iterator[Frame]:
-        size, index, timing = self.size, 0, Timing()
+        sizes, index, timing = SizeWatch(self, self.size), 0, Timing()
         shots = self._shots()
         while not self.interrupted:
             try:
@@ -86,7 +87,7 @@ class Bag(BaseSource):
                 raise self._stopped(f"message {index} cannot be read: {problem}", index) from problem
             except BrokenRecordingError as problem:
                 raise self._stopped(str(problem), index) from problem
-            size = self._tell_size(size, image)
+            sizes.see(image.shape[:2])
             yield self._frame(image, index, shot, self._time_s(shot, timing, index))
             index += 1
 
@@ -138,13 +139,6 @@ class Bag(BaseSource):
         step_ns = statistics.median(steps) if steps else 0
         rate = 1e9 / step_ns if step_ns > 0 else 0.0
         return rate if SLOWEST_FPS <= rate <= FASTEST_FPS else None
-
-    def _tell_size(self, before: tuple[int, int], image: Bytes) -> tuple[int, int]:
-        rows, cols = image.shape[:2]
-        if (rows, cols) != before:
-            detail = f"frames are {rows}x{cols} from here on, and were {before[0]}x{before[1]}"
-            self.on_event(Event(kind="resized", source=self.name, detail=detail))
-        return rows, cols
 
     def _stopped(self, reason: str, count: int) -> SourceError:
         total = f" of {self.topic.count}" if self.topic.count > count else ""
