@@ -239,7 +239,7 @@ static int enumerate_sizes(struct v4l2_frmsizeenum *found)
     if (no_sizes) return fail(ENOTTY);
     if (!mode || (stepwise && found->index)) return fail(EINVAL);
     found->type = stepwise ? V4L2_FRMSIZE_TYPE_STEPWISE : V4L2_FRMSIZE_TYPE_DISCRETE;
-    if (stepwise) found->stepwise = (struct v4l2_frmsize_stepwise){32, 256, 16, 32, 192, 16};
+    if (stepwise) found->stepwise = (struct v4l2_frmsize_stepwise){32, 256, 2, 32, 192, 2};
     else found->discrete = (struct v4l2_frmsize_discrete){mode->width, mode->height};
     return 0;
 }

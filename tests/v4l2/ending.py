@@ -6,22 +6,27 @@ test_camera.py in tests/video runs this in a process of its own: no other test m
 from __future__ import annotations
 
 import errno
+import re
 import time
 from itertools import pairwise
 
+import numpy as np
 import pytest
 from emulated_camera import (
     PATH,
+    SIZE,
     WAIT_S,
     camera,  # noqa: F401 - used by all
     configure,
     count,
+    emulator,
     first,
     in_thread,
+    jpeg,
     uri,
 )
 
-from pixelrt.errors import SourceError, UnusableSource
+from pixelrt.errors import SourceError, SourceStalled, UnusableSource
 from pixelrt.video.events import Event
 from pixelrt.video.frame import Frame
 from pixelrt.video.sources import open_source
@@ -64,6 +69,39 @@ def test_a_camera_that_falls_silent() -> None:
     ):
         frames.extend(source)
     assert len(frames) == 3
+
+
+def send(*sizes: tuple[int, int]) -> None:
+    """Let it send JPEGs of these sizes in turn, whatever was asked for."""
+    emulator.emulator_reset(PATH.encode())
+    for number in range(16):
+        emulator.emulator_picture(*jpeg(np.full((*sizes[number % len(sizes)], 3), 9, np.uint8)))
+
+
+def test_a_camera_of_damaged_pictures_alone() -> None:
+    """Data come all the time, and never a picture."""
+    send((48, 64))
+    opened = in_thread(lambda: open_source(uri(format="mjpeg", stall=0.3)))
+    problem = opened.exception(timeout=WAIT_S)
+    assert isinstance(problem, SourceStalled)
+    assert re.match(
+        rf"{PATH}: data come, and no whole picture for 0\.3 s, after 0 pictures: \d+ damaged, the last one "
+        r"because a JPEG is 48x64, expected 96x128; look at its cable, or ask for another format",
+        str(problem),
+    )
+
+
+def test_a_slow_reader_is_no_stall() -> None:
+    send((48, 64), (48, 64), SIZE)
+    with open_source(uri(format="mjpeg", stall=0.2, reconnect="no")) as source:
+        frames = []
+        for frame in source:
+            frames.append(frame)
+            if len(frames) == 4:
+                break
+            time.sleep(0.3)
+        source.close()
+    assert [frame.index for frame in frames] == [0, 1, 2, 3]
 
 
 def test_a_camera_that_is_unplugged() -> None:

@@ -5,6 +5,7 @@ test_camera.py in tests/video runs this in a process of its own: no other test m
 
 from __future__ import annotations
 
+import re
 import time
 from itertools import islice, pairwise
 from pathlib import Path
@@ -30,7 +31,7 @@ from source_contract import SourceContract
 
 from pixelrt.manifest import ColorOrder
 from pixelrt.video.events import Event
-from pixelrt.video.sources import open_source
+from pixelrt.video.sources import open_source, seldom, stamps
 
 
 class TestContract(SourceContract):
@@ -143,6 +144,37 @@ def test_a_slow_reader_sees_when_pictures_were_taken() -> None:
         source.close()
 
 
+@pytest.mark.parametrize("clock", [0, 2], ids=["monotonic", "time of day"])
+def test_a_reader_that_was_away_for_long_sees_when_pictures_were_taken(
+    clock: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Longer than pictures may wait otherwise: they are old, and their clock is no other one."""
+    monkeypatch.setattr(stamps, "_OLDEST_S", 0.1)
+    configure(clock=clock)
+    with open_source(uri(fps=100)) as source:
+        frames = iter(source)
+        next(frames), next(frames)
+        time.sleep(0.4)
+        late = next(frames)
+        if clock:
+            assert late.clock_s is not None
+            assert time.time() - late.clock_s > 0.3
+        else:
+            assert time.monotonic() - late.captured_s > 0.3
+        source.close()
+
+
+def test_a_picture_that_is_looked_at_takes_no_buffer_from_the_driver() -> None:
+    with open_source(uri(fps=100)) as source:
+        frames = iter(source)
+        next(frames), next(frames)
+        time.sleep(0.3)
+        back_s = time.monotonic()
+        waited = [frame for frame in islice(frames, 6) if back_s - frame.captured_s > 0.1]
+        source.close()
+    assert len(waited) == 4, "as many as there are buffers"
+
+
 def test_a_driver_without_times() -> None:
     configure(clock=1)
     with open_source(uri()) as source:
@@ -231,17 +263,64 @@ def test_a_jpeg_with_zeros_behind_it() -> None:
         assert "damaged" not in source.losses
 
 
-def test_a_jpeg_of_another_size_is_no_picture_of_this_camera() -> None:
+@pytest.mark.parametrize("rest", [b"\r\n", b"\xff\xff\xff", b"\xff\xd9\x00 7 bytes"])
+def test_a_jpeg_with_something_else_behind_it(rest: bytes) -> None:
+    emulator.emulator_reset(PATH.encode())
+    content, size = jpeg(picture(3))
+    emulator.emulator_picture(content + rest, size + len(rest))
+    with open_source(uri(format="mjpeg")) as source:
+        assert abs(int(first(source, 4)[3].image[-1, -1, 1]) - 55) <= 3
+        assert "damaged" not in source.losses
+
+
+def test_a_jpeg_that_is_filled_up_to_whole_blocks() -> None:
+    """As 1080 rows are 1088 in the JPEG of some encoders: what is more than the driver said is no picture."""
+    emulator.emulator_reset(PATH.encode())
+    configure(stepwise=1)
+    filled = picture(0)
+    filled[90:], filled[:, 120:] = (255, 0, 255), (255, 0, 255)
+    emulator.emulator_picture(*jpeg(filled))
+    with open_source(uri(format="mjpeg", size="90x120")) as source:
+        assert source.size == (90, 120)
+        frame = first(source, 3)[2]
+        assert source.losses == {}
+    assert frame.image.flags.c_contiguous
+    np.testing.assert_allclose(frame.image[:80, :112].astype(int), picture(0)[:80, :112], atol=40)
+    np.testing.assert_allclose(frame.image[30:80, 40:112].astype(int), picture(0)[30:80, 40:112], atol=3)
+
+
+def test_many_damaged_pictures_are_told_of_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
     emulator.emulator_reset(PATH.encode())
     for number in range(16):
-        size = (96, 128) if number % 2 else (48, 64)
+        size = (48, 64) if number % 8 else SIZE
+        emulator.emulator_picture(*jpeg(np.full((*size, 3), 9, np.uint8)))
+    events: list[Event] = []
+    for every_s in (5.0, 0.1):
+        monkeypatch.setattr(seldom, "_EVERY_S", every_s)
+        with open_source(uri(format="mjpeg", fps=100)) as source:
+            source.on_event = events.append
+            first(source, 5)
+            assert source.losses["damaged"] >= 20
+        damages = [event.detail for event in events if event.kind == "damaged"]
+        if every_s == 5.0:
+            assert damages == ["picture 1 was left out: a JPEG is 48x64, expected 96x128"]
+    assert 2 < len(damages) < 10
+    assert re.match(r"picture \d+ and \d+ before it were left out: a JPEG is 48x64", damages[2])
+
+
+@pytest.mark.parametrize("other", [(48, 64), (112, 128), (104, 128)])
+def test_a_jpeg_of_another_size_is_no_picture_of_this_camera(other: tuple[int, int]) -> None:
+    emulator.emulator_reset(PATH.encode())
+    for number in range(16):
+        size = (96, 128) if number % 2 else other
         emulator.emulator_picture(*jpeg(np.full((*size, 3), 9, np.uint8)))
     events: list[Event] = []
     with open_source(uri(format="mjpeg")) as source:
         source.on_event = events.append
         frames = first(source, 3)
     assert {frame.size for frame in frames} == {(96, 128)}
-    assert any("a JPEG is 48x64, expected 96x128" in event.detail for event in events)
+    said = f"a JPEG is {other[0]}x{other[1]}, expected 96x128"
+    assert any(said in event.detail for event in events)
 
 
 def test_memory_stays_as_it_is() -> None:

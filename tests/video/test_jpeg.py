@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from pixelrt.manifest import ColorOrder
-from pixelrt.video.sources.jpeg import JpegDecoder, JpegError
+from pixelrt.video.sources.jpeg import JpegDecoder, JpegError, up_to_its_end
 
 SIZE = (98, 131)
 SLOPES = np.stack(np.broadcast_arrays(*np.ogrid[: SIZE[0], : SIZE[1]], 90), axis=2).astype(np.uint8)
@@ -55,6 +55,28 @@ def test_the_buffer_of_a_camera_is_longer() -> None:
         JpegDecoder("bgr", "a test").decode(encoded() + bytes(1000)),
         JpegDecoder("bgr", "a test").decode(encoded()),
     )
+
+
+@pytest.mark.parametrize(
+    "rest", [b"\r\n", b"\xff" * 3, b"\r\n--boundary\r\n", b"\0" * 9 + b"ftypmp42", encoded()[:-2]]
+)
+def test_what_stands_behind_it_is_no_damage(rest: bytes) -> None:
+    decoder = JpegDecoder("bgr", "a test")
+    for options in ((), (cv2.IMWRITE_JPEG_PROGRESSIVE, 1), (cv2.IMWRITE_JPEG_RST_INTERVAL, 2)):
+        content = encoded(SLOPES, *options)
+        assert up_to_its_end(content + rest) == content
+        np.testing.assert_array_equal(decoder.decode(content + rest), decoder.decode(content))
+
+
+@pytest.mark.parametrize("rest", [b"", b"\0\0", b"\r\n"])
+def test_the_end_of_the_small_picture_in_its_notes_is_not_its_end(rest: bytes) -> None:
+    small = b"Exif\0\0" + encoded(SLOPES[::4, ::4])
+    whole = encoded()
+    content = whole[:2] + b"\xff\xe1" + (len(small) + 2).to_bytes(2, "big") + small + whole[2:]
+    assert up_to_its_end(content + rest) == content
+    for length in (20 + len(small), len(content) // 2, len(content) - 2, len(content) - 1):
+        with pytest.raises(JpegError, match=r"is cut short \(\d+ bytes without an end\)"):
+            JpegDecoder("bgr", "a test").decode(content[:length] + rest)
 
 
 def test_what_is_not_whole_is_refused_and_the_next_one_is_read() -> None:

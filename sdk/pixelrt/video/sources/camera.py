@@ -16,6 +16,8 @@ from pixelrt.video.sources.base import BaseSource, SourceOptions, parse_size
 from pixelrt.video.sources.hiding import without_secrets
 from pixelrt.video.sources.lazy import LATE_S, Lazy
 from pixelrt.video.sources.reconnecting import Backoff, Persistence, Reconnecting
+from pixelrt.video.sources.seldom import Seldom
+from pixelrt.video.sources.stamps import Stamps
 from pixelrt.video.sources.v4l2.device import Device
 from pixelrt.video.sources.v4l2.modes import Wish, check_format
 from pixelrt.video.sources.v4l2.pixels import DamagedError, Taken, Unpacker
@@ -35,8 +37,6 @@ _READERS = {
 _STALL_S = 5.0
 _BACKOFF = Backoff(first_s=0.25, most_s=2.0)
 """A look at a device file costs nothing, and nobody else is waiting at it."""
-_OLDEST_S = 10.0
-"""A picture that waited longer than this has the time of another clock."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +50,7 @@ class CameraOptions:
     color: ColorOrder = "rgb"
     """Order of the channels."""
     stall_s: float = _STALL_S
-    """Without a picture for so long, it has failed."""
+    """Without a whole picture for so long, it has failed."""
 
 
 class Camera(BaseSource):
@@ -84,7 +84,8 @@ class Camera(BaseSource):
         self._losses: dict[str, int] = {}
         self._sequence: int | None = None
         self._reason = "driver"
-        self._start_s = self._last_s = -float("inf")
+        self._damage, self._damages = "", Seldom()
+        self._stamps, self._start_s = Stamps(), 0.0
 
     def __enter__(self) -> Camera:
         return self
@@ -98,17 +99,11 @@ class Camera(BaseSource):
         unpacker = Unpacker(self._device.layout, self._options.color)
         self._device.start()
         index = 0
-        while (taken := self._take(index)) is not None:
-            captured_s, clock_s = self._times(taken)
-            image = self._unpacked(unpacker, taken)
+        while (frame := self._next(unpacker, index)) is not None:
             given_s = time.monotonic()
-            if image is not None:
-                yield self._frame(image, index, captured_s, clock_s)
-                index += 1
-            if self.interrupted:
-                return
-            self._device.give_back(taken)
-            if index == 1 and time.monotonic() - given_s > LATE_S:
+            yield frame
+            index += 1
+            if index == 1 and not self.interrupted and time.monotonic() - given_s > LATE_S:
                 self._leave_out_old()
 
     def interrupt(self) -> None:
@@ -122,23 +117,54 @@ class Camera(BaseSource):
         self._device.close()
         self._wake.close()
 
-    def _take(self, index: int) -> Taken | None:
-        """The next buffer; None at the end."""
-        if self.interrupted:
-            return None
+    def _next(self, unpacker: Unpacker, index: int) -> Frame | None:
+        """The next whole picture; None at the end.
+
+        Its time begins now, when it is asked for: a reader that was busy with the one before is no stall.
+        """
+        until_s, damaged = time.monotonic() + self._options.stall_s, self._losses.get("damaged", 0)
         try:
-            taken = self._device.take(self._options.stall_s, self._wake)
+            while (taken := self._take(until_s)) is not None:
+                captured_s, clock_s = self._stamps.times(taken.taken_s)
+                image = self._unpacked(unpacker, taken)
+                self._device.give_back(taken)
+                if image is not None:
+                    return self._frame(image, index, captured_s, clock_s)
         except TimeoutError:
-            raise SourceStalled(
-                f"{self._device.path} gave no picture for {self._options.stall_s:g} s, after {index} "
-                "pictures; look at its cable and its power"
-            ) from None
+            raise SourceStalled(self._silence(index, self._losses.get("damaged", 0) - damaged)) from None
         except SourceError as problem:
             raise SourceError(f"{problem} (after {index} pictures)") from problem
+        return None
+
+    def _take(self, until_s: float) -> Taken | None:
+        """The next buffer; None at the end.
+
+        Raises:
+            TimeoutError: If none came in time.
+            SourceError: If the camera has gone or failed.
+        """
+        if self.interrupted:
+            return None
+        self._stamps.asked()
+        taken = self._device.take(until_s - time.monotonic(), self._wake)
         if taken is not None:
             self._count_gap(taken.sequence)
             self._reason = "driver"
         return taken
+
+    def _silence(self, index: int, damaged: int) -> str:
+        """What is known of a camera that gave no picture for too long."""
+        place, stall_s = self._device.path, self._options.stall_s
+        if not damaged:
+            return (
+                f"{place} gave no picture for {stall_s:g} s, after {index} pictures; "
+                "look at its cable and its power"
+            )
+        return (
+            f"{place}: data come, and no whole picture for {stall_s:g} s, after {index} pictures: "
+            f"{damaged} damaged, the last one because {self._damage}; look at its cable, or ask for another "
+            f"format or size, such as {_EXAMPLE}"
+        )
 
     def _leave_out_old(self) -> None:
         """Give those that wait back unread; the driver goes on with new ones."""
@@ -163,24 +189,12 @@ class Camera(BaseSource):
             return unpacker.unpack(taken)
         except DamagedError as damage:
             self._lose("damaged", 1)
-            detail = f"picture {taken.sequence} was left out: {damage}"
-            self.on_event(Event(kind="damaged", source=self.name, detail=detail))
+            self._damage = str(damage)
+            if new := self._damages.due(self._losses["damaged"]):
+                before = f" and {new - 1} before it were" if new > 1 else " was"
+                detail = f"picture {taken.sequence}{before} left out: {damage}"
+                self.on_event(Event(kind="damaged", source=self.name, detail=detail))
             return None
-
-    def _times(self, taken: Taken) -> tuple[float, float | None]:
-        """When a picture was taken, by the monotonic clock, and by the camera's own if that is another.
-
-        The kernel's time is taken where it is of its monotonic clock; uvcvideo can be set to another
-        (`clock=CLOCK_REALTIME`) and does not say so.
-        """
-        now_s, clock_s = time.monotonic(), None
-        captured_s = now_s if taken.taken_s is None else taken.taken_s
-        if not now_s - _OLDEST_S <= captured_s <= now_s:
-            unix_s = time.time()
-            clock_s = captured_s if unix_s - _OLDEST_S <= captured_s <= unix_s else None
-            captured_s = now_s
-        self._last_s = max(captured_s, self._last_s)
-        return self._last_s, clock_s
 
     def _frame(self, image: Bytes, index: int, captured_s: float, clock_s: float | None) -> Frame:
         if not index:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from pixelrt.dependency import require
@@ -9,6 +10,8 @@ from pixelrt.manifest import ColorOrder
 from pixelrt.video.frame import Bytes
 
 _START, _END = b"\xff\xd8", b"\xff\xd9"
+_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")
+"""Begins a segment, or ends the picture; what may stand among coded pixels is left out."""
 
 
 class JpegError(ValueError):
@@ -44,15 +47,16 @@ class JpegDecoder:
         """The picture, uint8[H, W, 3].
 
         Args:
-            content: The JPEG; zeros may follow, as in the buffers of cameras.
+            content: The JPEG; other bytes may follow.
 
         Raises:
             JpegError: If it is not whole.
         """
-        if not content.rstrip(b"\0").endswith(_END):
+        whole = up_to_its_end(content)
+        if whole is None:
             raise JpegError(f"is cut short ({len(content)} bytes without an end)")
         try:
-            pictures = self._decoder.decode(self._av.Packet(content))
+            pictures = self._decoder.decode(self._av.Packet(whole))
         except self._av.FFmpegError as problem:
             self._decoder = self._new()
             raise JpegError(f"of {len(content)} bytes cannot be decoded ({problem.strerror})") from None
@@ -66,6 +70,23 @@ class JpegDecoder:
         decoder.thread_count = 1  # with more, a picture comes when the next one has
         decoder.options = {"err_detect": "explode"}
         return decoder
+
+
+def up_to_its_end(content: bytes) -> bytes | None:
+    """A JPEG without what stands behind it; None if it is cut short.
+
+    Cameras send zeros, line ends or the rest of a buffer behind it, phones whole films. The small picture in
+    the notes at its beginning has an end of its own, which is not this one's.
+    """
+    rest = content.rstrip(b"\0")
+    if rest.endswith(_END):
+        return rest
+    place = len(_START)
+    while (marker := _MARKER.search(content, place)) is not None:
+        if marker[0] == _END:
+            return content[: marker.end()]
+        place = marker.end() + int.from_bytes(content[marker.end() : marker.end() + 2], "big")
+    return None
 
 
 def is_jpeg(content: bytes) -> bool:

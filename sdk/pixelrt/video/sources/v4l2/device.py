@@ -14,7 +14,16 @@ from contextlib import contextmanager
 from pixelrt.errors import SourceError, UnusableSource
 from pixelrt.video.sources.v4l2 import kernel
 from pixelrt.video.sources.v4l2.finding import Camera, cameras, missing, refusal
-from pixelrt.video.sources.v4l2.modes import Mode, Wish, choose, described, list_modes, per_second, same_rate
+from pixelrt.video.sources.v4l2.modes import (
+    USUAL_FPS,
+    Mode,
+    Wish,
+    choose,
+    described,
+    list_modes,
+    per_second,
+    same_rate,
+)
 from pixelrt.video.sources.v4l2.pixels import BY_CODE, Layout, Taken, check_layout
 from pixelrt.video.sources.waking import Wake
 
@@ -175,7 +184,7 @@ class Device:
             self._check_rate(None, wish, modes)
             return None
         capture = now.parm.capture
-        rate = mode.nearest_rate(wish.fps or 30.0) or wish.fps
+        rate = mode.nearest_rate(wish.fps or USUAL_FPS) or wish.fps
         if rate and capture.capability & kernel.CAP_TIMEPERFRAME:
             capture.timeperframe.numerator, capture.timeperframe.denominator = 1000, round(rate * 1000)
             kernel.request(self._fd, kernel.S_PARM, now)

@@ -32,7 +32,7 @@ class Camera:
 
 def cameras() -> list[Camera]:
     """All device files of this machine, in the order of their numbers."""
-    found = sorted(DEV.glob("video*"), key=lambda file: natural(file.name))
+    found = sorted(_listed(DEV), key=lambda file: natural(file.name))
     return [
         Camera(path=str(file), card=_card(file.name))
         for file in found
@@ -45,7 +45,7 @@ def missing(path: str) -> str:
     number = re.fullmatch(r"/dev/video(\d+)", path)
     what = f"no camera {number[1]}: {path} does not exist" if number else f"no camera: {path} does not exist"
     present = cameras()
-    near = sorted(str(file) for file in DEV.glob("v4l/by-*/*"))
+    near = sorted(str(file) for folder in _listed(DEV / "v4l") for file in _listed(folder))
     hint = suggestion(path, near) if not number else ""
     found = f"present: {', '.join(map(str, present))}" if present else "this machine has no /dev/video*"
     return f"{what}{hint}; {found}"
@@ -73,12 +73,25 @@ def refusal(path: str, problem: OSError) -> str:
 def users(path: str) -> dict[int, str]:
     """Other processes that have a file open, as far as this user may know: their numbers and names."""
     wanted, found = os.path.realpath(path), {}
-    for link in PROC.glob("[0-9]*/fd/*"):
-        process = link.parents[1]
-        with suppress(OSError):  # it has ended, or is another user's
-            if os.readlink(link) == wanted and int(process.name) != os.getpid():
-                found[int(process.name)] = (process / "comm").read_text().strip()
+    for process in _listed(PROC):
+        if not process.name.isdecimal() or int(process.name) == os.getpid():
+            continue
+        for link in _listed(process / "fd"):
+            with suppress(OSError):  # it has ended, or is another user's
+                if os.readlink(link) == wanted:
+                    found[int(process.name)] = (process / "comm").read_text().strip()
     return found
+
+
+def _listed(folder: Path) -> list[Path]:
+    """What a folder holds; nothing where it is gone meanwhile, as those of processes and cameras may be.
+
+    `Path.glob` raises for a folder that goes while it looks, up to Python 3.12.
+    """
+    try:
+        return [folder / name for name in os.listdir(folder)]
+    except OSError:
+        return []
 
 
 def _in_use(path: str) -> str:
@@ -87,7 +100,10 @@ def _in_use(path: str) -> str:
 
 
 def _permission(path: str) -> str:
-    gid = os.stat(path).st_gid
+    try:
+        gid = os.stat(path).st_gid
+    except OSError as problem:  # it has gone meanwhile
+        return f"whom it belongs to cannot be told ({problem.strerror})"
     try:
         group = grp.getgrgid(gid).gr_name
     except KeyError:  # a container that does not know the groups of its machine
@@ -96,5 +112,7 @@ def _permission(path: str) -> str:
 
 
 def _card(name: str) -> str:
-    file = CLASS / name / "name"
-    return file.read_text().strip() if file.is_file() else ""
+    try:
+        return (CLASS / name / "name").read_text().strip()
+    except OSError:  # it does not say, or has gone meanwhile
+        return ""

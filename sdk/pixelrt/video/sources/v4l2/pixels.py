@@ -15,6 +15,9 @@ from pixelrt.manifest import ColorOrder
 from pixelrt.video.frame import Bytes
 from pixelrt.video.sources.jpeg import JpegDecoder, JpegError
 
+_BLOCKS = (8, 16)
+"""Sides of what a JPEG is coded in, in pixels."""
+
 
 class DamagedError(Exception):
     """A picture whose data are not whole; what is known of it."""
@@ -155,10 +158,19 @@ class Unpacker:
             image = decoder.decode(content)
         except JpegError as problem:
             raise DamagedError(f"a JPEG {problem}") from None
-        if image.shape[:2] != self._layout.size:
-            (rows, cols), (height, width) = image.shape[:2], self._layout.size
+        (rows, cols), (height, width) = image.shape[:2], self._layout.size
+        if not (_is_filled_up(rows, height) and _is_filled_up(cols, width)):
             raise DamagedError(f"a JPEG is {rows}x{cols}, expected {height}x{width}")
-        return image
+        return np.ascontiguousarray(image[:height, :width])
+
+
+def _is_filled_up(coded: int, side: int) -> bool:
+    """Whether a side of a JPEG is that of its picture, or that filled up to whole blocks.
+
+    Encoders in hardware know no part of a block: 1080 rows are 1088 in their JPEG, of which the driver says
+    that the first 1080 are the picture. The filling lies behind the last row and the last column.
+    """
+    return coded == side or coded in (-(-side // block) * block for block in _BLOCKS)
 
 
 def _dense(buffer: Any, height: int, width: int, stride: int) -> Bytes:
