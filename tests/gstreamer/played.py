@@ -21,10 +21,10 @@ import numpy as np
 import pytest
 from source_contract import SourceContract, held
 
-from pixelrt.errors import SourceError
+from pixelrt.errors import SourceError, UnusableSource
 from pixelrt.manifest import ColorOrder
 from pixelrt.video.events import Event
-from pixelrt.video.sources import Source, open_source
+from pixelrt.video.sources import Source, open_source, stamps
 from pixelrt.video.sources.gstreamer.player import describe_gstreamer
 from pixelrt.video.sources.gstreamer.source import PipelineSource, PlayOptions, keep_open
 from pixelrt.video.sources.gstreamer.texts import CsiOptions, csi_pipeline
@@ -167,7 +167,9 @@ def test_a_change_of_size() -> None:
     with open_source(f"gst://concat name=c {small} ! c. {large} ! c. c.") as source:
         source.on_event = events.append
         assert [frame.size for frame in source] == [(48, 64), (48, 64), (60, 80), (60, 80)]
-    assert [(event.kind, event.detail) for event in events] == [("resized", "48x64 became 60x80 at frame 2")]
+    assert [(event.kind, event.detail) for event in events] == [
+        ("resized", "frames are 60x80 now, they were 48x64")
+    ]
 
 
 def test_an_interrupt_ends_a_wait() -> None:
@@ -248,6 +250,39 @@ def test_a_live_pipeline_that_does_not_start_yet_is_waited_for(tmp_path: Path) -
         assert waiting.wait(WAIT_S)
         assert cv2.imwrite(str(picture), np.zeros((96, 128, 3), np.uint8))
         assert read.result(timeout=WAIT_S).size == source.size == (96, 128)
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "message"),
+    [
+        (f"videotestsrc num-buffers=12 ! {SIZED}", r"gst is a film, not a camera.*without wait=yes"),
+        ("filesrc location=/no/such.mp4 ! decodebin", r"failed at filesrc\d+: .*No such file"),
+    ],
+)
+def test_a_film_is_not_waited_for(pipeline: str, message: str) -> None:
+    with (
+        open_source(f"gst://{pipeline}", wait=True) as source,
+        ThreadPoolExecutor(1) as other,
+    ):
+        read = other.submit(lambda: list(source))
+        try:
+            problem = read.exception(timeout=WAIT_S)
+        finally:
+            source.interrupt()
+    assert isinstance(problem, UnusableSource)
+    assert re.search(message, str(problem))
+
+
+def test_a_reader_that_was_away_for_long_sees_when_pictures_were_taken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(stamps, "_OLDEST_S", 0.1)
+    waiting = f"{LIVE[6:]} ! videoconvert ! video/x-raw,format=RGB ! appsink max-buffers=3"
+    with PipelineSource(waiting, PlayOptions(name="gst")) as source:
+        frames = iter(source)
+        next(frames), next(frames)
+        time.sleep(0.5)
+        assert time.monotonic() - next(frames).captured_s > 0.3
 
 
 def test_the_end_of_a_live_pipeline_is_the_end() -> None:

@@ -65,7 +65,8 @@ class GObjectPlayer:
         if sample is None:
             return None
         buffer = sample.get_buffer()
-        self.lost += self._arrivals.lost_before(buffer.pts)
+        if self._sink.get_property("drop"):
+            self.lost = self._arrivals.lost_up_to(buffer.pts)
         image, color = self._pixels(buffer, sample.get_caps())
         time_s = self._running_s(sample)
         known = time_s is not None and self.live
@@ -145,7 +146,14 @@ class GObjectPlayer:
         problem, debug = message.parse_error()
         detail = (debug or "").strip().rsplit("\n", 1)[-1]
         said = explained(words_without_secrets(f"{problem.message} {detail}", self._given))
-        self._failure = SourceError(f"{self._text!r} failed at {message.src.get_name()}: {said}")
+        kind = UnusableSource if self._is_of_film(message.src) else SourceError
+        self._failure = kind(f"{self._text!r} failed at {message.src.get_name()}: {said}")
+
+    def _is_of_film(self, failed: Any) -> bool:
+        """Whether a file failed, and nothing is set to play it as a camera does: waiting brings no camera."""
+        elements = _elements(self._pipeline, self._gst)
+        live = any(getattr(element.props, "is_live", False) for element in elements)
+        return _kind(failed) == "filesrc" and not live
 
     def _running_s(self, sample: Any) -> float | None:
         pts, none = sample.get_buffer().pts, self._gst.CLOCK_TIME_NONE
@@ -175,22 +183,28 @@ class GObjectPlayer:
 
 
 class _Arrivals:
-    """Counts the pictures that reach an appsink, so that those which it drops are known."""
+    """Counts the pictures that reach an appsink, so that those which it drops are known.
+
+    They are told apart by their times. Where they have none, the one that was taken counts as the last one
+    that came: those that wait in the sink beside it are then counted as lost, once.
+    """
 
     def __init__(self, sink: Any, gst: Any) -> None:
         self._lock = threading.Lock()
         self._seen: deque[tuple[int, int]] = deque(maxlen=_REMEMBERED)
-        self._count = self._last = 0
+        self._count = self._taken = self._first = self._lost = 0
         self._ok = gst.PadProbeReturn.OK
         sink.get_static_pad("sink").add_probe(gst.PadProbeType.BUFFER, self._arrived)
 
-    def lost_before(self, time: int) -> int:
-        """How many came between the picture asked for before and this one."""
+    def lost_up_to(self, time: int) -> int:
+        """How many were dropped since the first picture was taken, up to this one, which is taken now."""
         with self._lock:
-            number = next((number for number, seen in self._seen if seen == time), self._last + 1)
-            lost = number - self._last - 1 if self._last else 0
-            self._last = number
-        return max(lost, 0)
+            found = (number for number, seen in reversed(self._seen) if seen == time)
+            number = next(found, self._first + self._taken + self._lost)
+            self._first = self._first or number
+            self._lost = max(self._lost, number - self._first - self._taken)
+            self._taken += 1
+            return self._lost
 
     def _arrived(self, pad: Any, probe: Any) -> Any:
         with self._lock:

@@ -86,6 +86,11 @@ def open_player(pipeline: str, color: ColorOrder) -> Player:
     )
 
 
+def tells_end() -> bool:
+    """Whether what plays pipelines on this machine tells their end from a failure."""
+    return not _no_gobject()
+
+
 def describe_gstreamer() -> str:
     """Which GStreamer `csi://` and `gst://` would play through, or why none."""
     if not (without := _no_gobject()):

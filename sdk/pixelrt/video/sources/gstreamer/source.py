@@ -9,19 +9,19 @@ from dataclasses import dataclass, replace
 
 from pixelrt.errors import SourceError, SourceStalled
 from pixelrt.manifest import ColorOrder
-from pixelrt.video.events import Event
 from pixelrt.video.frame import Frame
 from pixelrt.video.sources.address import number, one_of, parse_address, switch, whole
 from pixelrt.video.sources.base import BaseSource, Source, SourceOptions, parse_size
-from pixelrt.video.sources.gstreamer.player import Picture, Player, open_player
+from pixelrt.video.sources.gstreamer.player import Picture, Player, open_player, tells_end
 from pixelrt.video.sources.gstreamer.texts import FLIPS, CsiOptions, csi_pipeline
 from pixelrt.video.sources.hiding import without_secrets
 from pixelrt.video.sources.lazy import LATE_S, Lazy
 from pixelrt.video.sources.reconnecting import Backoff, Persistence, Reconnecting
+from pixelrt.video.sources.resizing import SizeWatch
+from pixelrt.video.sources.stamps import Stamps
 
 _LOOK_S = 0.05
 """An interrupt is seen after this."""
-_OLDEST_S = 10.0
 _BACKOFF = Backoff(first_s=0.5, most_s=5.0)
 """The camera service of a Jetson needs seconds to come back."""
 _CSI_READERS = {
@@ -70,6 +70,7 @@ class PipelineSource(BaseSource):
 
     def __init__(self, pipeline: str, options: PlayOptions) -> None:
         self.name, self._options = options.name, options
+        self._stamps, self._start_s = Stamps(), 0.0
         self._player: Player = open_player(pipeline, options.color)
         self.live = self._player.live
         self.can_be_played_again = self._player.live and self._player.tells_end
@@ -83,7 +84,6 @@ class PipelineSource(BaseSource):
         self._first: Picture | None = first
         self.size: tuple[int, int] = first.image.shape[:2]
         self.fps = self._player.fps or options.fps
-        self._start_s = self._last_s = -float("inf")
 
     def __enter__(self) -> PipelineSource:
         return self
@@ -103,13 +103,10 @@ class PipelineSource(BaseSource):
             # it is as old as the source
             picture = self._next(0)
             self._lost_before = self._player.lost
-        index, size = 0, self.size
+        index, sizes = 0, SizeWatch(self, self.size)
         while picture is not None and not self.interrupted:
             given_s = time.monotonic()
-            found = picture.image.shape[:2]
-            if found != size:
-                self._tell_resized(size, found, index)
-                size = found
+            sizes.see(picture.image.shape[:2])
             yield self._frame(picture, index)
             index += 1
             picture = self._next(index)
@@ -130,6 +127,7 @@ class PipelineSource(BaseSource):
 
     def _next(self, index: int) -> Picture | None:
         """The next picture; None at the end."""
+        self._stamps.asked()
         until_s = time.monotonic() + self._options.stall_s
         while not (self.interrupted or self._options.stopped()):
             picture = self._player.pull(_LOOK_S)
@@ -152,7 +150,7 @@ class PipelineSource(BaseSource):
             )
 
     def _frame(self, picture: Picture, index: int) -> Frame:
-        captured_s = self._captured_s(picture)
+        captured_s, _ = self._stamps.times(picture.captured_s)
         own_s = captured_s if self.live or picture.time_s is None else picture.time_s
         if not index:
             self._start_s = own_s
@@ -165,19 +163,6 @@ class PipelineSource(BaseSource):
             name=f"{self.name}-{index:06d}",
             captured_s=captured_s,
         )
-
-    def _captured_s(self, picture: Picture) -> float:
-        """The pipeline's own time of a live picture, where it can be one of this clock; else now."""
-        now_s = time.monotonic()
-        taken_s = now_s if picture.captured_s is None else picture.captured_s
-        if not now_s - _OLDEST_S <= taken_s <= now_s:
-            taken_s = now_s
-        self._last_s = max(taken_s, self._last_s)
-        return self._last_s
-
-    def _tell_resized(self, before: tuple[int, int], now: tuple[int, int], index: int) -> None:
-        detail = f"{before[0]}x{before[1]} became {now[0]}x{now[1]} at frame {index}"
-        self.on_event(Event(kind="resized", source=self.name, detail=detail))
 
 
 def open_csi(text: str, options: SourceOptions) -> Reconnecting:
@@ -249,7 +234,8 @@ def open_pipeline(text: str, options: SourceOptions) -> Source:
     """Open `gst://videotestsrc is-live=true ! video/x-raw,width=640`: all behind `gst://` is the pipeline.
 
     A live one that fails, or gives no picture for ten seconds, is played again for as long as it takes; its
-    end is the end. (Through OpenCV, which does not tell the one from the other, neither is.)
+    end is the end. (Through OpenCV, which does not tell the one from the other, neither is.) Of those that
+    are waited for, what turns out to be a film is refused.
 
     Raises:
         SourceError: If it is no pipeline, fails, or gives no picture.
@@ -260,7 +246,7 @@ def open_pipeline(text: str, options: SourceOptions) -> Source:
         raise SourceError(f"{text} has no pipeline, expected one such as gst://v4l2src device=/dev/video0")
     play = PlayOptions(name="gst", color=options.color, fps=options.fps)
     if options.wait:
-        return keep_open(pipeline, play, Persistence(wait=True, backoff=_BACKOFF))
+        return keep_open(pipeline, play, Persistence(reconnect=tells_end(), wait=True, backoff=_BACKOFF))
     source = PipelineSource(pipeline, play)
     if not source.can_be_played_again:
         return source
