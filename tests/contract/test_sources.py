@@ -13,13 +13,24 @@ import av
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 from recordings import CAMERA, Record, image, stamp, write_mcap, write_ros1, write_ros2
 from source_contract import SIZE, SourceContract, picture
 
 from pixelrt.errors import SourceError
 from pixelrt.machine import processor
 from pixelrt.manifest import ColorOrder
-from pixelrt.video.sources import Frame, IteratorSource, PushSource, Source, open_source, video_file
+from pixelrt.video.events import Event
+from pixelrt.video.sources import (
+    Frame,
+    IteratorSource,
+    PushSource,
+    Source,
+    open_masks,
+    open_source,
+    video_file,
+)
+from pixelrt.video.sources.pictures import SUFFIXES
 
 
 def write_video(
@@ -35,12 +46,18 @@ def write_video(
         stream.height, stream.width = SIZE
         stream.pix_fmt = "yuv420p"
         for index in range(frames):
-            image = av.VideoFrame.from_ndarray(picture(index), format="rgb24")
+            image = shot(index)
             image.pts = times[index] if times is not None else index
-            image.time_base = Fraction(1, 25)
             container.mux(stream.encode(image))
         container.mux(stream.encode(None))
     return path
+
+
+def shot(index: int, size: tuple[int, int] = SIZE) -> av.VideoFrame:
+    """A picture of 25 a second, to be encoded."""
+    frame = av.VideoFrame.from_ndarray(picture(index, size), format="rgb24")
+    frame.pts, frame.time_base = index, Fraction(1, 25)
+    return frame
 
 
 def turn(path: Path, matrix: tuple[int, ...]) -> Path:
@@ -424,6 +441,81 @@ def test_video_cut_short(tmp_path: Path, name: str) -> None:
         assert abs(int(frame.image[-1, -1, 1]) - (40 + 5 * frame.index)) <= 3
 
 
+def test_a_part_of_a_film_whose_times_go_on(tmp_path: Path) -> None:
+    """Matroska's header has the time of its end, and this part begins a minute after the film."""
+    video = write_video(tmp_path / "part2.mkv", frames=40, times=range(1500, 1540))
+    with open_source(video) as source:
+        assert source.num_frames == 40
+        frames = list(source)
+    assert [frame.time_s for frame in frames] == pytest.approx([index / 25 for index in range(40)], abs=2e-3)
+    whole = video.read_bytes()
+    video.write_bytes(whole[: len(whole) * 6 // 10])
+    with (
+        open_source(video) as source,
+        pytest.raises(SourceError, match=r"it ends at \d\.\d s, and its header says 1\.6 s"),
+    ):
+        list(source)
+
+
+@pytest.mark.parametrize("name", ["slides.mp4", "slides.mov"])
+def test_a_last_frame_that_is_shown_for_long(tmp_path: Path, name: str) -> None:
+    """Of slides and of what was recorded from a screen."""
+    with av.open(str(tmp_path / name), "w") as container:
+        stream = container.add_stream("mpeg4", rate=25)
+        stream.height, stream.width, stream.pix_fmt = *SIZE, "yuv420p"
+        packets = [packet for index in range(12) for packet in stream.encode(shot(index))]
+        packets += stream.encode(None)
+        packets[-1].duration = int(5 / packets[-1].time_base)
+        container.mux(packets)
+    with open_source(tmp_path / name) as source:
+        assert len(list(source)) == 12
+
+
+def test_a_last_picture_of_a_gif_that_is_shown_for_long(tmp_path: Path) -> None:
+    first, *rest = [Image.fromarray(picture(index)) for index in range(4)]
+    first.save(tmp_path / "a.gif", save_all=True, append_images=rest, duration=[100, 100, 100, 5000])
+    with open_source(tmp_path / "a.gif") as source:
+        assert [frame.time_s for frame in source] == pytest.approx([0, 0.1, 0.2, 0.3])
+
+
+def test_a_film_that_changes_its_size(tmp_path: Path) -> None:
+    content = b""
+    for size in (SIZE, (192, 256)):
+        with av.open(str(tmp_path / "part.h264"), "w") as container:
+            stream = container.add_stream("libx264", rate=25)
+            stream.height, stream.width, stream.pix_fmt = *size, "yuv420p"
+            for index in range(4):
+                container.mux(stream.encode(shot(index, size)))
+            container.mux(stream.encode(None))
+        content += (tmp_path / "part.h264").read_bytes()
+    (tmp_path / "both.h264").write_bytes(content)
+    events: list[Event] = []
+    with open_source(tmp_path / "both.h264") as source:
+        source.on_event = events.append
+        assert [frame.size for frame in source] == [SIZE] * 4 + [(192, 256)] * 4
+    assert [(event.kind, event.detail) for event in events] == [
+        ("resized", "frames are 192x256 now, they were 96x128")
+    ]
+
+
+@pytest.mark.parametrize(("name", "step", "fps"), [("clock.mkv", 3600, 25), ("clock.mp4", 1, 20)])
+def test_a_file_that_says_the_rate_of_a_clock(tmp_path: Path, name: str, step: int, fps: float) -> None:
+    """Then its times say the rate, or else whoever opens it."""
+    with av.open(str(tmp_path / name), "w") as container:
+        stream = container.add_stream("mjpeg", rate=90000)
+        stream.height, stream.width, stream.pix_fmt = *SIZE, "yuvj420p"
+        for index in range(8):
+            image = shot(index)
+            image.pts, image.time_base = index * step, Fraction(1, 90000)
+            container.mux(stream.encode(image))
+        container.mux(stream.encode(None))
+    with av.open(str(tmp_path / name)) as container:
+        assert float(container.streams.video[0].average_rate or 0) > 1000
+    with open_source(tmp_path / name, fps=20) as source:
+        assert source.fps == fps
+        assert len(list(source)) == 8
+
+
 def test_mp4_without_its_index(tmp_path: Path) -> None:
     video = write_video(tmp_path / "drive.mp4")
     whole = video.read_bytes()
@@ -452,7 +544,7 @@ def test_motion_jpeg_damaged_in_the_middle(tmp_path: Path) -> None:
         stream = container.add_stream("mjpeg", rate=25)
         stream.height, stream.width, stream.pix_fmt = *SIZE, "yuvj420p"
         for index in range(8):
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture(index), format="rgb24")))
+            container.mux(stream.encode(shot(index)))
         container.mux(stream.encode(None))
     content = bytearray(video.read_bytes())
     begin = [place for place in range(len(content)) if content.startswith(b"\xff\xd8\xff", place)][5]
@@ -469,6 +561,51 @@ def test_image_of_a_folder_that_cannot_be_read(tmp_path: Path) -> None:
     (folder / "2.png").write_bytes((folder / "2.png").read_bytes()[:40])
     with open_source(folder) as source, pytest.raises(SourceError, match=r"2.png .* cannot be decoded"):
         list(source)
+
+
+@pytest.mark.parametrize("part", [0.5, 0.9, 0.99])
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_an_image_that_is_cut_short(tmp_path: Path, suffix: str, part: float) -> None:
+    """Some libraries paint what is missing grey or black, and say nothing."""
+    folder = write_images(tmp_path / "photos", ["1.png"])
+    found, whole = cv2.imencode(suffix, picture(1)[..., 0] if suffix == ".pgm" else picture(1))
+    assert found
+    (folder / f"2{suffix}").write_bytes(whole.tobytes()[: int(part * whole.size)])
+    said = "is cut short: its JPEG has no end" if suffix in (".jpg", ".jpeg") else ".* cannot be decoded"
+    frames = []
+    with open_source(folder) as source, pytest.raises(SourceError, match=rf"2\{suffix} {said}"):
+        frames.extend(source)
+    assert len(frames) == 1
+
+
+def test_a_photo_with_a_film_behind_it_and_a_note_which_way_is_up(tmp_path: Path) -> None:
+    image = Image.fromarray(picture(0))
+    notes = image.getexif()
+    notes[0x0112] = 6
+    image.save(tmp_path / "phone.jpg", exif=notes, quality=95)
+    with (tmp_path / "phone.jpg").open("ab") as file:
+        file.write(b"MotionPhoto_Data" + bytes(range(256)))
+    with open_source(tmp_path / "phone.jpg") as source:
+        turned = next(iter(source)).image
+    assert turned.shape == (SIZE[1], SIZE[0], 3)
+    assert turned[4, -5, 0] > 200, "the red corner is on the right"
+    assert np.abs(turned[-5, 4].astype(int) - 40).max() <= 3
+
+
+@pytest.mark.parametrize("place", ["folder", "drive", "labels"])
+def test_masks_that_are_interrupted(tmp_path: Path, place: str) -> None:
+    write_images(tmp_path / "set" / "images", ["1.png", "2.png", "3.png"])
+    write_labels(tmp_path / "set" / "labels", ["1.png", "2.png", "3.png"])
+    uris = {
+        "folder": write_labels(tmp_path / "masks", ["1.png", "2.png", "3.png"]),
+        "labels": tmp_path / "set",
+        "drive": "test://drive?frames=3&size=96x128",
+    }
+    with open_masks(uris[place]) as masks:
+        read = iter(masks)
+        assert next(read).index == 0
+        masks.interrupt()
+        assert list(read) == []
 
 
 def test_labels_elsewhere(tmp_path: Path) -> None:

@@ -44,6 +44,11 @@ class MaskSource(BaseSource):
     def __enter__(self) -> MaskSource:
         return self
 
+    def interrupt(self) -> None:
+        """End the iteration soon."""
+        self.interrupted = True
+        self._source.interrupt()
+
     def close(self) -> None:
         """Give back what the source holds."""
         self._source.close()
@@ -51,6 +56,8 @@ class MaskSource(BaseSource):
     def __iter__(self) -> Iterator[Mask]:
         if isinstance(self._source, Pictures) and not self._source.has_labels:
             for index, (name, file) in enumerate(self._source.files):
+                if self.interrupted:
+                    return
                 yield Mask(read_labels(file), index, name)
             return
         for frame in self._source:

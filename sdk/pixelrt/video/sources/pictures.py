@@ -14,6 +14,7 @@ from pixelrt.errors import SourceError
 from pixelrt.manifest import ColorOrder
 from pixelrt.video.frame import Bytes, Frame
 from pixelrt.video.sources.base import DEFAULT_FPS, BaseSource, natural
+from pixelrt.video.sources.jpeg import is_jpeg, up_to_its_end
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 _FILMS = (".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v", ".mpg", ".mpeg", ".ts", ".mcap", ".bag", ".db3")
@@ -109,16 +110,20 @@ def read_labels(file: Path) -> Bytes:
 
 def _decode(cv2: Any, file: Path, mode: int) -> Any:
     try:
-        content = np.fromfile(file, np.uint8)
+        content = file.read_bytes()
     except OSError as problem:
         raise SourceError(f"{file} cannot be read ({problem.strerror})") from problem
+    if is_jpeg(content) and up_to_its_end(content) is None:  # OpenCV would paint the rest grey
+        raise SourceError(
+            f"{file} is cut short: its JPEG has no end ({len(content)} bytes); copy or take it again"
+        )
     try:
-        image = cv2.imdecode(content, mode) if content.size else None
+        image = cv2.imdecode(np.frombuffer(content, np.uint8), mode) if content else None
     except cv2.error as problem:
         raise SourceError(f"{file} cannot be decoded as an image ({problem.err})") from problem
     if image is None:
         raise SourceError(
-            f"{file} ({content.size} bytes) cannot be decoded as an image; "
+            f"{file} ({len(content)} bytes) cannot be decoded as an image; "
             f"expected one of {', '.join(SUFFIXES)}"
         )
     return image

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Generator, Iterator
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from pixelrt.dependency import require
+from pixelrt.encoding import FASTEST_FPS, SLOWEST_FPS
 from pixelrt.errors import SourceError
 from pixelrt.machine import processor
 from pixelrt.manifest import ColorOrder
-from pixelrt.video.frame import Bytes, Frame
+from pixelrt.video.frame import Frame
 from pixelrt.video.sources.base import DEFAULT_FPS, BaseSource
+from pixelrt.video.sources.resizing import SizeWatch
+from pixelrt.video.sources.upright import upright
 
 _NOT_VIDEO = ("tty", "concat", "hls", "dash", "image2", "png_pipe")
 _SHORTFALL_S = 0.5
@@ -31,7 +31,7 @@ class VideoFile(BaseSource):
 
     Args:
         path: The file.
-        fps: Frames a second, for a file that does not say.
+        fps: Frames a second, for a file that does not say, or names a rate that no video has.
         color: Order of the channels.
 
     Raises:
@@ -45,7 +45,7 @@ class VideoFile(BaseSource):
         self._container = self._open()
         try:
             self._stream = self._pick_stream()
-            self.fps = float(self._stream.average_rate or self._stream.guessed_rate or fps)
+            self.fps = _rate(self._stream) or fps
             self._frames = self._decode()
             first = self._first()
         except BaseException:
@@ -59,7 +59,9 @@ class VideoFile(BaseSource):
         return self
 
     def __iter__(self) -> Iterator[Frame]:
+        sizes = SizeWatch(self, self.size)
         while not self.interrupted and (frame := next(self._rest, None)) is not None:
+            sizes.see(frame.size)
             yield frame
 
     def close(self) -> None:
@@ -122,13 +124,15 @@ class VideoFile(BaseSource):
 
     def _decode(self) -> Generator[Frame, None, None]:
         start_s: float | None = None
-        last_s, index = 0.0, 0
+        last_s, ended_s, index = 0.0, 0.0, 0
         for picture in self._guarded():
             time_s = index / self.fps if picture.pts is None else float(picture.pts * self._stream.time_base)
             start_s = time_s if start_s is None else start_s
             last_s = time_s - start_s
+            shown_s = float((picture.duration or 0) * self._stream.time_base)
+            ended_s = last_s + max(shown_s, 1 / self.fps)
             yield Frame(
-                image=_upright(picture, self._path, self._color),
+                image=upright(picture, self._color, self._path),
                 color=self._color,
                 source=self.name,
                 index=index,
@@ -136,7 +140,7 @@ class VideoFile(BaseSource):
                 name=f"{self._path.stem}-{index:06d}",
             )
             index += 1
-        self._check_end(index, last_s)
+        self._check_end(index, ended_s)
 
     def _guarded(self) -> Iterator[Any]:
         """Decoded pictures; what FFmpeg refuses is damage."""
@@ -173,32 +177,35 @@ class VideoFile(BaseSource):
             else f"{self._path} is damaged from its first frame on ({reason}); copy or record it again"
         )
 
-    def _check_end(self, count: int, last_s: float) -> None:
+    def _check_end(self, count: int, ended_s: float) -> None:
         """Refuse a file that ends early: some formats (Matroska) just stop."""
         promised_s = _duration_s(self._container, self._stream)
-        ended_s = last_s + 1 / self.fps
         if count and promised_s - ended_s > _SHORTFALL_S + 2 / self.fps:
             raise self._damage(count, f"it ends at {ended_s:.1f} s, and its header says {promised_s:.1f} s")
 
 
-def _upright(picture: Any, path: Path, color: ColorOrder) -> Bytes:
-    """The pixels of a decoded picture as the camera saw them: uint8[H, W, 3]."""
-    image: Bytes = picture.to_ndarray(format=f"{color}24")
-    turn = int(picture.rotation)
-    if turn % 90:
-        raise SourceError(f"{path} says that it is turned by {turn} degrees; expected a multiple of 90")
-    return np.ascontiguousarray(np.rot90(image, turn // 90)) if turn else image
+def _rate(stream: Any) -> float | None:
+    """Frames a second by the header; None where it does not say, or names a clock's rate."""
+    said = (float(rate) for rate in (stream.average_rate, stream.guessed_rate) if rate)
+    return next((rate for rate in said if SLOWEST_FPS <= rate <= FASTEST_FPS), None)
 
 
 def _duration_s(container: Any, stream: Any) -> float:
     """How long the picture lasts by the header; 0 where it does not say."""
     if stream.duration is not None:
         return float(stream.duration * stream.time_base)
-    if container.duration is not None and len(container.streams) == 1:
-        return float(container.duration / 1e6)
-    return 0.0
+    return (_length_s(container) or 0.0) if len(container.streams) == 1 else 0.0
+
+
+def _length_s(container: Any) -> float | None:
+    """How long a file lasts by its header; None where it does not say."""
+    if container.duration is None:
+        return None
+    # Matroska has the time of the end, which is no length where the times of a part of a film go on
+    begin = container.start_time or 0 if "matroska" in container.format.name else 0
+    return float((container.duration - begin) / 1e6)
 
 
 def _estimate(container: Any, fps: float) -> int | None:
-    seconds = container.duration / 1e6 if container.duration is not None else math.nan
-    return max(round(seconds * fps), 1) if math.isfinite(seconds) else None
+    seconds = _length_s(container)
+    return None if seconds is None or seconds < 0 else max(round(seconds * fps), 1)
