@@ -133,7 +133,6 @@ def _topics(index: McapIndex) -> Iterator[Topic]:
             name="" if schema is None else schema.name,
             serialization=channel.message_encoding,
             definition=b"" if schema is None else schema.data,
-            language="" if schema is None else schema.encoding,
         )
         yield Topic(
             name=channel.topic,

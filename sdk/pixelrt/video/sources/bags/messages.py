@@ -35,8 +35,6 @@ class MessageType:
     """`cdr`, `ros1`, `protobuf` or `json`."""
     definition: bytes = b""
     """Its schema, where the recording holds one."""
-    language: str = ""
-    """Of the definition: `ros2msg`, `ros1msg`, `ros2idl`, `protobuf`, `jsonschema`."""
 
     @property
     def holds_image(self) -> bool:

@@ -55,7 +55,6 @@ class Rosbag:
                 name=info.msgtype or "several types",
                 serialization=self._serialization,
                 definition=definition if isinstance(definition, bytes) else definition.encode(),
-                language=info.msgdef.format.name.lower(),
             )
             yield Topic(name=name, kind=kind, count=info.msgcount)
 
