@@ -1,4 +1,4 @@
-"""Whatever a stream started is gone when its test is over."""
+"""Whatever a stream started is gone when its test is over, and every frame is accounted for."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from collections.abc import Iterator
 
 import psutil
 import pytest
+from live import every_frame_known
+
+from pixelrt.video.live.ledger import Account
 
 
 @pytest.fixture(autouse=True)
@@ -22,6 +25,13 @@ def _nothing_left() -> Iterator[None]:
         time.sleep(0.01)
     assert not _new(threads)
     assert process.num_fds() <= files
+
+
+@pytest.fixture(autouse=True)
+def unknown_frames() -> Iterator[list[Account]]:
+    """Accounts of streams that ended with frames of which nobody knows; empty when the test is over."""
+    with every_frame_known() as unknown:
+        yield unknown
 
 
 def _new(before: set[threading.Thread]) -> list[str]:

@@ -446,14 +446,15 @@ def test_a_stream_steps_down_under_load_and_up_again(
     events: list[Event] = []
     with pixelrt.load(two_sizes, task="segmentation", device="cpu", threads=1) as segmenter:
         period_s = fastest_s(segmenter) / 0.4
-        with segmenter.stream(Street(None, period_s), adaptive=True, on_event=events.append) as stream:
+        street = Street(None, period_s)
+        with segmenter.stream(street, adaptive=True, on_event=events.append) as stream:
             results = iter(stream)
             taken = [next(results) for _ in range(3)]
             with other_work():
                 taken += until_sized(results, events, SMALL)
             taken += until_sized(results, events, LARGE)
     check_masks(taken)
-    check_accounts(stream.statistics(), ended=True)
+    check_accounts(stream.statistics(), taken, cameras=[street], ended=True)
     changes = [event for event in events if event.kind == "sized"]
     sizes = [delivery.size for delivery in taken]
     stepped = sum(before != after for before, after in itertools.pairwise(sizes))

@@ -185,11 +185,13 @@ def test_an_error_after_break_is_logged_once(caplog: pytest.LogCaptureFixture) -
             raise SinkError("cannot write the index")
 
     async def main() -> None:
-        stream = network().stream(Camera(None, 0.002), sinks=[Unfinished()], on_sink_error="stop")
-        async for _ in stream:
+        camera = Camera(None, 0.002)
+        stream = network().stream(camera, sinks=[Unfinished()], on_sink_error="stop")
+        async for delivery in stream:
+            taken = [delivery]
             break
         assert stream.health.state == "failed"
-        check_accounts(stream.statistics(), ended=True)
+        check_accounts(stream.statistics(), taken, cameras=[camera], ended=True)
 
     asyncio.run(main())
     gc.collect()

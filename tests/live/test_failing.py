@@ -60,15 +60,16 @@ def test_a_source_that_fails_raises_its_error_after_the_results_before_it(proble
     stream = network(0.005).stream(camera, sinks=[notes])
     with pytest.raises(type(problem)) as raised:
         for delivery in stream:
-            taken.append(delivery.frame.index)  # noqa: PERF401
+            taken.append(delivery)  # noqa: PERF402
     assert raised.value is problem
     assert "breaks_at" not in str(problem)
     assert any(frame.name == "before" for frame in traceback.extract_tb(raised.value.__traceback__))
-    assert taken == notes.indices == [0, 1, 2, 3, 4]
+    assert [delivery.frame.index for delivery in taken] == notes.indices == [0, 1, 2, 3, 4]
     assert notes.ends == ["closed"], "what there is is kept"
     assert stream.health.state == "failed"
     assert stream.sources[0].health.why == str(problem)
-    check_accounts(stream.statistics(), ended=True)
+    check_accounts(stream.statistics(), taken, cameras=[camera], ended=True)
+    assert not stream.statistics().sources[0].dropped
     assert next(stream, None) is None, "an error is raised once"
 
 
@@ -102,7 +103,7 @@ def test_a_failed_source_ends_the_others() -> None:
     stream = network(0.001).stream(sources)
     with pytest.raises(SourceError, match="gone"):
         list(stream)
-    check_accounts(stream.statistics(), ended=True)
+    check_accounts(stream.statistics(), cameras=sources, ended=True)
 
 
 def test_a_failed_source_leaves_the_others_running_where_it_may() -> None:
@@ -117,6 +118,7 @@ def test_a_failed_source_leaves_the_others_running_where_it_may() -> None:
         for delivery in stream:
             taken.append(delivery)  # noqa: PERF402
     check_pairs(taken)
+    check_accounts(stream.statistics(), taken, cameras=sources, ended=True)
     assert [source.delivered for source in stream.statistics().sources] == [40, 3]
     assert ("failed", "bad") in [(event.kind, event.source) for event in events]
     assert [status.health.state for status in stream.sources] == ["ok", "failed"]
@@ -139,7 +141,7 @@ def test_a_frame_without_a_result_is_counted_and_told_and_the_next_one_is_comput
     assert [delivery.frame.index for delivery in taken] == [0, 1, 2, 4, 6, 7, 8, 9]
     assert stream.statistics().sources[0].dropped == {"failed": 2}
     assert [event.detail for event in events if event.kind == "skipped"] == ["a hiccup", "another"]
-    check_accounts(stream.statistics(), ended=True)
+    check_accounts(stream.statistics(), taken, whole=True)
 
 
 def test_what_the_network_tells_of_a_source_comes_after_what_the_source_tells() -> None:
@@ -179,7 +181,8 @@ def test_a_network_that_never_gives_a_result_ends_the_stream() -> None:
 @pytest.mark.parametrize("problem", [DeviceLost("the GPU is gone"), OwnError("a bug")])
 def test_a_lost_device_ends_the_stream_with_its_own_traceback(problem: Exception) -> None:
     notes = Notes()
-    stream = network(failing_network({4: problem})).stream(Camera(None, live=False), sinks=[notes])
+    camera = Camera(None, live=False)
+    stream = network(failing_network({4: problem})).stream(camera, sinks=[notes])
     taken = []
     with pytest.raises(type(problem)) as raised:
         for delivery in stream:
@@ -188,7 +191,8 @@ def test_a_lost_device_ends_the_stream_with_its_own_traceback(problem: Exception
     assert any(frame.name == "compute" for frame in traceback.extract_tb(raised.value.__traceback__))
     assert taken == [0, 1, 2, 3]
     assert notes.ends == ["aborted"]
-    check_accounts(stream.statistics(), ended=True)
+    assert stream.statistics().sources[0].dropped["failed"] == 1
+    check_accounts(stream.statistics(), cameras=[camera], ended=True)
 
 
 def test_a_segmenter_that_is_closed_meanwhile_is_an_error() -> None:
@@ -380,7 +384,7 @@ def test_a_disk_that_fills_up_during_a_recording(tmp_path: Path, policy: str) ->
             taken.append(delivery)  # noqa: PERF402
     assert list(tmp_path.iterdir()) == [], "nothing half-written is left"
     assert stream.statistics().sinks[0].failed
-    check_accounts(stream.statistics(), ended=True)
+    check_accounts(stream.statistics(), taken, ended=policy == "all", whole=policy == "latest")
     if policy == "latest":
         assert taken[-1].frame.index == 24
 

@@ -61,7 +61,8 @@ def test_no_third_frame_waits_where_the_newest_counts(monkeypatch: pytest.Monkey
         stream = segmenter.stream(Camera(100, 0.003))
         taken = list(stream)
     check_pairs(taken)
-    check_accounts(stream.statistics(), ended=True)
+    check_accounts(stream.statistics(), taken, whole=True)
+    assert stream.statistics().captured == 100
     assert max(counts) <= 2
 
 
@@ -96,11 +97,12 @@ def test_the_next_frame_becomes_newer_while_the_network_is_busy() -> None:
 def test_results_belong_to_their_frames_whatever_the_gpu_does_first(seed: int) -> None:
     notes = Notes()
     with network(cuda=FakeCuda(order="random", seed=seed), gpu=GpuOptions(slots=2)) as segmenter:
-        stream = segmenter.stream([Camera(40, 0.001, name=name) for name in "abc"], sinks=[notes])
+        cameras = [Camera(40, 0.001, name=name) for name in "abc"]
+        stream = segmenter.stream(cameras, sinks=[notes])
         taken = list(stream)
     check_pairs(taken)
     check_pairs(notes.got)
-    check_accounts(stream.statistics(), ended=True)
+    check_accounts(stream.statistics(), taken, cameras=cameras, whole=True)
 
 
 def test_waiting_frames_of_several_cameras_go_through_the_network_together(
@@ -116,10 +118,11 @@ def test_waiting_frames_of_several_cameras_go_through_the_network_together(
 
     monkeypatch.setattr(segmenter, "batch", counted)
     with segmenter:
-        stream = segmenter.stream([Camera(30, 0.002, name=f"camera {number}") for number in range(8)])
+        cameras = [Camera(30, 0.002, name=f"camera {number}") for number in range(8)]
+        stream = segmenter.stream(cameras)
         taken = list(stream)
     check_pairs(taken)
-    check_accounts(stream.statistics(), ended=True)
+    check_accounts(stream.statistics(), taken, cameras=cameras, whole=True)
     assert max(batches) > 4
     assert all(source.delivered for source in stream.statistics().sources)
 
@@ -249,7 +252,7 @@ def test_a_refused_run_costs_its_frame_and_a_lost_context_ends_the_stream() -> N
             if len(taken) == 20:
                 cuda.fail("Stream.copy_to_device", ContextLost("an illegal address"))
     check_pairs(taken)
-    check_accounts(stream.statistics(), ended=True)
+    check_accounts(stream.statistics(), taken, ended=True)
     assert len(taken) >= 20
     missing = set(range(taken[-1].frame.index)) - {delivery.frame.index for delivery in taken}
     assert len(missing) == 1

@@ -83,14 +83,16 @@ def test_a_signal_handler_may_close_the_stream_in_the_middle_of_anything(
     source.push(image_of(0))
     owner, method = MOMENTS[where]
     monkeypatch.setattr(owner, method, locked(once(getattr(owner, method))))
+    taken = []
     with handled(closing(stream, took_s)):
-        for _ in stream:
+        for delivery in stream:
+            taken.append(delivery)
             source.push(image_of(1))
             stream.statistics()
     assert took_s, "the signal came"
     assert took_s[0] < HELD_UP_S
     assert gone()
-    check_accounts(stream.statistics(), ended=True)
+    check_accounts(stream.statistics(), taken, ended=True)
 
 
 def test_a_signal_handler_may_close_the_stream_while_it_waits_for_a_result() -> None:
@@ -227,8 +229,9 @@ def test_ctrl_c_does_not_cut_the_start_of_the_threads_in_two(monkeypatch: pytest
 @pytest.mark.parametrize("method", ["stop", "finish"])
 def test_ctrl_c_does_not_cut_the_end_in_two(monkeypatch: pytest.MonkeyPatch, method: str) -> None:
     """It is most of all pressed twice."""
-    stream = network().stream(Camera(None, 0.001))
-    next(stream)
+    camera = Camera(None, 0.001)
+    stream = network().stream(camera)
+    first = next(stream)
     monkeypatch.setattr(Outlets, method, once(getattr(Outlets, method)))
     with handled(interrupted), pytest.raises(KeyboardInterrupt):
         stream.close()
@@ -237,7 +240,7 @@ def test_ctrl_c_does_not_cut_the_end_in_two(monkeypatch: pytest.MonkeyPatch, met
         time.sleep(0.01)
     assert gone(), "although nobody waited for it"
     stream.close()
-    check_accounts(stream.statistics(), ended=True)
+    check_accounts(stream.statistics(), [first], cameras=[camera], ended=True)
 
 
 @pytest.mark.parametrize("problem", [RuntimeError("can't start new thread"), KeyboardInterrupt()])
@@ -272,7 +275,7 @@ def test_what_could_not_be_started_is_given_back(
     assert gone()
     assert notes.ends == (["aborted"] if after < 3 else ["closed"])
     assert ends == ["closed"], "of the generator, whose first image is looked at before"
-    check_accounts(stream.statistics(), ended=True)
+    check_accounts(stream.statistics(), [], ended=True)
 
 
 FORK = """

@@ -60,10 +60,11 @@ def test_every_frame_of_a_file(segmenter: pixelrt.IsolatedSegmenter) -> None:
 
 
 def test_the_newest_frames_of_cameras(segmenter: pixelrt.IsolatedSegmenter) -> None:
-    stream = segmenter.stream([Colors(40, 0.004, name="left"), Colors(40, 0.004, name="right")])
+    cameras = [Colors(40, 0.004, name="left"), Colors(40, 0.004, name="right")]
+    stream = segmenter.stream(cameras)
     taken = list(stream)
     assert colors_are_right([result for _, result in taken], [frame.index for frame, _ in taken])
-    check_accounts(stream.statistics(), ended=True)
+    check_accounts(stream.statistics(), taken, cameras=cameras, whole=True)
     assert all(source.delivered for source in stream.statistics().sources)
 
 
@@ -87,7 +88,8 @@ def test_a_child_that_is_killed_costs_what_was_on_its_way(segmenter: pixelrt.Iso
     assert colors_are_right([result for _, result in taken], [frame.index for frame, _ in taken])
     assert taken[-1].frame.index == 59
     (source,) = stream.statistics().sources
-    check_accounts(stream.statistics(), ended=True)
+    check_accounts(stream.statistics(), taken, whole=True)
+    assert source.captured == 60
     assert 0 <= source.dropped.get("failed", 0) <= segmenter.slots
     skipped = [event for event in events if event.kind == "skipped"]
     assert len(skipped) == source.dropped.get("failed", 0)

@@ -18,7 +18,7 @@ from views import STATISTICS
 
 from pixelrt.video.health import Health
 from pixelrt.video.live import StreamStatistics
-from pixelrt.video.live.ledger import Ledger, Meter
+from pixelrt.video.live.ledger import Account, Ledger, Meter
 from pixelrt.video.live.stages import StageClock
 from pixelrt.video.live.statistics import STAGES
 
@@ -99,7 +99,7 @@ def test_accounts_are_of_one_moment() -> None:
     assert [account.in_flight for account in ledger.accounts()] == [0, 0]
 
 
-def test_what_is_left_at_the_end_is_settled() -> None:
+def test_what_is_left_at_the_end_is_settled(unknown_frames: list[Account]) -> None:
     ledger = Ledger(2)
     for _ in range(5):
         ledger.captured(0)
@@ -110,9 +110,13 @@ def test_what_is_left_at_the_end_is_settled() -> None:
     first, second = ledger.accounts()
     assert (first.captured, first.delivered, first.dropped) == (5, 1, {"newer": 1, "stopped": 3})
     assert (first.in_flight, second.dropped) == (0, {})
+    assert [account.in_flight for account in unknown_frames] == [3]
+    unknown_frames.clear()
 
 
-def test_a_result_on_whose_way_ctrl_c_came_is_accounted_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_result_on_whose_way_ctrl_c_came_is_accounted_for(
+    monkeypatch: pytest.MonkeyPatch, unknown_frames: list[Account]
+) -> None:
     def interrupted(_: Ledger, place: int) -> None:
         raise KeyboardInterrupt
 
@@ -121,7 +125,9 @@ def test_a_result_on_whose_way_ctrl_c_came_is_accounted_for(monkeypatch: pytest.
     with pytest.raises(KeyboardInterrupt):
         next(stream)
     assert stream.statistics().sources[0].dropped == {"stopped": 1}
-    check_accounts(stream.statistics(), ended=True)
+    check_accounts(stream.statistics(), [], ended=True)
+    assert [account.in_flight for account in unknown_frames] == [1], "it was counted as what is left"
+    unknown_frames.clear()
 
 
 def test_one_line_says_how_it_goes() -> None:
@@ -160,7 +166,8 @@ def test_statistics_can_be_logged(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_figures_can_be_read_at_any_time_from_any_thread() -> None:
     notes = Notes()
-    stream = network(0.002).stream([Camera(None, 0.001), Camera(None, 0.001)], sinks=[notes])
+    cameras = [Camera(None, 0.001), Camera(None, 0.001)]
+    stream = network(0.002).stream(cameras, sinks=[notes])
     read: list[StreamStatistics] = []
     over = threading.Event()
 
@@ -171,15 +178,14 @@ def test_figures_can_be_read_at_any_time_from_any_thread() -> None:
     readers = [threading.Thread(target=reading) for _ in range(2)]
     for reader in readers:
         reader.start()
-    for _ in range(100):
-        next(stream)
+    taken = [next(stream) for _ in range(100)]
     over.set()
     for reader in readers:
         reader.join()
     stream.close()
     for statistics in read:
         check_accounts(statistics)
-    check_accounts(stream.statistics(), ended=True)
+    check_accounts(stream.statistics(), taken, cameras=cameras, ended=True)
     assert [source.name for source in read[0].sources] == ["camera", "camera-2"]
 
 

@@ -51,26 +51,28 @@ def test_frames_are_never_lost_uncounted_never_doubled_never_out_of_order(seed: 
     ]
     deadline = dice.choice([None, None, 0.03])
     stream = network(hiccups(seed)).stream(sources, policy=policy, sinks=sinks, deadline=deadline)  # type: ignore[arg-type]
-    taken = end_somehow(stream, dice)
+    taken, whole = end_somehow(stream, dice)
     statistics = stream.statistics()
-    check_accounts(statistics, ended=True)
+    check_accounts(statistics, taken, cameras=sources, ended=True, whole=whole)
     check_pairs(taken)
     for sink in sinks:
         check_pairs(sink.got)
         assert sink.ends == ["closed"]
     stopped = any("stopped" in source.dropped for source in statistics.sources)
-    assert sum(source.delivered for source in statistics.sources) == len(taken)
-    for source, figures in zip(sources, statistics.sources, strict=True):
-        assert figures.captured == source.given
-        if policy == "all":
-            assert set(figures.dropped) <= {"failed", "deadline", "stopped"}
+    if policy == "all":
+        for source in statistics.sources:
+            assert set(source.dropped) <= {"failed", "deadline", "stopped"}
     for figures, sink in zip(statistics.sinks, sinks, strict=True):
         assert figures.written == len(sink.got)
         assert stopped or not (policy == "all" and figures.dropped)
 
 
-def end_somehow(stream: Stream, dice: random.Random) -> list[Delivery]:
-    """Take results to the end, or leave the loop, or have another thread close it."""
+def end_somehow(stream: Stream, dice: random.Random) -> tuple[list[Delivery], bool]:
+    """Take results to the end, or leave the loop, or have another thread close it.
+
+    Returns:
+        The results, and whether they are all.
+    """
     nap, taken = naps(dice.randrange(1000), 0.01), []
     way = dice.choice(["to the end", "to the end", "break", "close"])
     closing = threading.Timer(0.1, stream.close)
@@ -84,8 +86,7 @@ def end_somehow(stream: Stream, dice: random.Random) -> list[Delivery]:
             break
     if way == "close":
         closing.join()
-    assert way != "to the end" or not any("stopped" in each.dropped for each in stream.statistics().sources)
-    return taken
+    return taken, way == "to the end"
 
 
 def test_starting_and_stopping_a_hundred_times() -> None:

@@ -50,7 +50,8 @@ def test_a_film_through_a_network_into_a_film_and_masks(
     sinks = open_sinks([f"{tmp_path}/out.mp4", f"{tmp_path}/masks/"], source)
     with source:
         stream = segmenter.stream(source, sinks=sinks)
-        seen = [int(result.mask[16, 24]) for _, result in stream if result.mask is not None]
+        taken = list(stream)
+    seen = [int(result.mask[16, 24]) for _, result in taken if result.mask is not None]
     assert seen == [index % 3 for index in range(FRAMES)]
     assert stream.outputs == (tmp_path / "out.mp4", tmp_path / "masks")
     masks = sorted((tmp_path / "masks").glob("*.png"))
@@ -59,7 +60,7 @@ def test_a_film_through_a_network_into_a_film_and_masks(
     with av.open(str(tmp_path / "out.mp4")) as container:
         assert sum(1 for _ in container.decode(video=0)) == FRAMES
     statistics = stream.statistics()
-    check_accounts(statistics, ended=True)
+    check_accounts(statistics, taken, whole=True)
     assert statistics.stages["draw"].count == FRAMES, "once, however many look at it"
 
 
@@ -83,10 +84,11 @@ def test_a_sink_that_cannot_be_opened_leaves_none_of_the_others(
 
 def test_a_film_played_as_a_camera(film: Path, segmenter: pixelrt.Segmenter) -> None:
     stream = segmenter.stream([film, film], policy="latest", head="lane")
-    for frame, result in stream:
+    taken = list(stream)
+    for frame, result in taken:
         assert result.name == "lane"
         assert result.mask is not None
         assert int(result.mask[16, 24]) == (frame.index % 3 == 0)
-    check_accounts(stream.statistics(), ended=True)
+    check_accounts(stream.statistics(), taken, whole=True)
     assert [source.captured for source in stream.statistics().sources] == [FRAMES, FRAMES]
     assert [source.name for source in stream.sources] == ["film.mp4", "film.mp4-2"]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,12 +22,21 @@ from pixelrt.video.delivery import Delivery
 from pixelrt.video.events import Event
 from pixelrt.video.frame import Frame
 from pixelrt.video.live import Stream, StreamStatistics, StreamView
-from pixelrt.video.live.ledger import Account
+from pixelrt.video.live.ledger import Account, Ledger
+from pixelrt.video.live.mailbox import STOPPED
+from pixelrt.video.live.statistics import SourceStatistics
 from pixelrt.video.sinks.base import BaseSink
 from pixelrt.video.sources.base import BaseSource
 
 Bytes = NDArray[np.uint8]
 SIZE = (8, 12)
+WAITING = 2
+"""Frames of a source that may wait for the network."""
+UNDER_WAY = 5
+"""Frames of a live source that may be on their way, where the network has one slot: one that comes, one
+that waits, one in the network, one result that waits for the program, and one that it takes."""
+MOST_UNDER_WAY = 12
+"""The same where every frame counts, and the network has up to four slots: 1 + 2 + 4 + 4 + 1."""
 _FOREVER_S = 1e9
 CLASSES = tuple(f"class {number}" for number in range(256))
 
@@ -186,13 +198,105 @@ def check_pairs(deliveries: Sequence[Delivery]) -> None:
         assert list(times) == sorted(times), f"{frame}: {delivery.times}"
 
 
-def check_accounts(statistics: StreamStatistics, *, ended: bool = False) -> None:
-    """Every captured frame is delivered, dropped, or on its way; none is when all is over."""
-    for source in statistics.sources:
-        dropped = sum(source.dropped.values())
-        assert source.captured == source.delivered + dropped + source.in_flight, source
-        assert 0 <= source.queue_depth <= source.in_flight, source
-        assert not (ended and source.in_flight), source
+def check_accounts(
+    statistics: StreamStatistics,
+    taken: Iterable[Delivery] | None = None,
+    *,
+    cameras: Sequence[Camera] = (),
+    ended: bool = False,
+    whole: bool = False,
+) -> None:
+    """The figures are those of everybody else who counted; see `check_account`.
+
+    Args:
+        statistics: Of a stream.
+        taken: Every result that the program has taken; None where it did not count them.
+        cameras: The sources, where the stream has ended and they count what they gave.
+        ended: Whether the stream has ended.
+        whole: Whether it has ended because its sources have, and the program took all results.
+    """
+    indices = None if taken is None else by_source([delivery.frame for delivery in taken])
+    given = [camera.given for camera in cameras] or [None] * len(statistics.sources)
+    for source, count in zip(statistics.sources, given, strict=True):
+        assert 0 <= source.queue_depth <= WAITING, source
+        assert 0 <= source.in_flight <= MOST_UNDER_WAY, source
+        if whole or ended:
+            assert not source.in_flight, source
+        if whole:
+            assert source.ended, source
+        check_account(
+            source,
+            None if indices is None else indices.pop(source.name, []),
+            given=count,
+            stopped=0 if whole else None,
+        )
+    assert not indices, "the program has results of sources that nobody knows"
+
+
+def check_account(
+    source: SourceStatistics,
+    taken: Sequence[int] | None,
+    *,
+    given: int | None = None,
+    stopped: int | None = 0,
+) -> None:
+    """What a stream says of a source is what the source and the program say.
+
+    The frames that are on their way, and at the end those that were (`stopped`), are all that have neither
+    been delivered nor dropped: so a frame that the loop has lost would count among them. They may not be
+    more than there is room for, and `every_frame_known` looks at what is left at the very end.
+
+    Args:
+        source: Its figures.
+        taken: Indices of the frames whose results the program took; None where it did not count them.
+        given: Frames that the source gave, by its own count; None where nobody knows: then by the last one,
+            if none is missing behind it.
+        stopped: So many may have been on their way at the end; None where nobody knows: a source without a
+            pace gives more while the stream is being stopped.
+    """
+    if stopped is not None:
+        assert source.dropped.get(STOPPED, 0) <= stopped, source
+    if given is not None:
+        assert source.captured == given, source
+    if taken is None:
+        return
+    assert source.delivered == len(taken), source
+    assert all(before < after for before, after in pairwise(taken)), f"{source.name}: twice or out of order"
+    if taken:
+        assert source.captured > taken[-1], source
+        if stopped == 0 and not {"failed", "deadline"} & source.dropped.keys():
+            assert source.captured == taken[-1] + 1, "nothing replaces the last one"
+
+
+def by_source(frames: Iterable[Frame]) -> dict[str, list[int]]:
+    """Indices of frames by the names of their sources, in order."""
+    indices: dict[str, list[int]] = {}
+    for frame in frames:
+        indices.setdefault(frame.source, []).append(frame.index)
+    return indices
+
+
+@contextlib.contextmanager
+def every_frame_known() -> Iterator[list[Account]]:
+    """Of every frame of the streams that end in the block, whoever had it last says what became of it.
+
+    What nobody knows of a stream books as `stopped` when all its threads have ended, and a frame that got
+    lost inside would pass for one that was on its way. Only Ctrl-C, and a signal's handler, may take one
+    between a thread's having it and its counting it.
+
+    Gives:
+        The accounts of sources with such frames; a test that expects some looks at them and clears the list.
+    """
+    unknown: list[Account] = []
+    settle = Ledger.settle
+
+    def settled(ledger: Ledger, reason: str) -> None:
+        unknown.extend(account for account in ledger.accounts() if account.in_flight)
+        settle(ledger, reason)
+
+    with mock.patch.object(Ledger, "settle", settled):
+        yield unknown
+    assert not unknown, "frames got lost inside the loop"
 
 
 def until(what: Callable[[], object], seconds: float = 10.0) -> None:
