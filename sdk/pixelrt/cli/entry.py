@@ -8,9 +8,10 @@ import select
 import sys
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 
 from pixelrt import __version__
-from pixelrt.cli.parser import COMMAND, USAGE, Parser
+from pixelrt.cli.parser import COMMAND, USAGE, Parser, with_files
 from pixelrt.errors import PixelRTError
 from pixelrt.terminal import complain, writing_output
 
@@ -30,6 +31,8 @@ examples:
   pixelrt run engines/road-unet/bundle drive.mp4 --out overlay.mp4
   pixelrt doctor                                        what this machine can run, and why
 
+@FILE stands for the arguments in FILE, one a line, which nobody sees in the list of processes.
+
 exit codes:
   0 done    1 error    2 wrong arguments    3 the export's gate failed
   129, 130, 143 the terminal went, Ctrl-C, SIGTERM    141 whatever read the output went away
@@ -47,6 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if argv is None else argv)
     try:
+        words = with_files(words)
         code = _dispatch(words)
         with writing_output():
             sys.stdout.flush()
@@ -110,8 +114,22 @@ def _no_command(parser: Parser, unknown: list[str]) -> int:
 def _explain(problem: PixelRTError, words: Sequence[str]) -> int:
     if "--traceback" in words or os.environ.get("PIXELRT_TRACEBACK", "0") not in ("", "0"):
         traceback.print_exception(problem)
-    complain(f"error: {problem}")
+    complain(f"error: {_without_secrets(str(problem), words)}")
     return problem.exit_code
+
+
+def _without_secrets(message: str, words: Sequence[str]) -> str:
+    """A message, without the password of a camera's address that stood in the wrong place.
+
+    It repeats the word as it is, as Python writes it, as a path, or as the value of an option.
+    """
+    for word in words:
+        for given in (word, repr(word)[1:-1], str(Path(word)), word.partition("=")[2]):
+            if "@" in given or "=" in given:
+                from pixelrt.video.sources.hiding import without_secrets
+
+                message = message.replace(given, without_secrets(given))
+    return message
 
 
 def _drop_lost_output() -> None:

@@ -22,6 +22,8 @@ SOURCE (several run in one loop):
   drive.mcap           a recording: MCAP, ROS 2 or ROS 1 bag; drive.mcap?topic=/camera/image_raw
   test://drive?frames=300&size=720x1280&seed=7
                        a drawn drive with exact ground truth
+Every user of this machine sees a command line (`ps`): where it would hold a password or a token, write its
+arguments into a file, one a line, and give that as @FILE.
 """
 
 SINKS = """\

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
-import sys
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from pixelrt.errors import InputError
@@ -18,6 +18,7 @@ COMMAND = "COMMAND"
 
 
 _LEAST_COLUMN = 14
+_LARGEST_FILE = 1 << 20
 
 
 class UsageError(InputError):
@@ -53,13 +54,20 @@ class Parser(argparse.ArgumentParser):
         )
 
     def error(self, message: str) -> NoReturn:
-        """Explain wrong arguments on standard error and exit with code 2."""
+        """Explain wrong arguments.
+
+        Raises:
+            UsageError: Always.
+        """
         clearer = self._clearer(message.removeprefix("argument "))
-        sys.stderr.write(f"error: {clearer}\ntry: {self.prog} --help\n")
-        sys.exit(USAGE)
+        raise UsageError(f"{clearer}\ntry: {self.prog} --help")
 
     def refuse_unknown(self, unknown: list[str]) -> NoReturn:
-        """Explain arguments that nothing of this parser takes, and exit with code 2."""
+        """Explain arguments that nothing of this parser takes.
+
+        Raises:
+            UsageError: Always.
+        """
         known = [option for action in self._actions for option in action.option_strings]
         word = next((word for word in unknown if word.startswith("-")), unknown[0])
         if word.startswith("-"):
@@ -78,3 +86,48 @@ class Parser(argparse.ArgumentParser):
         choices = [choice.strip(" '") for choice in listed.split(",")]
         unfit = f"unknown command {word!r}" if name == COMMAND else f"{name} cannot be {word!r}"
         return f"{unfit}{suggestion(word, choices)}; choose from {', '.join(choices)}"
+
+
+def with_files(words: Sequence[str]) -> list[str]:
+    """The words of a command line, with what stands in FILE in the place of each `@FILE`.
+
+    A file holds a word a line, as it is: no quotes, no escapes. Blank lines, and those that begin with `#`,
+    are skipped. A command line is seen by every user of the machine; what stands in a file is not.
+
+    Raises:
+        UsageError: If a file cannot be read, or a line cannot be a word.
+    """
+    return [word for given in words for word in (_in_file(given[1:]) if given[:1] == "@" else [given])]
+
+
+def _in_file(path: str) -> list[str]:
+    lines = (line.strip() for line in _text(path).split("\n"))
+    numbered = [(number, word) for number, word in enumerate(lines, 1) if word and word[0] != "#"]
+    for number, word in numbered:
+        if word[0] == "@":
+            raise UsageError(
+                f"@{path}, line {number} begins with @, and a file of arguments cannot name another one; "
+                "where it is a value, write it behind its option, as in --option=@value"
+            )
+        if option := re.match(r"(-[^\s=]+)\s", word):
+            raise UsageError(
+                f"@{path}, line {number} holds more than one argument: a line is one; "
+                f"write {option[1]}=VALUE, or the value on the next line"
+            )
+    return [word for _, word in numbered]
+
+
+def _text(path: str) -> str:
+    expected = "expected a file with one argument a line"
+    no_text = f"@{path} is no text in UTF-8 of 1 MiB at most; {expected}"
+    try:
+        with open(path, "rb") as file:
+            content = file.read(_LARGEST_FILE + 1)
+        text = content.decode("utf-8-sig")
+    except OSError as problem:
+        raise UsageError(f"@{path} cannot be read ({problem.strerror}); {expected}") from problem
+    except UnicodeDecodeError as problem:
+        raise UsageError(no_text) from problem
+    if "\0" in text or len(content) > _LARGEST_FILE:
+        raise UsageError(no_text)
+    return text
