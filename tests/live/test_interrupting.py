@@ -12,19 +12,23 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
 from interrupting import Interrupting, handled
 from live import SIZE, Camera, Notes, check_accounts, gone, image_of, network
+from views import STATISTICS
 
 from pixelrt.errors import InputError
-from pixelrt.video.live import Stream
+from pixelrt.video.live import Stream, watching
 from pixelrt.video.live.interrupting import interrupts_a_lock
 from pixelrt.video.live.ledger import Ledger
 from pixelrt.video.live.mailbox import Mailbox, Room
 from pixelrt.video.live.outlets import Outlets
+from pixelrt.video.live.telling import StatisticsLog
+from pixelrt.video.live.watching import Monitor, Watchdog
 from pixelrt.video.sources.push import PushSource
+from pixelrt.video.waiting import Flag
 
 HELD_UP_S = 5.0
 """Half of the time after which threads are left behind."""
@@ -203,6 +207,54 @@ def test_ctrl_c_may_come_at_any_moment_of_a_wait() -> None:
         if not interrupting.came:
             break
     assert moment > 10
+
+
+WaitAndStop: TypeAlias = tuple[Callable[[], object], Callable[[], None]]
+
+
+def a_flag() -> WaitAndStop:
+    flag = Flag()
+    return flag.wait, flag.set
+
+
+def a_monitor() -> WaitAndStop:
+    log = StatisticsLog(None, lambda: STATISTICS)
+    monitor = Monitor([], Ledger(0), network_s=lambda: 0.0, log=log)
+    return monitor.run, monitor.stop
+
+
+def a_watchdog() -> WaitAndStop:
+    dog = Watchdog(0.001, lambda _: None)
+    return dog.run, dog.stop
+
+
+@pytest.mark.parametrize("waiting", [a_flag, a_monitor, a_watchdog])
+def test_a_finalizer_may_stop_a_thread_at_any_moment_of_its_wait(
+    monkeypatch: pytest.MonkeyPatch, waiting: Callable[[], WaitAndStop]
+) -> None:
+    """The garbage collector comes where it likes, also in the thread that is to be stopped."""
+    monkeypatch.setattr(watching, "_TICK_S", 0.001)
+    for moment in range(1, 60):
+        wait, stop = waiting()
+        stopping = Interrupting(moment, stop)
+
+        def run(wait: Callable[[], object] = wait, stopping: Interrupting = stopping) -> None:
+            sys.setprofile(stopping)
+            try:
+                wait()
+            finally:
+                sys.setprofile(None)
+
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+        thread.join(0.1)
+        if not stopping.came:  # it waits, and there are no more moments
+            stop()
+        thread.join(HELD_UP_S)
+        assert not thread.is_alive(), f"stopped at moment {moment}"
+        if not stopping.came:
+            break
+    assert moment > 5
 
 
 def interrupted() -> None:

@@ -11,18 +11,29 @@ from types import FrameType
 import pytest
 
 
-class Interrupting:
-    """Ctrl-C at the n-th moment at which Python looks for one: after a call of C, or as a function begins."""
+def ctrl_c() -> None:
+    raise KeyboardInterrupt
 
-    def __init__(self, moment: int) -> None:
-        self._moment, self.came = moment, False
+
+class Interrupting:
+    """Something at the n-th moment at which Python looks for signals and collects garbage.
+
+    After a call of C, or as a function begins.
+
+    Args:
+        moment: From 1.
+        what: Comes then; Ctrl-C if nothing else is said.
+    """
+
+    def __init__(self, moment: int, what: Callable[[], object] = ctrl_c) -> None:
+        self._moment, self._what, self.came = moment, what, False
 
     def __call__(self, frame: FrameType, event: str, _: object) -> None:
         if event in ("call", "c_return") and not self.came:
             self._moment -= 1
             if not self._moment:
                 self.came = True
-                raise KeyboardInterrupt
+                self._what()
 
 
 @contextlib.contextmanager

@@ -2,11 +2,51 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 from contextlib import AbstractContextManager
 from typing import Any, TypeAlias
 
 AnyLock: TypeAlias = AbstractContextManager[Any]
+
+
+def nothing() -> None:
+    """Do nothing: what is called back where nobody wants to know."""
+
+
+class Flag:
+    """What `threading.Event` is for, set also in the middle of a wait for it, by the thread that waits.
+
+    `Event.set` needs a lock that `Event.wait` holds at times: where the garbage collector calls a finalizer
+    there, or a signal its handler, the thread would wait for itself.
+    """
+
+    __slots__ = ("_is_set", "_sets")
+
+    def __init__(self) -> None:
+        self._is_set = False
+        self._sets: queue.SimpleQueue[None] = queue.SimpleQueue()  # `put` is reentrant
+
+    def is_set(self) -> bool:
+        """Whether it is; that never changes back."""
+        return self._is_set
+
+    def set(self) -> None:
+        """Set it. Safe to call twice, and from anywhere."""
+        self._is_set = True
+        self._sets.put(None)
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Wait until it is set, for so long at most (seconds, 0 or more).
+
+        Returns:
+            Whether it is set.
+        """
+        if not self._is_set:
+            with contextlib.suppress(queue.Empty):
+                self._sets.get(timeout=timeout_s)
+                self._sets.put(None)  # for other threads that wait
+        return self._is_set
 
 
 class Changes:

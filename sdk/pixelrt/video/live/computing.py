@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -22,6 +21,7 @@ from pixelrt.video.live.mailbox import STOPPED, Mailbox
 from pixelrt.video.live.outlets import Outlets
 from pixelrt.video.live.pacing import Pace
 from pixelrt.video.live.sizing import Sizing
+from pixelrt.video.waiting import Flag
 
 if TYPE_CHECKING:
     from pixelrt.video.live.sizing import AnySegmenter
@@ -82,7 +82,7 @@ class Computing:
         self._failures = 0
         self._free_s = 0.0
         self._pace = Pace()
-        self._stopped = threading.Event()
+        self._stopped = Flag()
         self.network_s = 0.0
         """How long the network took for the latest frame."""
 

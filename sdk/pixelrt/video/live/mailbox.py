@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from pixelrt.video.waiting import Changes
+from pixelrt.video.waiting import Changes, nothing
 
 Item = TypeVar("Item")
 
@@ -24,10 +24,6 @@ class Room:
     places: int
     newest: bool
     """Where all places are taken, the oldest item is dropped; else the sender waits."""
-
-
-def _nothing() -> None:
-    """Do nothing."""
 
 
 def _any_sender(_: int) -> bool:
@@ -56,7 +52,7 @@ class Mailbox(Generic[Item]):
         self._turns = itertools.count(1)
         self._open = set(range(len(rooms)))
         self._listeners: list[Callable[[], None]] = []
-        self.on_room: Callable[[], None] = _nothing
+        self.on_room: Callable[[], None] = nothing
         """Called, with the lock held, when a sender that waits for places may have one."""
 
     def put(self, sender: int, item: Item) -> None:

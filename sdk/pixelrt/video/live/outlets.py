@@ -22,6 +22,7 @@ from pixelrt.video.live.mailbox import STOPPED, Mailbox, Room
 from pixelrt.video.live.stages import StageClock
 from pixelrt.video.live.statistics import SinkStatistics
 from pixelrt.video.sinks.base import Sink, checked_outputs
+from pixelrt.video.waiting import nothing
 
 _SINK_PLACES = 8
 """Results that may wait for a sink: a quarter of a second of a camera. Several sources share them."""
@@ -204,7 +205,7 @@ class Outlets:
         )
         self.has_program = True
         """Whether somebody takes results; without, they are delivered when the sinks have them."""
-        self.on_result: Callable[[], None] = _nothing
+        self.on_result: Callable[[], None] = nothing
         """Called when there is a result that is not too old."""
         self._stopped = False
 
@@ -309,7 +310,3 @@ class Outlets:
         self._clock.add("deliver", now_s - delivery.times.computed_s)
         self._clock.add("capture to delivery", now_s - delivery.times.captured_s)
         return delivery
-
-
-def _nothing() -> None:
-    """Do nothing."""

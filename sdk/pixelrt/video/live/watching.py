@@ -13,6 +13,7 @@ from pixelrt.video.health import SEVERITY, Health, HealthState
 from pixelrt.video.live.ledger import Account, Ledger
 from pixelrt.video.live.load import LoadWindow
 from pixelrt.video.live.telling import InOrder, StatisticsLog
+from pixelrt.video.waiting import Changes, Flag
 
 _TICK_S = 0.1
 
@@ -228,7 +229,7 @@ class Monitor:
         log: StatisticsLog,
     ) -> None:
         self._watches, self._ledger, self._network_s, self._log = watches, ledger, network_s, log
-        self._over = threading.Event()
+        self._over = Flag()
 
     def run(self) -> None:
         """Look until `stop`."""
@@ -255,7 +256,7 @@ class Watchdog:
     def __init__(self, seconds: float, bark: Callable[[float], None]) -> None:
         self._seconds, self._bark = seconds, bark
         self._lock = threading.RLock()
-        self._changed = threading.Condition(self._lock)
+        self._changes = Changes(self._lock)
         self._fed_s = time.monotonic()
         self._silent = self._over = False
 
@@ -271,24 +272,25 @@ class Watchdog:
             self._fed_s = time.monotonic()
             if self._silent:
                 self._silent = False
-                self._changed.notify_all()
+                self._changes.notify_all()
 
     def stop(self) -> None:
         """Watch no more."""
         with self._lock:
             self._over = True
-            self._changed.notify_all()
+            self._changes.notify_all()
 
     def _silence(self) -> float | None:
         """Wait for a silence that is too long, and was not told yet."""
-        with self._lock:
-            while not self._over:
+        while True:
+            with self._lock:
+                seen = self._changes.count
+                if self._over:
+                    return None
                 silence_s = time.monotonic() - self._fed_s
-                if self._silent:
-                    self._changed.wait()
-                elif silence_s < self._seconds:
-                    self._changed.wait(self._seconds - silence_s)
-                else:
+                left_s = None if self._silent else self._seconds - silence_s
+                if left_s is not None and left_s <= 0:
                     self._silent = True
                     return silence_s
-            return None
+                change = self._changes.register(seen)
+            change.wait(left_s)

@@ -7,13 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pixelrt.video.live.failing import Failing
-from pixelrt.video.waiting import Changes
+from pixelrt.video.waiting import Changes, nothing
 
 _POLL_S = 0.1
-
-
-def _nothing() -> None:
-    """Do nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +19,7 @@ class Job:
     name: str
     """Unlike that of every other one."""
     run: Callable[[], None]
-    discard: Callable[[], None] = _nothing
+    discard: Callable[[], None] = nothing
     """Gives back what it holds, where it never runs."""
 
 
