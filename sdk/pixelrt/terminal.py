@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import io
 import os
+import select
 import sys
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from pixelrt.dependency import require
 from pixelrt.errors import SinkError
@@ -39,9 +41,56 @@ def say(text: str = "") -> None:
         sys.stdout.write(f"{text}\n")
 
 
+def say_at_once(text: str) -> None:
+    """Write to standard output past Python's buffer, behind what is in that.
+
+    Where nobody reads, the thread that calls this waits, and holds no lock that another one wants.
+
+    Args:
+        text: With its line feeds.
+
+    Raises:
+        BrokenPipeError: If whoever read it has gone.
+        OSError: If it cannot be written otherwise.
+        ValueError: If standard output is closed.
+    """
+    if sys.stdout is None:
+        raise ValueError("it is closed")
+    sys.stdout.flush()
+    file = _descriptor(sys.stdout)
+    if file is None:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+        return
+    left = memoryview(text.encode(sys.stdout.encoding, sys.stdout.errors or "strict"))
+    while left:
+        left = left[_write(file, left) :]
+
+
+def _write(file: int, content: memoryview) -> int:
+    """How much could be written."""
+    try:
+        return os.write(file, content)
+    except BlockingIOError:  # another program of the same terminal does not want to wait
+        select.select([], [file], [])
+        return 0
+
+
+def _descriptor(stream: TextIO) -> int | None:
+    """Where a stream writes to; None for one of a notebook or a test, which shows its text itself."""
+    if not isinstance(stream, io.TextIOWrapper):
+        return None
+    try:
+        return stream.fileno()
+    except OSError:
+        return None
+
+
 @contextlib.contextmanager
 def writing_output() -> Iterator[None]:
     """Explain why standard output cannot be written; that nobody reads it any more is another matter."""
+    if sys.stdout is None:
+        raise SinkError("standard output cannot be written (it was closed from the start)")
     try:
         yield
     except BrokenPipeError:
@@ -53,16 +102,19 @@ def writing_output() -> Iterator[None]:
 
 
 def complain(text: str) -> None:
-    """Write a line for the person in front of the screen to standard error."""
-    with contextlib.suppress(OSError):  # told where it is written
-        sys.stdout.flush()
-    sys.stderr.write(f"{text}\n")
-    sys.stderr.flush()
+    """Write a line for the person in front of the screen to standard error, if there is one."""
+    if sys.stdout is not None:
+        with contextlib.suppress(OSError, ValueError):  # told where it is written
+            sys.stdout.flush()
+    if sys.stderr is not None:
+        sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()
 
 
 def styled(text: str, style: str) -> str:
     """Text in `bold`, `dim`, `red`, `green` or `yellow`, where standard output is a terminal with colours."""
-    wanted = sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    can = sys.stdout is not None and sys.stdout.isatty()
+    wanted = can and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
     return f"\x1b[{_STYLES[style]}m{text}\x1b[0m" if wanted and text else text
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import pty
@@ -46,7 +47,11 @@ class Running:
     def __init__(self, words: Sequence[str], file: IO[str]) -> None:
         self._file = file
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "pixelrt", *words], stdout=subprocess.PIPE, stderr=file, text=True
+            [sys.executable, "-m", "pixelrt", *words],
+            stdout=subprocess.PIPE,
+            stderr=file,
+            text=True,
+            env={**os.environ, "PYTHONUNBUFFERED": ""},  # as it is for users
         )
 
     @property
@@ -101,6 +106,11 @@ def status_after_a_frame(url: str) -> dict[str, Any]:
             return status
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def delivered(status: dict[str, Any]) -> int:
+    """How many results of the first camera."""
+    return int(status["cameras"][0]["numbers"]["delivered"])
 
 
 def title_of(url: str) -> str:
@@ -334,8 +344,8 @@ def test_the_page_goes_on_without_the_reader(bundle: str) -> None:
         url = command.wait_for(r"live page: (http://127\.0\.0\.1:\d+/)\n")
         stop_reading(command)
         command.wait_for(r"(jsonl:: sink_failed: whoever read standard output has gone)\n")
-        before = status_after_a_frame(url)["cameras"][0]["numbers"]["delivered"]
-        while status_after_a_frame(url)["cameras"][0]["numbers"]["delivered"] == before:
+        before = delivered(status_after_a_frame(url))
+        while delivered(status_after_a_frame(url)) == before:
             assert command.process.poll() is None, command.said
         assert command.end()[0] == 141
         assert "error" not in command.said
@@ -353,6 +363,28 @@ def test_a_reader_that_goes_ends_the_run(bundle: str) -> None:
         stop_reading(command)
         assert command.end(None)[0] == 141
         assert "error" not in command.said
+
+
+def test_a_reader_that_does_not_read_holds_nothing_else_up(bundle: str) -> None:
+    """`--out jsonl: | less`: lines of state still come, and so do signals."""
+    words = ("serve", bundle, DRIVE, "--port", "0", "--loop", "--log", "0.2", "--out", "jsonl:")
+    with running(*words) as command:
+        assert command.process.stdout is not None
+        fcntl.fcntl(command.process.stdout, fcntl.F_SETPIPE_SZ, 4096)
+        url = command.wait_for(r"live page: (http://127\.0\.0\.1:\d+/)\n")
+        deadline = time.monotonic() + PATIENCE_S
+        while not (before := status_after_a_frame(url))["sinks"][0]["dropped"]:  # the pipe is full
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        lines = command.said.count("\n")
+        while (
+            command.said.count("\n") < lines + 5
+            or delivered(status_after_a_frame(url)) < delivered(before) + 40
+        ):
+            assert time.monotonic() < deadline, command.said
+            time.sleep(0.05)
+        command.process.send_signal(signal.SIGTERM)
+        assert command.process.wait(20) == 143
 
 
 def test_a_page_is_there_before_its_camera_is(bundle: str) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pixelrt.encoding import Draft
 from pixelrt.errors import SinkError
+from pixelrt.terminal import say_at_once
 from pixelrt.video.delivery import Delivery
 from pixelrt.video.sinks.base import BaseSink
 from pixelrt.video.sinks.kinds import SinkOptions
@@ -77,7 +78,8 @@ class StandardOutput(BaseSink):
     """Lines on standard output, each as soon as its result is there.
 
     Where whoever reads them has gone, `write` raises BrokenPipeError, as printing does. A run of files ends
-    with it; a live one, in which other sinks go on, does when they do.
+    with it; a live one, in which other sinks go on, does when they do. Where nobody reads for a while,
+    `write` waits, and nothing else does.
     """
 
     wants_picture = False
@@ -99,8 +101,7 @@ class StandardOutput(BaseSink):
             SinkError: If it cannot be written otherwise: it may be a file on a full disk.
         """
         try:
-            sys.stdout.write(self._lines.line(delivery, sys.stdout.encoding or "utf-8"))
-            sys.stdout.flush()
+            say_at_once(self._lines.line(delivery, getattr(sys.stdout, "encoding", None) or "utf-8"))
         except BrokenPipeError as problem:
             self.reader_is_gone = True
             raise BrokenPipeError("whoever read standard output has gone") from problem
