@@ -191,6 +191,12 @@ class TestStatus:
                     page.publish("front", view())
 
 
+def cookie_of(page: Page, token: str) -> tuple[str, str]:
+    """Name and value."""
+    name, _, value = ask(page, f"/?token={token}").headers["set-cookie"].partition(";")[0].partition("=")
+    return name, value
+
+
 class TestToken:
     @pytest.mark.parametrize("path", EVERY_PATH)
     def test_nothing_without_it(self, path: str, guarded: Page) -> None:
@@ -199,7 +205,8 @@ class TestToken:
         assert answer.headers["www-authenticate"].startswith("Bearer")
         assert "needs a token" in answer.text
         assert ask(guarded, f"{path}?token=another-one-of-them").status == 401
-        assert ask(guarded, path, Cookie=f"pixelrt-{pages.port_of(guarded)}=wrong; x").status == 401
+        name, _ = cookie_of(guarded, TOKEN)
+        assert ask(guarded, path, Cookie=f"{name}=wrong; x").status == 401
 
     def test_no_websocket_without_it(self) -> None:
         with served(token=TOKEN) as page:
@@ -213,10 +220,22 @@ class TestToken:
         first = ask(guarded, f"/?token={TOKEN}")
         assert first.status == 200
         cookie = first.headers["set-cookie"]
-        assert cookie == f"pixelrt-{pages.port_of(guarded)}={TOKEN}; Path=/; HttpOnly; SameSite=Strict"
+        assert re.fullmatch(f"pixelrt-[0-9a-f]{{8}}={TOKEN}; Path=/; HttpOnly; SameSite=Strict", cookie)
         with_cookie = ask(guarded, "/api/status", Cookie=f"other=1; {cookie.partition(';')[0]}")
         assert with_cookie.status == 200
         assert "set-cookie" not in with_cookie.headers
+
+    def test_two_pages_of_one_name_and_port_have_cookies_of_their_own(self) -> None:
+        """Two containers or two tunnels under one name: a browser keeps one cookie of a name for both."""
+        other = TOKEN[::-1]
+        with served(token=TOKEN) as page:
+            port, kept = pages.port_of(page), [cookie_of(page, TOKEN)]
+        with served(token=other, port=port) as page:
+            kept.append(cookie_of(page, other))
+            jar = dict(kept)
+            assert set(jar.values()) == {TOKEN, other}
+            both = "; ".join(f"{name}={value}" for name, value in jar.items())
+            assert ask(page, "/api/status", Cookie=both).status == 200
 
     def test_in_no_log(self, caplog: pytest.LogCaptureFixture) -> None:
         caplog.set_level(logging.DEBUG)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import hmac
 import html
 import ipaddress
@@ -57,13 +58,14 @@ class Guard:
 
     Args:
         application: What is guarded.
-        token: What must be known; None for a page that only this machine can reach.
-        port: Names the cookie, since all ports of a machine share their cookies.
+        token: What must be known; None for a page that only this machine can reach. It names the cookie, too:
+            a browser has one jar for all ports of a name, and behind containers and tunnels several pages
+            have the same name and, as they see it, the same port.
     """
 
-    def __init__(self, application: Application, *, token: str | None, port: int) -> None:
+    def __init__(self, application: Application, *, token: str | None) -> None:
         self._application, self._token = application, token
-        self._cookie = f"pixelrt-{port}"
+        self._cookie = f"pixelrt-{hashlib.sha256((token or '').encode()).hexdigest()[:8]}"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or refuse it."""

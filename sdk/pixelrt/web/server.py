@@ -48,7 +48,7 @@ class Server:
         self._loop = asyncio.new_event_loop()
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="pixelrt-web-encoder")
         self.hub = Hub(options, numbers, Assets.load(), self._loop, self._executor)
-        guarded = Guard(application(self.hub), token=token, port=listening.getsockname()[1])
+        guarded = Guard(application(self.hub), token=token)
         self._uvicorn = _uvicorn(guarded, options.max_viewers + SPARE)
         self._listening = listening
         self._stop = asyncio.Event()
