@@ -287,6 +287,14 @@ class TestNumbers:
             expect(health).to_contain_text("drive.mp4")
             expect(health).to_contain_text("No space left on device")
 
+    def test_a_recording_that_is_called_as_a_camera_is(self, context: BrowserContext) -> None:
+        sinks = (SinkNumbers(name="front", written=1, dropped=9, failed="No space left on device"),)
+        with served(lambda: numbers_of(State(), "front", sinks=sinks)) as page, opened(context, page) as tab:
+            rows = tab.get_by_role("region", name="Health").get_by_role("listitem")
+            expect(rows).to_have_count(2)
+            expect(rows.first).to_contain_text("All well")
+            expect(rows.last).to_contain_text("No space left on device")
+
     def test_without_numbers(self, context: BrowserContext) -> None:
         with served() as page, opened(context, page) as tab:
             page.publish("front", view())

@@ -74,15 +74,22 @@ export class Panels {
     const failed = sinks.filter((sink) => sink.failed);
     const rows = [
       ...cameras.map(({ name, numbers: { health } }) => ({
+        key: `camera ${name}`,
         name,
         state: health.state,
         word: `${stateWord(health.state)}, ${since(health)}`,
         why: health.why,
       })),
-      ...failed.map((sink) => ({ name: sink.name, state: "failed", word: "Takes no more", why: sink.failed })),
+      ...failed.map((sink) => ({
+        key: `sink ${sink.name}`, // it may have the name of a camera
+        name: sink.name,
+        state: "failed",
+        word: "Takes no more",
+        why: sink.failed,
+      })),
     ];
     byId("health-panel").hidden = rows.length < 2; // one camera: the header says it
-    this.states.show(rows, ({ name }) => name, (row, { name, state, word, why }) => {
+    this.states.show(rows, ({ key }) => key, (row, { name, state, word, why }) => {
       const [mark, label, told, reason] = row.children;
       setIcon(mark, state in STATES ? state : "failed");
       setAttribute(row, "data-state", state);
