@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import signal
 import subprocess
 import sys
@@ -17,8 +18,8 @@ import pytest
 from deliveries import delivery
 from drives import SIZE, feed, frame_at, picture, results, see
 
-from pixelrt.encoding import ENCODERS
-from pixelrt.encoding.encoders import problem_of
+from pixelrt.encoding import ENCODERS, encoders
+from pixelrt.encoding.encoders import Encoder, problem_of
 from pixelrt.errors import SinkError, SourceError
 from pixelrt.segmentation import Segmenter
 from pixelrt.video.sinks import open_sink
@@ -98,6 +99,41 @@ def test_software_is_never_hardware(tmp_path: Path, film: Source) -> None:
     assert isinstance(sink, VideoSink)
     assert sink.codec not in HARDWARE
     sink.abort()
+
+
+@pytest.fixture
+def busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An encoder of hardware whose trial passes, and that has no session left when a camera wants it."""
+    encoder = Encoder(name="mpeg4", prompt={"qmin": "of no use"}, is_hardware=True)
+    others = {name: ENCODERS[name] for name in ("libx264", "mpeg4") if name in av.codecs_available}
+    monkeypatch.setattr(encoders, "ENCODERS", {"h264_nvenc": encoder, **others})
+    monkeypatch.setattr(encoders, "problem_of", lambda name, size: "")
+
+
+@pytest.mark.usefixtures("busy")
+def test_an_encoder_without_a_session_left_costs_no_recording(
+    tmp_path: Path, camera: Source, segmenter: Segmenter, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with open_sink(f"{tmp_path}/out.mp4?segment=0.35", camera) as sink:
+        feed(sink, results(segmenter))
+        assert isinstance(sink, VideoSink)
+        assert sink.codec == ("libx264" if "libx264" in av.codecs_available else "mpeg4")
+        outputs = sink.close()
+    assert [len(whole(path)) for path in outputs] == [4, 2]
+    said = capsys.readouterr().err
+    assert re.search(
+        rf"out\.mp4: the encoder mpeg4 cannot be opened now \(.+\), so {sink.codec} is used", said
+    )
+    assert said.count("cannot be opened") == 1
+
+
+@pytest.mark.usefixtures("busy")
+def test_an_encoder_that_was_asked_for_and_has_no_session_left(tmp_path: Path, camera: Source) -> None:
+    with pytest.raises(
+        SinkError, match=r"out\.mp4: the encoder mpeg4 cannot be opened now \(FFmpeg says .+ may"
+    ):
+        open_sink(f"{tmp_path}/out.mp4?encoder=h264_nvenc", camera)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -54,22 +54,25 @@ ENCODERS = {
 """In the order in which they are tried: NVIDIA's GPUs, the boards of Raspberry Pi and others, the CPU."""
 
 
-def choose_encoder(asked: str, size: tuple[int, int], what: str) -> Encoder:
-    """The encoder to use.
+def choose_encoders(asked: str, size: tuple[int, int], what: str) -> list[Encoder]:
+    """The encoders to use, the best one first; the others are for when it cannot be opened.
 
     Args:
-        asked: A name, `auto` for the first that works here, or `software` for the first on the CPU.
+        asked: A name, `auto` for all that work here, or `software` for the first on the CPU.
         size: Height and width of the images to come.
         what: Which file it is for, for messages.
+
+    Returns:
+        At least one; exactly one unless `auto` was asked for.
 
     Raises:
         SinkError: If the one that was asked for is unknown or does not work here, or none does.
     """
     if asked not in (AUTOMATIC, SOFTWARE):
-        return _asked(asked, size, what)
-    for encoder in ENCODERS.values():
-        if not (encoder.is_hardware and asked == SOFTWARE) and not problem_of(encoder.name, size):
-            return encoder
+        return [_asked(asked, size, what)]
+    wanted = [each for each in ENCODERS.values() if not (each.is_hardware and asked == SOFTWARE)]
+    if working := [encoder for encoder in wanted if not problem_of(encoder.name, size)]:
+        return working if asked == AUTOMATIC else working[:1]
     raise SinkError(f"{what}: this FFmpeg has no encoder for it (tried {', '.join(ENCODERS)})")
 
 
@@ -112,6 +115,11 @@ def problem_of(name: str, size: tuple[int, int]) -> str:
             packets += context.encode(black)
         packets += context.encode(None)
     except (av.FFmpegError, OSError, ValueError) as problem:
-        reason = getattr(problem, "strerror", None) or problem
-        return f"FFmpeg says {str(reason)!r}: its hardware or driver is not there, or takes no such size"
+        return f"{said_by(problem)}: its hardware or driver is not there, or takes no such size"
     return "" if any(packet.size for packet in packets) else "it gave nothing"
+
+
+def said_by(problem: Exception) -> str:
+    """What FFmpeg says of an encoder."""
+    reason = getattr(problem, "strerror", None) or problem
+    return f"FFmpeg says {str(reason)!r}"

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from pixelrt.dependency import require
-from pixelrt.encoding.encoders import SOFTWARE, choose_encoder
+from pixelrt.encoding.encoders import SOFTWARE, choose_encoders, said_by
 from pixelrt.encoding.film import FORMATS, FilmEncoder
 from pixelrt.encoding.images import Bytes, as_rgb
 from pixelrt.errors import SinkError
@@ -35,6 +35,9 @@ class VideoEncoder(FilmEncoder):
         encoder: A name of `ENCODERS`, `auto` for the hardware's where it works, or `software`.
         keep: Keep what there is of a film that cannot be finished.
 
+    Attributes:
+        note: Why a slower encoder than the best one is used; empty where it is not.
+
     Raises:
         SinkError: If the file cannot be made, at that rate or by that encoder.
         MissingDependency: If PyAV or OpenCV is not installed.
@@ -51,7 +54,8 @@ class VideoEncoder(FilmEncoder):
         keep: bool = False,
     ) -> None:
         self._cv2 = require("cv2", "video", "writing video")
-        self._encoder = choose_encoder(encoder, size, str(path))
+        self._encoder, *self._others = choose_encoders(encoder, size, str(path))
+        self.note = ""
         super().__init__(path, size=size, fps=fps, instead=instead, keep=keep)
         self._duration = max(round(1 / self._fps / self._tick), 1)
 
@@ -70,7 +74,17 @@ class VideoEncoder(FilmEncoder):
         suffix = self.path.suffix.lower()
         if suffix not in FORMATS:
             raise SinkError(f"{self.path} ends in {suffix}, expected a video: {', '.join(FORMATS)}")
-        self._container = self._av.open(file, "w", format=FORMATS[suffix], options=self._layout(suffix))
+        while True:
+            self._container = self._av.open(file, "w", format=FORMATS[suffix], options=self._layout(suffix))
+            stream = self._new_stream()
+            try:
+                stream.codec_context.open()
+            except self._failures as problem:  # NVIDIA's encoder has few sessions for all
+                self._take_another(problem)
+            else:
+                return self._container, stream
+
+    def _new_stream(self) -> Any:
         options = self._encoder.options | (self._encoder.prompt if self._keep else {})
         stream = self._container.add_stream(self._encoder.name, rate=self._fps, options=options)
         if bit_rate := self._encoder.bit_rate(self.size, self._fps):
@@ -81,7 +95,19 @@ class VideoEncoder(FilmEncoder):
         stream.time_base = stream.codec_context.time_base = self._tick
         context = stream.codec_context
         context.colorspace = context.color_primaries = context.color_trc = context.color_range = _BT709
-        return self._container, stream
+        return stream
+
+    def _take_another(self, problem: Exception) -> None:
+        """Go on with the next encoder, since this one cannot be opened."""
+        self._container.close()
+        self._container = None
+        failed = f"the encoder {self._encoder.name} cannot be opened now ({said_by(problem)})"
+        if not self._others:
+            hint = ": its hardware may be in use; leave encoder away for one that can be"
+            raise SinkError(f"{self.path}: {failed}{hint * self._encoder.is_hardware}") from problem
+        self._encoder, *self._others = self._others
+        self._tick = self._tick_for(self._fps)
+        self.note = f"{failed}, so {self._encoder.name} is used"
 
     def _layout(self, suffix: str) -> dict[str, str]:
         is_matroska = suffix == ".mkv"  # which needs no index

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pixelrt.encoding import AUTOMATIC, ENCODERS, SOFTWARE, VideoEncoder
 from pixelrt.errors import SinkError
+from pixelrt.terminal import complain
 from pixelrt.video.delivery import Delivery
 from pixelrt.video.frame import Frame
 from pixelrt.video.sinks.kinds import SinkOptions
@@ -76,6 +77,8 @@ class VideoSink(PartedSink):
             encoder=self._options.encoder,
             keep=self._options.keep,
         )
+        if encoder.note and encoder.codec != self.codec:
+            complain(f"warning: {path}: {encoder.note}")
         self.codec = encoder.codec
         return _VideoPart(encoder)
 
