@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 
+import av
+import cv2
 import numpy as np
 import pytest
+from deliveries import delivery
+from PIL import Image
 
 from pixelrt.manifest import ClassInfo
 from pixelrt.segmentation import Latency, Segmentation
 from pixelrt.video.artist import Artist
-from pixelrt.video.drawing import fill_rounded, text_cover, write_text
+from pixelrt.video.drawing import fill_rounded, folded, text_cover, write_text
 from pixelrt.video.frame import Frame
 from pixelrt.video.legend import Legend, percent
+from pixelrt.web.view import jpeg, png
 
 TOWN = (
     "sky",
@@ -110,6 +115,55 @@ def test_text_has_ink_and_room(height: int) -> None:
     assert cover.min() == 0
     assert not cover.flags.writeable
     assert cover.shape[1] < 15 * height
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("Straße", "Strasse"),
+        ("Bürgersteig", "Burgersteig"),
+        ("jízdní pruh", "jizdni pruh"),
+        ("żółć \u2013 łąka", "zolc - laka"),
+        ("fi\ufb01 ½", "fifi 1?2"),
+        ("Ærø", "AEro"),
+        ("道路", "??"),
+    ],
+)
+def test_the_fonts_of_opencv_4_have_ascii_alone(
+    name: str, shown: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert folded(name) == shown
+    monkeypatch.delattr(cv2, "FontFace", raising=False)
+    text_cover.cache_clear()
+    try:
+        np.testing.assert_array_equal(text_cover(name, 24), text_cover(shown, 24))
+    finally:
+        text_cover.cache_clear()
+
+
+@pytest.mark.skipif(not hasattr(cv2, "FontFace"), reason="OpenCV 4 has no such fonts")
+def test_the_fonts_of_opencv_5_have_other_alphabets() -> None:
+    shapes = [text_cover(name, 24).tobytes() for name in ("ß", "ä", "a", "ж", "路", "道", "?", "??")]
+    assert len({*shapes}) == len(shapes)
+
+
+def test_nobody_draws_into_the_overlay_that_all_share() -> None:
+    """Who wants to draws on a copy; all that encodes or shows an overlay takes it as it is."""
+    frame = Frame(image=np.full((96, 144, 3), 90, np.uint8), index=0, time_s=0.0, name="0")
+    shown = delivery(frame, segmentation((48, 72), (96, 144)))
+    overlay = shown.overlay()
+    before = overlay.copy()
+    with pytest.raises(cv2.error, match="readonly"):
+        cv2.putText(overlay, "stop", (5, 50), cv2.FONT_HERSHEY_SIMPLEX, 1, (255, 255, 255))
+    with pytest.raises(ValueError, match="read-only"):
+        overlay[:] = 0
+    np.testing.assert_array_equal(shown.overlay(), before)
+    np.testing.assert_array_equal(av.VideoFrame.from_ndarray(overlay, format="rgb24").to_ndarray(), before)
+    np.testing.assert_array_equal(Image.fromarray(overlay), before)
+    np.testing.assert_array_equal(
+        cv2.imdecode(np.frombuffer(png(overlay, "rgb"), np.uint8), 1)[..., ::-1], before
+    )
+    assert jpeg(overlay, "rgb", quality=80, longest_side=50)
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,6 @@ class Artist:
     def __init__(self, classes: Sequence[ClassInfo], *, alpha: float = 0.5, legend: bool = True) -> None:
         check_alpha(alpha)
         self._classes = tuple(classes)
-        self.names = tuple(info.name for info in self._classes)
         self._alpha, self._wants_legend = alpha, legend
         self._legends: dict[tuple[int, int], Legend] = {}
 
@@ -61,8 +60,10 @@ class Picture:
         self._drawn: Bytes | None = None
 
     def drawn(self) -> Bytes:
-        """The overlay, uint8[H, W, 3] RGB; shared, so do not write into it."""
+        """The overlay, uint8[H, W, 3] RGB; read-only, since recordings and the page show the same one."""
         with self._lock:
             if self._drawn is None:
-                self._drawn = self._artist.draw(self.frame, self._result)
+                drawn = self._artist.draw(self.frame, self._result)
+                drawn.setflags(write=False)
+                self._drawn = drawn
             return self._drawn

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -15,17 +16,26 @@ Colour = tuple[int, int, int]
 
 _PURPOSE = "drawing"
 _FINER = 2  # text is drawn this many times larger and then reduced
+_FOLDED = str.maketrans(
+    {"ß": "ss", "ẞ": "SS", "æ": "ae", "Æ": "AE", "œ": "oe", "Œ": "OE", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L"}
+    | {"đ": "d", "Đ": "D", "ð": "d", "Ð": "D", "þ": "th", "Þ": "Th", "\u0131": "i"}
+    | dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2212", "-")
+)
+"""What Unicode does not take apart."""
 
 
 @lru_cache(maxsize=1024)
 def text_cover(text: str, height_px: int) -> NDArray[np.float32]:
     """How much of each pixel a line of text covers, float32[h, w], 0..1; do not write into it.
 
+    The fonts of OpenCV 5 have most alphabets; those of OpenCV 4 have ASCII alone (`folded`).
+
     Args:
         text: One line.
         height_px: Height of a capital letter with room for what hangs below.
     """
     cv2 = require("cv2", "video", _PURPOSE)
+    text = text if hasattr(cv2, "FontFace") else folded(text)
     font, thick = cv2.FONT_HERSHEY_SIMPLEX, 1 if height_px < 14 else 2
     (_, unit_px), _ = cv2.getTextSize("Hg", font, 1.0, thick)
     scale = _FINER * 0.72 * height_px / unit_px
@@ -38,6 +48,13 @@ def text_cover(text: str, height_px: int) -> NDArray[np.float32]:
     cover: NDArray[np.float32] = np.minimum(reduced.astype(np.float32) / 255, 1)
     cover.flags.writeable = False
     return cover
+
+
+def folded(text: str) -> str:
+    """A text in ASCII: `Straße` as `Strasse`, `jízdní pruh` as `jizdni pruh`, another alphabet as `?`."""
+    apart = unicodedata.normalize("NFKD", text.translate(_FOLDED))
+    plain = "".join(sign for sign in apart if not unicodedata.combining(sign))
+    return plain.encode("ascii", "replace").decode()
 
 
 def write_text(image: Bytes, text: str, corner: tuple[int, int], height_px: int, colour: Colour) -> int:
