@@ -6,6 +6,8 @@ import contextlib
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -81,6 +83,44 @@ def test_systemd_is_told_once_a_second_at_most(listener: Listener) -> None:
     told = listener.all()
     assert told[0]["STATUS"] == "results are 4 ms old"
     assert len(told) < 10 and told[-1] == {"STOPPING": "1"}
+
+
+@pytest.mark.parametrize(("watchdog_us", "most_s"), [("900000", 0.3), ("60000000", 1.0), ("never", 1.0)])
+def test_a_short_watchdog_hears_three_times_in_its_time(
+    listener: Listener, monkeypatch: pytest.MonkeyPatch, watchdog_us: str, most_s: float
+) -> None:
+    monkeypatch.setenv("WATCHDOG_USEC", watchdog_us)
+    now = [1000.0]
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    segmenter = fake_segmenter(lambda frame: frame[..., 0])
+    with open_sink("systemd:", IteratorSource([FRAME])) as sink:
+        told = []
+        for index in range(60):  # 20 frames a second
+            frame = Frame(image=FRAME, index=index, time_s=0.0, name=str(index))
+            sink.write(delivery(frame, segmenter(FRAME)))
+            told += [now[0] for _ in listener.all()]
+            now[0] += 0.05
+    gaps = np.diff(told)
+    assert len(gaps) > 1 and gaps.max() <= most_s + 0.051 and gaps.min() >= most_s - 0.001
+
+
+def test_a_reason_of_many_lines_is_one_of_status(listener: Listener) -> None:
+    """Of a driver, of another alphabet, or of a file whose name is no text."""
+    why = "caf\udce9\nWATCHDOG=trigger\r\n" + 3000 * "\u65e5"
+    stream = SimpleNamespace(
+        health=SimpleNamespace(state="stalled", why=why), statistics=lambda: SimpleNamespace(fps=2.0)
+    )
+    segmenter = fake_segmenter(lambda frame: frame[..., 0])
+    with open_sink("systemd:", IteratorSource([FRAME])) as sink:
+        sink.attach(cast(Any, stream))
+        sink.write(delivery(Frame(image=FRAME, index=0, time_s=0.0, name="0"), segmenter(FRAME)))
+        content = listener.socket.recv(1 << 16)
+    assert len(content) < 1100
+    ready, watchdog, status = content.decode().split("\n")
+    assert (ready, watchdog) == ("READY=1", "WATCHDOG=1")
+    assert status.startswith(
+        "STATUS=stalled, 2.0 fps, results are 4 ms old: caf? WATCHDOG=trigger \u65e5\u65e5"
+    )
 
 
 def test_a_stream_that_fails_says_no_more(listener: Listener) -> None:

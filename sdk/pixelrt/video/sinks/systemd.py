@@ -17,16 +17,22 @@ if TYPE_CHECKING:
     from pixelrt.video.live.statistics import StreamView
 
 _PERIOD_S = 1.0
+_PER_WATCHDOG = 3
+"""Reports in the time after which systemd takes a service for dead."""
+_STATUS_BYTES = 1000
+"""Systemd ignores a message of more than 4096 bytes, the watchdog in it too."""
 
 
 class SystemdSink(BaseSink):
     """Speaks the protocol of `sd_notify`, for a service with `Type=notify` and, if wanted, `WatchdogSec=`.
 
-    The service is ready with its first result. From then on systemd hears of results once a second, as long
-    as they come; when none came for `WatchdogSec=`, whatever the reason, it starts the service again.
+    The service is ready with its first result. From then on systemd hears of results once a second, or three
+    times in `WatchdogSec=` where that is less than 3 s, as long as they come; when none came for
+    `WatchdogSec=`, whatever the reason, it starts the service again.
 
     Args:
         address: Of systemd's socket: a path, or an abstract name that begins with `@`.
+        watchdog_s: What `WatchdogSec=` says; None without one.
 
     Raises:
         SinkError: If nobody listens there.
@@ -35,8 +41,9 @@ class SystemdSink(BaseSink):
     wants_picture = False
     name = "systemd:"
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, watchdog_s: float | None = None) -> None:
         self._stream: StreamView | None = None
+        self._period_s = _PERIOD_S if watchdog_s is None else min(_PERIOD_S, watchdog_s / _PER_WATCHDOG)
         self._next_s = -float("inf")
         self._is_ready = False
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
@@ -52,16 +59,16 @@ class SystemdSink(BaseSink):
         self._stream = stream
 
     def write(self, delivery: Delivery) -> None:
-        """Tell that a result has come, once a second.
+        """Tell that a result has come, unless systemd was told a moment ago.
 
         Raises:
             SinkError: If systemd cannot be told.
         """
         if time.monotonic() < self._next_s:
             return
-        self._next_s = time.monotonic() + _PERIOD_S
+        self._next_s = time.monotonic() + self._period_s
         ready = [] if self._is_ready else ["READY=1"]
-        self._tell(*ready, "WATCHDOG=1", f"STATUS={self._status(delivery)}")
+        self._tell(*ready, "WATCHDOG=1", f"STATUS={_one_line(self._status(delivery))}")
         self._is_ready = True
 
     def close(self) -> tuple[Path, ...]:
@@ -83,14 +90,25 @@ class SystemdSink(BaseSink):
         if self._stream is None:
             return age
         health = self._stream.health
-        state = f"{health.state} ({health.why})" if health.why else health.state
-        return f"{state}, {self._stream.statistics().fps:.1f} fps, {age}"
+        why = f": {health.why}" if health.why else ""  # last, since it may be long
+        return f"{health.state}, {self._stream.statistics().fps:.1f} fps, {age}{why}"
 
     def _tell(self, *lines: str) -> None:
         try:
-            self._socket.send("\n".join(lines).encode())
+            self._socket.send("\n".join(lines).encode(errors="replace"))
         except OSError as problem:
             raise SinkError(f"systemd: it cannot be told of results ({problem.strerror})") from problem
+
+
+def _one_line(text: str) -> str:
+    """A text as systemd takes it: what follows a line feed would be another message."""
+    content = " ".join(text.split()).encode(errors="replace")
+    return content[:_STATUS_BYTES].decode(errors="ignore")
+
+
+def _watchdog_s() -> float | None:
+    given = os.environ.get("WATCHDOG_USEC", "")
+    return int(given) / 1e6 if given.isdecimal() and int(given) else None
 
 
 def open_systemd(uri: str, options: SinkOptions) -> SystemdSink:
@@ -107,4 +125,4 @@ def open_systemd(uri: str, options: SinkOptions) -> SystemdSink:
             "systemd: is for a service of systemd with Type=notify, and NOTIFY_SOCKET is not set; "
             "leave it away where a person starts this"
         )
-    return SystemdSink(address)
+    return SystemdSink(address, _watchdog_s())
