@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from pixelrt.encoding import Draft, ImageFolder, encode_png
+from pixelrt.encoding.folder import _Names
 from pixelrt.errors import SinkError
 
 Bytes = NDArray[np.uint8]
@@ -108,3 +110,36 @@ class TestImageFolder:
             tracemalloc.stop()
         assert len(folder) == 20_000
         assert 0 < sum(each.size for each in kept) < 10_000
+
+    @pytest.mark.parametrize(
+        "name_of",
+        [
+            lambda index: f"pushed-{index:06d}-of-pushed-2",
+            lambda index: f"front-{1_764_380_000_000_000_000 + index * 33_366_701}",
+            lambda index: f"{index:06d}-left",
+            lambda index: f"clip-{index // 7}-{index % 7:04d}",
+        ],
+    )
+    def test_names_that_count_elsewhere_take_no_more_than_a_set(self, name_of: Callable[[int], str]) -> None:
+        plain, ours = (kept_bytes(names, name_of) for names in (set[str](), _Names()))
+        assert ours < 1.05 * plain
+
+    def test_all_names_are_known_whatever_their_form(self) -> None:
+        names = _Names()
+        mixed = [f"{form}{index}" for index in range(9_000, 11_000) for form in ("a-", "b-0", f"{index}-")]
+        for name in mixed:
+            assert name not in names
+            names.add(name)
+        assert all(name in names for name in mixed)
+        assert len(names) == len(mixed) == 6_000
+
+
+def kept_bytes(names: set[str] | _Names, name_of: Callable[[int], str]) -> int:
+    """What 100,000 names take."""
+    tracemalloc.start()
+    try:
+        for index in range(100_000):
+            names.add(name_of(index))
+        return tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()

@@ -16,6 +16,9 @@ from pixelrt.encoding.images import Bytes, encode_png
 from pixelrt.errors import SinkError
 
 _BIT_DIGITS = 4
+_FEW_STEMS = 64
+_NAMES_A_STEM = 1000
+"""Where stems have fewer names than that, a set takes less."""
 _PNG_HEAD_BYTES = 33
 """Signature and first chunk."""
 _SAID = b"tEXt" + b"Software\0PixelRT"
@@ -29,10 +32,12 @@ class _Names:
     """A set of names, in a fifth of a byte for each of those that count, such as `front-000123`.
 
     Its last four digits are a bit of a number; a camera's day of 2.6 million frames takes half a megabyte.
+    Names that do not count at their end, or count in nanoseconds, are in an ordinary set.
     """
 
     def __init__(self) -> None:
         self._bits: dict[tuple[str, int], int] = {}
+        self._others: set[str] = set()
         self._count = 0
 
     def __len__(self) -> int:
@@ -40,12 +45,15 @@ class _Names:
 
     def __contains__(self, name: str) -> bool:
         stem, bit = _split(name)
-        return bool(self._bits.get(stem, 0) & bit)
+        return bool(self._bits.get(stem, 0) & bit) or name in self._others
 
     def add(self, name: str) -> None:
         """Put in a name that is not there."""
         stem, bit = _split(name)
-        self._bits[stem] = self._bits.get(stem, 0) | bit
+        if stem in self._bits or len(self._bits) < _FEW_STEMS + self._count // _NAMES_A_STEM:
+            self._bits[stem] = self._bits.get(stem, 0) | bit
+        else:
+            self._others.add(name)
         self._count += 1
 
 
