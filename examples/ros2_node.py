@@ -53,12 +53,16 @@ _PERIOD_S = 1.0
 class SegmenterNode(Node):  # type: ignore[misc]  # rclpy has no types
     """Segments what comes; `destroy_node` ends it.
 
+    Attributes:
+        problem: What stopped it; None while it runs.
+
     Raises:
         PixelRTError: If the bundle cannot be loaded.
     """
 
     def __init__(self) -> None:
         super().__init__("pixelrt")
+        self.problem: Exception | None = None
         for name, default in (("bundle", ""), ("device", "auto"), ("deadline_s", 0.0)):
             self.declare_parameter(name, default)
         self._segmenter = pixelrt.load(
@@ -90,8 +94,11 @@ class SegmenterNode(Node):  # type: ignore[misc]  # rclpy has no types
             for delivery in self._stream:
                 self._latest = delivery
                 self._masks.publish(message_of(delivery))
-        except PixelRTError as problem:
-            self.get_logger().fatal(str(problem))
+        except Exception as problem:  # noqa: BLE001  # of a driver, or of rclpy that cannot publish
+            if not rclpy.ok():  # after Ctrl-C nobody can
+                return
+            self.problem = problem
+            self.get_logger().fatal(f"{type(problem).__name__}: {problem}")
             rclpy.try_shutdown()
 
     def _diagnose(self) -> None:
@@ -125,7 +132,11 @@ def message_of(delivery: Delivery) -> Image:
 
 
 def main() -> None:
-    """Spin until Ctrl-C, or until the stream fails."""
+    """Spin until Ctrl-C, or until the stream fails.
+
+    Raises:
+        SystemExit: With code 1, if it failed, so that whoever looks after the node starts it again.
+    """
     rclpy.init()
     try:
         node = SegmenterNode()
@@ -138,6 +149,8 @@ def main() -> None:
     finally:
         node.destroy_node()
         rclpy.try_shutdown()
+    if node.problem is not None:
+        raise SystemExit(1) from node.problem
 
 
 if __name__ == "__main__":

@@ -157,6 +157,47 @@ def test_what_stops_the_stream_stops_the_node(bundle: Path, start: Callable[...,
     node.destroy_node()
 
 
+@pytest.mark.parametrize("where", ["source", "publisher"])
+def test_an_error_is_told_by_the_exit_code(
+    bundle: Path, start: Callable[..., dict[str, Any]], where: str
+) -> None:
+    """Whatever raised it: systemd and `respawn` of a launch file start only what failed again."""
+
+    def during(node: Any) -> None:
+        seen.append(node)
+        if where == "source":
+            node._source.fail("the driver is gone")
+        else:
+            node.publishers["mask"].problem = RuntimeError("rcl: the context is invalid")
+            _, on_image, _ = node.subscriptions["image_raw"]
+            on_image(a_message(np.zeros((40, 60, 3), np.uint8), "rgb8", 1))
+        assert ros.shut_down.wait(LIMIT_S)  # which ends the spinning
+
+    seen: list[Any] = []
+    ros = Ros(during)
+    with pytest.raises(SystemExit) as ended:
+        start(ros, bundle=str(bundle), device="cpu")["main"]()
+    assert ended.value.code == 1
+    assert seen[0].destroyed
+    assert len(seen[0].fatal) == 1 and str(seen[0].problem) in seen[0].fatal[0]
+
+
+def test_what_cannot_be_published_after_ctrl_c_is_no_error(
+    bundle: Path, start: Callable[..., dict[str, Any]]
+) -> None:
+    def during(node: Any) -> None:
+        ros.shut_down.set()
+        node.publishers["mask"].problem = RuntimeError("rcl: the context is invalid")
+        _, on_image, _ = node.subscriptions["image_raw"]
+        on_image(a_message(np.zeros((40, 60, 3), np.uint8), "rgb8", 1))
+        node._worker.join(LIMIT_S)
+        assert node.problem is None and node.fatal == []
+        raise KeyboardInterrupt
+
+    ros = Ros(during)
+    start(ros, bundle=str(bundle), device="cpu")["main"]()
+
+
 def test_the_program_spins_until_it_is_interrupted(
     bundle: Path, start: Callable[..., dict[str, Any]]
 ) -> None:

@@ -77,9 +77,13 @@ class Publisher:
     kind: type
     qos: object
     published: list[Any] = field(default_factory=list)
+    problem: Exception | None = None
+    """What publishing raises."""
 
     def publish(self, message: Any) -> None:
         assert isinstance(message, self.kind)
+        if self.problem is not None:
+            raise self.problem
         self.published.append(message)
 
 
@@ -142,7 +146,11 @@ class Ros:
         """By name."""
         return {
             "rclpy": module(
-                "rclpy", init=self._init, spin=self._during, try_shutdown=lambda: self.shut_down.set()
+                "rclpy",
+                init=self._init,
+                spin=self._during,
+                ok=lambda: not self.shut_down.is_set(),
+                try_shutdown=lambda: self.shut_down.set(),
             ),
             "rclpy.node": module("rclpy.node", Node=Node),
             "rclpy.qos": module("rclpy.qos", qos_profile_sensor_data=SENSOR_DATA),
