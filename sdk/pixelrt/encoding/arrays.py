@@ -13,7 +13,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pixelrt.encoding.drafts import Draft
+from pixelrt.encoding.drafts import drafted
 from pixelrt.encoding.files import explained, temporary_for
 from pixelrt.errors import SinkError
 
@@ -70,15 +70,10 @@ class ArraysEncoder:
         """
         if not self._growing:
             return False
-        draft = Draft(self.path)
         try:
-            self._write(draft.hidden, others)
-            draft.finish()
-        except OSError as problem:
-            draft.give_up()
-            raise SinkError(f"{self.path} cannot be written ({problem.strerror}); {draft.left}") from problem
+            with drafted(self.path) as draft:
+                self._write(draft.hidden, others)
         finally:
-            draft.give_up()
             self.abort()
         return True
 

@@ -20,6 +20,7 @@ _SYNC_S = 2.0
 _TIME = r"\d{8}T\d{6}Z"
 _EMPTY_S = 60.0
 """Where a hidden file is still empty after so long, nobody is about to write it."""
+_LOOKED_AT_S, _POLL_S = 1.0, 0.001
 
 
 class Draft:
@@ -48,7 +49,7 @@ class Draft:
         self._synced_s = time.monotonic()
         with explained(path):
             self._file = os.open(self.hidden, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
-        _lock(self._file)
+        _lock(self._file, _LOOKED_AT_S)  # somebody may be looking whether it was left by a killed process
 
     @property
     def left(self) -> str:
@@ -111,18 +112,16 @@ class Draft:
         os.close(file)
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a small file whole or not at all, also where the power goes (robots are switched off like that).
+@contextlib.contextmanager
+def drafted(path: Path) -> Iterator[Draft]:
+    """A draft that is finished at the end of the block, and given up where that raises.
 
     Raises:
-        SinkError: If it cannot be written.
+        SinkError: If it cannot be made, written or finished; nothing is left then.
     """
     draft = Draft(path)
     try:
-        with draft.open() as stream:
-            left = memoryview(content)
-            while left:
-                left = left[stream.write(left) :]
+        yield draft
         draft.finish()
     except OSError as problem:
         draft.give_up()
@@ -131,9 +130,35 @@ def write_whole(path: Path, content: bytes) -> None:
         draft.give_up()
 
 
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a small file whole or not at all, also where the power goes (robots are switched off like that).
+
+    Raises:
+        SinkError: If it cannot be written.
+    """
+    with drafted(path) as draft, draft.open() as stream:
+        left = memoryview(content)
+        while left:
+            left = left[stream.write(left) :]
+
+
+def progress_of(path: Path) -> object:
+    """What differs as long as somebody writes the hidden files for a place: their sizes and times."""
+    found = []
+    for hidden in _hidden(path):
+        with contextlib.suppress(OSError):  # it has its name now
+            seen = hidden.stat()
+            found.append((hidden.name, seen.st_size, seen.st_mtime_ns))
+    return found
+
+
 def is_being_written(path: Path) -> bool:
     """Whether there is a hidden file for a place."""
-    return any(path.parent.glob(f".{glob.escape(path.name)}.{'[0-9a-f]' * 8}.tmp"))
+    return any(_hidden(path))
+
+
+def _hidden(path: Path) -> Iterator[Path]:
+    return path.parent.glob(f".{glob.escape(path.name)}.{'[0-9a-f]' * 8}.tmp")
 
 
 def rescue(path: Path) -> list[Path]:
@@ -203,10 +228,25 @@ def _abandoned(hidden: Path) -> Iterator[int | None]:
         os.close(file)
 
 
-def _lock(file: int) -> bool:
-    """Whether the file could be locked, until it is closed: not on every kind of disk."""
+def _lock(file: int, patience_s: float = 0.0) -> bool:
+    """Whether the file could be locked, until it is closed: not on every kind of disk.
+
+    Args:
+        file: Its descriptor.
+        patience_s: How long to wait for another one that has locked it.
+    """
+    ends_s = time.monotonic() + patience_s
+    while (locked := _locked_now(file)) is None and time.monotonic() < ends_s:
+        time.sleep(_POLL_S)
+    return bool(locked)
+
+
+def _locked_now(file: int) -> bool | None:
+    """Whether it could be; None where another one has."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return None
     except OSError:
         return False
     return True
