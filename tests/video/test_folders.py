@@ -92,6 +92,22 @@ def test_what_cannot_be_read_is_not_replaced(
         record(f"{tmp_path}/{name}/", segmenter)
 
 
+@pytest.mark.parametrize(("name", "suffix"), FOLDERS)
+def test_a_camera_s_folder_that_nobody_may_look_into(
+    tmp_path: Path, segmenter: Segmenter, name: str, suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path) -> Iterator[Path]:
+        if path == tmp_path / name:
+            raise PermissionError(13, "Permission denied")
+        return listed(path)
+
+    listed = Path.iterdir
+    (tmp_path / name).mkdir()
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(SinkError, match=rf"{name} cannot be looked into \(Permission denied\)"):
+        record(f"{tmp_path}/{name}/", segmenter, live=True)
+
+
 def test_masks_say_who_wrote_them(tmp_path: Path, segmenter: Segmenter) -> None:
     """In a chunk that every reader passes over."""
     file = record(f"{tmp_path}/masks/", segmenter) / "front-000001.png"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pixelrt.encoding import ImageFolder, sweep
+from pixelrt.encoding import ImageFolder, explained, sweep
 from pixelrt.terminal import complain
 from pixelrt.video.sinks.kinds import SinkOptions
 from pixelrt.video.sinks.parts import next_free, numbered, with_mark
@@ -39,10 +39,15 @@ def open_folder(path: Path, options: SinkOptions, suffix: str, *, ending: str = 
 
 
 def _new(path: Path, options: SinkOptions, suffix: str, ending: str) -> Path:
-    """The folder, or the first one behind the highest number where something is in it."""
+    """The folder, or the first one behind the highest number where something is in it.
+
+    Raises:
+        SinkError: If this user may not see what is there.
+    """
 
     def is_free(folder: Path) -> bool:
-        is_empty = not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
+        with explained(folder, "looked into"):
+            is_empty = not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
         return is_empty and (folder == path or behind_links(folder) not in options.taken)
 
     there = numbered(path, ending)
