@@ -6,6 +6,7 @@ import dataclasses
 import gc
 import logging
 import random
+import re
 import threading
 import time
 import tracemalloc
@@ -155,13 +156,52 @@ def test_statistics_can_be_logged(caplog: pytest.LogCaptureFixture) -> None:
             break
     records = [each for each in caplog.records if each.name == "pixelrt.video.statistics"]
     assert len(records) >= 3, "and one at the end"
-    assert {(each.levelname, each.threadName) for each in records} == {("INFO", "pixelrt monitor")}
+    assert {each.levelname for each in records} == {"INFO"}
+    assert {each.threadName for each in records[:-1]} == {"pixelrt monitor"}
     captured = [int(each.getMessage().split("camera: ")[1].split()[0]) for each in records]
     assert captured == sorted(captured)
     assert captured[-1] == stream.statistics().captured
     caplog.clear()
     list(network().stream(Camera(3)))
     assert not [each for each in caplog.records if each.name == "pixelrt.video.statistics"]
+
+
+COUNTS = re.compile(r"camera: (\d+) captured .*?, (\d+) delivered [^,]*(?:, dropped (.*?);|;)")
+
+
+def last_line(caplog: pytest.LogCaptureFixture) -> tuple[int, int, int]:
+    """What the last line of statistics says: captured, delivered, dropped."""
+    *_, last = [each for each in caplog.records if each.name == "pixelrt.video.statistics"]
+    found = COUNTS.search(last.getMessage())
+    assert found, last.getMessage()
+    dropped = sum(int(part.split()[0]) for part in (found[3] or "").split(", ") if part)
+    return int(found[1]), int(found[2]), dropped
+
+
+def test_the_last_line_that_is_logged_is_of_the_end(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "pixelrt.video.statistics")
+    stream = network().stream(Camera(20, live=False), log=1000.0)
+    for _ in stream:
+        time.sleep(0.02)  # results wait when the network has had its last frame
+    stream.close()
+    assert len(caplog.records) == 1, "once"
+    assert last_line(caplog) == (20, 20, 0)
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_the_last_line_knows_what_became_of_every_frame(caplog: pytest.LogCaptureFixture, live: bool) -> None:
+    caplog.set_level(logging.INFO, "pixelrt.video.statistics")
+    for _ in network(0.01).stream(Camera(None, 0.001, live=live), log=1000.0):
+        time.sleep(0.05)
+        break
+    captured, delivered, dropped = last_line(caplog)
+    assert captured == delivered + dropped > 1
+
+
+def test_a_stream_that_never_ran_logs_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "pixelrt.video.statistics")
+    network().stream(Camera(3), log=1000.0).close()
+    assert not caplog.records
 
 
 def test_figures_can_be_read_at_any_time_from_any_thread() -> None:

@@ -97,8 +97,8 @@ class Loop:
             self._captures, self._lanes, books=self._books, mailbox=self._mailbox, failure=self.failure
         )
         watches = [capture.watch for capture in self._captures]
-        log = StatisticsLog(options.log, self.statistics)
-        self._monitor = Monitor(watches, self._books.ledger, lambda: self._computing.network_s, log)
+        self._log = StatisticsLog(options.log, self.statistics)
+        self._monitor = Monitor(watches, self._books.ledger, lambda: self._computing.network_s, self._log)
         self._watchdog = self._dog()
         self._jobs = self._all_jobs()
 
@@ -307,6 +307,8 @@ class Loop:
         else:
             self._books.ledger.settle(STOPPED)
         self._discard()
+        if self._workers.started:
+            self._log.end()
         return True
 
     def _end_wait(self) -> None:

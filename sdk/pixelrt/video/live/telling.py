@@ -81,6 +81,7 @@ class StatisticsLog:
     def __init__(self, every_s: float | None, statistics: Callable[[], StreamStatistics]) -> None:
         self._every_s, self._statistics = every_s, statistics
         self._logged_s = time.monotonic()
+        self._lock, self._ended = threading.RLock(), False
 
     def look(self, now_s: float) -> None:
         """Log a line if its time has come."""
@@ -89,6 +90,8 @@ class StatisticsLog:
             _STATISTICS_LOG.info("%s", self._statistics())
 
     def end(self) -> None:
-        """Log the last line."""
-        if self._every_s is not None:
+        """Log the last line, once. From any thread."""
+        with self._lock:
+            ended, self._ended = self._ended, True
+        if self._every_s is not None and not ended:
             _STATISTICS_LOG.info("%s", self._statistics())

@@ -238,7 +238,6 @@ class Monitor:
             for watch, account in zip(self._watches, self._ledger.accounts(), strict=True):
                 watch.look(now_s, account, network_s)
             self._log.look(now_s)
-        self._log.end()
 
     def stop(self) -> None:
         """Look no more."""
