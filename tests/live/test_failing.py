@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import resource
 import threading
 import time
 import traceback
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -104,6 +106,27 @@ def test_a_failed_source_ends_the_others() -> None:
     with pytest.raises(SourceError, match="gone"):
         list(stream)
     check_accounts(stream.statistics(), cameras=sources, ended=True)
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_a_driver_that_hangs_does_not_hold_back_the_error_of_another_source(
+    monkeypatch: pytest.MonkeyPatch, live: bool
+) -> None:
+    monkeypatch.setattr("pixelrt.video.live.loop._PATIENCE_S", 1.0)
+    answers = threading.Event()
+    sources = [
+        Camera(None, live=live, name="hangs", before=lambda _, index: void(not index or answers.wait(30))),
+        Camera(None, 0.01, live=False, name="bad", before=breaks_at(3, SourceError("gone"))),
+    ]
+    taken, began_s = [], time.monotonic()
+    with pytest.raises(SourceError, match="gone"):
+        for delivery in network().stream(sources):
+            taken.append(delivery)  # noqa: PERF402
+    took_s = time.monotonic() - began_s
+    answers.set()
+    check_pairs(taken)
+    assert len(taken) == 4
+    assert took_s < 1.9, "and it is waited for once"
 
 
 def test_a_failed_source_leaves_the_others_running_where_it_may() -> None:
@@ -242,6 +265,29 @@ def test_a_sink_that_raises_is_told_by_its_event_alone(caplog: pytest.LogCapture
     assert warnings[0].exc_info is None
 
 
+def test_an_error_that_was_heard_of_keeps_nothing_of_its_thread() -> None:
+    """Frames in its traceback hold pictures, and memory of a GPU."""
+
+    class Large:
+        pass
+
+    class Failing(Notes):
+        def write(self, delivery: Delivery) -> None:
+            large = Large()
+            held.append(weakref.ref(large))
+            raise SinkError("the disk is full")
+
+    held: list[weakref.ref[Large]] = []
+    stream = network().stream(Camera(3, live=False), sinks=[Failing()])
+    gc.disable()
+    try:
+        with contextlib.suppress(SinkError):
+            list(stream)
+        assert [each() for each in held] == [None]
+    finally:
+        gc.enable()
+
+
 def test_a_sink_that_cannot_be_finished_is_an_error_of_the_stream() -> None:
     class Unfinished(Notes):
         def close(self) -> tuple[Path, ...]:
@@ -282,9 +328,11 @@ def test_an_abort_that_raises_does_not_hide_why_it_was_called() -> None:
         def abort(self) -> None:
             raise AttributeError("no file")
 
+    events: list[Event] = []
     worse, good = Worse(raises_at(1, OwnError("no more")), name="worse"), Notes(name="good")
-    stream = network().stream(Camera(5, 0.005), sinks=[worse, good])
+    stream = network().stream(Camera(5, 0.005), sinks=[worse, good], on_event=events.append)
     assert list(stream)[-1].frame.index == 4
+    assert [event.detail for event in events if event.kind == "sink_failed"] == ["no more"]
     assert stream.statistics().sinks[0].failed == "no more"
     assert good.ends == ["closed"]
 

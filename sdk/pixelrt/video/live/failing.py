@@ -67,7 +67,10 @@ class FirstFailure:
         with self._lock:
             problem, self._problem = self._problem, None
         if problem is not None:
-            raise problem
+            try:
+                raise problem
+            finally:
+                del problem  # a cycle otherwise, which keeps what the worker's frames hold
 
     def log(self) -> None:
         """Log it, once, where it can be raised to nobody."""

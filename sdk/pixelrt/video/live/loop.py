@@ -323,7 +323,7 @@ class Loop:
         if self._wait_ends_s < math.inf:
             _LOG.warning("not waited for any longer (Ctrl-C): %s", names)
             return
-        waited_s = time.monotonic() - (self._halted_s or self._figures.ended_s)
+        waited_s = time.monotonic() - (self._told_to_end_s or 0.0)
         _LOG.warning("left behind, since it did not end in %.0f s: %s", waited_s, names)
 
     def _discard(self) -> None:
@@ -344,12 +344,19 @@ class Loop:
         """Whether threads had their time to end: a driver or a disk may never answer."""
         if time.monotonic() >= self._wait_ends_s:
             return True
-        began_s = self._halted_s
-        if began_s is None and all(given.newest for given in self.inputs):
-            began_s = self._figures.ended_s or None
+        began_s = self._told_to_end_s
         if began_s is None or time.monotonic() - began_s <= _PATIENCE_S:
             return False
         return not any(lane.is_busy(_PATIENCE_S) for lane in self._lanes)
+
+    @property
+    def _told_to_end_s(self) -> float | None:
+        """Since when all threads are to end; None where they have any time, as the sinks of a film."""
+        since_s = [] if self._halted_s is None else [self._halted_s]
+        failed = self.failure.health is not None
+        if self._figures.ended_s and (failed or all(given.newest for given in self.inputs)):
+            since_s.append(self._figures.ended_s)
+        return min(since_s, default=None)
 
 
 def _sink_names(sinks: Sequence[Sink]) -> list[str]:
