@@ -63,6 +63,46 @@ def test_cancelling_a_task_ends_its_stream() -> None:
     assert gone()
 
 
+def test_cancelling_a_task_ends_its_stream_although_the_task_is_kept() -> None:
+    """What keeps it keeps its error, and the frames in the traceback of that."""
+
+    async def consume() -> None:
+        async for _ in network().stream(Camera(None, before=stuck)):
+            pass
+
+    async def main() -> None:
+        task = asyncio.create_task(consume())
+        await asyncio.sleep(0.1)
+        task.cancel()
+        await asyncio.wait([task])
+        for _ in range(500):
+            if gone():
+                break
+            await asyncio.sleep(0.01)
+        assert gone()
+        assert task.cancelled()
+
+    asyncio.run(main())
+
+
+def test_who_holds_the_results_may_go_on_after_a_cancelled_wait() -> None:
+    go_on = threading.Event()
+
+    def before(_: Camera, index: int) -> None:
+        if index == 1:
+            go_on.wait(20)
+
+    async def main() -> list[int]:
+        results = aiter(network().stream(Camera(2, before=before, live=False)))
+        first = await anext(results)
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(anext(results), 0.1)
+        go_on.set()
+        return [first.frame.index, *[delivery.frame.index async for delivery in results]]
+
+    assert asyncio.run(main()) == [0, 1]
+
+
 def test_errors_reach_async_for() -> None:
     def broken(_: Camera, index: int) -> None:
         if index == 2:

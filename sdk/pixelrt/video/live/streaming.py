@@ -165,7 +165,7 @@ class Stream(Closing):
         return self._loop.outputs
 
     def statistics(self) -> StreamStatistics:
-        """All figures, of one moment; from any thread, also after the end."""
+        """All figures; from any thread, also after the end. The counts of frames are of one moment."""
         return self._loop.statistics()
 
     def __exit__(
@@ -232,20 +232,31 @@ class _Awaited:
         return self
 
     async def __anext__(self) -> Delivery:
-        self._loop.start(has_program=True)
-        changed, outlets = asyncio.Event(), self._loop.outlets
-        with outlets.waking(_waker(asyncio.get_running_loop(), changed)):
-            while (delivery := outlets.take(0)) is None and not outlets.finished:
-                await changed.wait()
-                changed.clear()
+        try:
+            delivery = await _next(self._loop)
+        except BaseException:
+            del self  # a task that was cancelled may be kept, and with it its traceback and this frame
+            raise
         if delivery is None:
-            await asyncio.to_thread(self._loop.wait)
             raise StopAsyncIteration
         return delivery
 
     async def aclose(self) -> None:
         """End the stream."""
         await self._stream.aclose()
+
+
+async def _next(loop: Loop) -> Delivery | None:
+    """The next result; None at the end."""
+    loop.start(has_program=True)
+    changed, outlets = asyncio.Event(), loop.outlets
+    with outlets.waking(_waker(asyncio.get_running_loop(), changed)):
+        while (delivery := outlets.take(0)) is None and not outlets.finished:
+            await changed.wait()
+            changed.clear()
+    if delivery is None:
+        await asyncio.to_thread(loop.wait)
+    return delivery
 
 
 def _waker(events: asyncio.AbstractEventLoop, changed: asyncio.Event) -> Callable[[], None]:
