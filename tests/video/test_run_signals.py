@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -30,10 +31,18 @@ def hanging_up_counts() -> Iterator[None]:
 
 
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+    ("numbers", "code"),
+    [
+        ([signal.SIGINT], 130),
+        ([signal.SIGTERM], 143),
+        ([signal.SIGHUP], 129),
+        ([signal.SIGHUP] * 4, 129),  # a window that closes: two at the least
+    ],
 )
-def test_signals_finish_the_files(bundle: str, tmp_path: Path, number: signal.Signals, code: int) -> None:
-    out, masks = tmp_path / "out.mp4", tmp_path / "masks"
+def test_signals_finish_the_files(
+    bundle: str, tmp_path: Path, numbers: list[signal.Signals], code: int
+) -> None:
+    out, masks, figures = tmp_path / "out.mp4", tmp_path / "masks", tmp_path / "run.json"
     words = [
         "run",
         bundle,
@@ -42,6 +51,8 @@ def test_signals_finish_the_files(bundle: str, tmp_path: Path, number: signal.Si
         f"{out}",
         "--out",
         f"{masks}/",
+        "--json",
+        f"{figures}",
     ]
     process = subprocess.Popen(
         [sys.executable, "-m", "pixelrt", *words],
@@ -55,7 +66,9 @@ def test_signals_finish_the_files(bundle: str, tmp_path: Path, number: signal.Si
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    process.send_signal(number)
+    for number in numbers:
+        process.send_signal(number)
+        time.sleep(0.005)
     output, problems = process.communicate(timeout=60)
     assert process.returncode == code, problems
     assert "then interrupted" in output
@@ -63,7 +76,8 @@ def test_signals_finish_the_files(bundle: str, tmp_path: Path, number: signal.Si
     with open_source(out) as source:
         frames = len(list(source))
     assert frames == len(list(masks.iterdir())) >= 6
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["masks", "out.mp4"]
+    assert json.loads(figures.read_text())["frames"] == frames
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["masks", "out.mp4", "run.json"]
 
 
 @pytest.mark.parametrize("after_s", [0.3, 0.4, 0.5, 0.7])

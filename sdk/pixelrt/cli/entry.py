@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pixelrt import __version__
 from pixelrt.cli.parser import COMMAND, USAGE, Parser, with_files
+from pixelrt.cli.stopping import Interrupted
 from pixelrt.errors import PixelRTError
 from pixelrt.terminal import complain, writing_output
 
@@ -58,9 +59,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = _explain(problem, words)
         _drop_lost_output()
         return code
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interruption:
         complain("interrupted")
-        return INTERRUPTED
+        return interruption.exit_code if isinstance(interruption, Interrupted) else INTERRUPTED
     except BrokenPipeError:
         if not _reader_is_gone():
             raise
