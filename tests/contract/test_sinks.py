@@ -575,3 +575,23 @@ def test_full_disk(tmp_path: Path, segmenter: Segmenter, target: str) -> None:
                 frame = noisy(index)
                 sink.write(delivery(frame, segmenter(frame.image)))
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize("target", ["out.mp4", "out.mkv", "out.mcap", "out.jsonl", "masks/", "a.npz/"])
+def test_what_failed_takes_nothing_more_and_claims_nothing(
+    tmp_path: Path, segmenter: Segmenter, target: str
+) -> None:
+    """A program that goes on after an error, and leaves the block without one."""
+
+    def feed(first: int) -> None:
+        for index in range(first, first + 200):
+            frame = noisy(index)
+            sink.write(delivery(frame, segmenter(frame.image)))
+
+    with open_source("test://drive?frames=1&size=96x144") as source:
+        with full_disk(), open_sink(f"{tmp_path}/{target}", source) as sink:
+            for first in (0, 200):
+                with pytest.raises(SinkError, match="cannot be written"):
+                    feed(first)
+        assert sink.close() == ()
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]

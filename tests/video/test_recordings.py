@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
+import json
 import os
 import signal
 import subprocess
@@ -14,13 +15,19 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from deliveries import delivery
-from drives import feed, frame_at, picture, results, see
+from drives import CLASSES, SIZE, Bytes, feed, frame_at, picture, results, see
+from live import until
 
-from pixelrt.errors import SinkError, SourceError
+from pixelrt.cli.live_report import show
+from pixelrt.encoding import drafts
+from pixelrt.errors import DeviceLost, SinkError, SourceError
 from pixelrt.segmentation import Segmenter
+from pixelrt.testing import fake_segmenter
 from pixelrt.video.frame import Frame
+from pixelrt.video.run import Run, RunOptions
 from pixelrt.video.sinks import open_sink, open_sinks
 from pixelrt.video.sinks.places import file_names, timed
 from pixelrt.video.sources import IteratorSource, Source, open_source
@@ -175,6 +182,60 @@ def test_parts_do_not_depend_on_the_clock_of_the_machine(
             monkeypatch.setattr(time, "time_ns", lambda years=years: now_ns() + years * 31_536_000 * 10**9)
             sink.write(delivery(frame, segmenter(frame.image)))
         assert [path.name for path in sink.close()] == [f"out.{suffix}"]
+
+
+# After an error
+
+
+def test_parts_that_are_there_are_told_when_a_later_one_cannot_be_begun(
+    tmp_path: Path, camera: Source, segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "rec"
+    folder.mkdir()
+    with open_sink(f"{folder}/a.jsonl?segment=0.15", camera) as sink:
+        feed(sink, results(segmenter, 2))
+        monkeypatch.setattr(drafts, "temporary_for", lambda path: tmp_path / "gone" / path.name)
+        for index in (2, 3):
+            with pytest.raises(
+                SinkError, match=rf"a-2\.jsonl cannot be written .*; kept: {folder}/a\.jsonl$"
+            ):
+                feed(sink, results(segmenter, 1, first=index))
+        assert [path.name for path in sink.close()] == ["a.jsonl"]
+    assert [path.name for path in folder.iterdir()] == ["a.jsonl"]
+
+
+def test_where_recordings_are_is_told_after_an_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The network fails in the third part of a camera's recording."""
+
+    def failing(frame: Bytes) -> Bytes:
+        if frame[0, 0, 2] == 7:
+            until(lambda: [sink.written for sink in job.report().sinks] == [7] * 4)
+            raise DeviceLost("the GPU is gone")
+        return np.zeros(SIZE, np.uint8)
+
+    images = [np.full((*SIZE, 3), index, np.uint8) for index in range(9)]
+    frames = [dataclasses.replace(frame_at(index), image=image) for index, image in enumerate(images)]
+    source = IteratorSource(frames, name="front camera", fps=10, live=True)
+    places = ("rec.jsonl?segment=0.25", "rec.mkv?segment=0.25", "masks/", "one.jsonl")
+    with fake_segmenter(failing, CLASSES, SIZE) as segmenter:
+        sinks = open_sinks([f"{tmp_path}/{place}" for place in places], source)
+        job = Run(segmenter, source, sinks, options=RunOptions(policy="all"))
+        with pytest.raises(DeviceLost):
+            job.execute()
+    report = job.report()
+    expected = [
+        *(f"rec{end}.{suffix}" for suffix in ("jsonl", "mkv") for end in ("", "-2", "-3-unfinished")),
+        "masks",
+        "one-unfinished.jsonl",
+    ]
+    outputs = [f"{tmp_path}/{name}" for name in expected]
+    assert sorted(report.outputs) == sorted(outputs)
+    assert all(Path(path).exists() for path in outputs)
+    assert json.loads(report.to_json())["outputs"] == list(report.outputs)
+    show(report, None, failed=True)
+    assert "\n".join(["Written", *(f"  {path}" for path in report.outputs)]) in capsys.readouterr().out
 
 
 # Beside others

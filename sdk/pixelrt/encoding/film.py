@@ -62,6 +62,7 @@ class FilmEncoder(ABC):
         self.path, self.size, self._keep = path, size, keep
         self._fps, self._instead = Fraction(float(fps)).limit_denominator(1001), instead
         self._written, self._last = 0, -1
+        self._finished = False
         self._tick = self._tick_for(self._fps)
         self._failures: tuple[type[Exception], ...] = (OSError, self._av.FFmpegError)
         self._container: Any = None
@@ -88,8 +89,11 @@ class FilmEncoder(ABC):
 
         Raises:
             InputError: If it is something else.
-            SinkError: If it has another size than the first one, or cannot be written.
+            SinkError: If it has another size than the first one, or cannot be written; also after `close`,
+                `abort`, and an error of the disk.
         """
+        if self._container is None:
+            raise SinkError(f"{self.path} takes no more frames: it was closed or given up")
         seen = checked(image)
         if seen.shape[:2] != self.size:
             raise SinkError(
@@ -108,7 +112,7 @@ class FilmEncoder(ABC):
         """Finish the file and give it its name. Safe to call twice.
 
         Returns:
-            Whether there is a file: not without an image.
+            Whether there is a file: not without an image, nor after an error.
 
         Raises:
             SinkError: If it cannot be finished; nothing is left then.
@@ -126,7 +130,8 @@ class FilmEncoder(ABC):
             except BaseException:
                 self.abort()
                 raise
-        return self._written > 0
+            self._finished = True
+        return self._finished
 
     def abort(self) -> None:
         """Remove what was written, or keep it where that was asked for. Safe after `close`."""

@@ -74,7 +74,8 @@ class RunReport:
     frame_size: tuple[int, int]
     """Height and width of the first frame of the first source."""
     outputs: tuple[str, ...]
-    """Files and folders that were written."""
+    """Files and folders that were written; after an error those that are left: finished parts of a recording,
+    and what is kept of the last one."""
     frames: int
     """Results, of all sources."""
     interrupted: bool

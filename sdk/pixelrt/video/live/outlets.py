@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -22,16 +21,15 @@ from pixelrt.video.live.inputs import Input
 from pixelrt.video.live.mailbox import STOPPED, Mailbox, Room
 from pixelrt.video.live.stages import StageClock
 from pixelrt.video.live.statistics import SinkStatistics
-from pixelrt.video.sinks.base import Sink, checked_outputs
+from pixelrt.video.sinks.base import Sink, checked_outputs, left_by, progress_of
 from pixelrt.video.waiting import nothing
 
-_LOG = logging.getLogger("pixelrt.video")
 _SINK_PLACES = 8
 """Results that may wait for a sink: a quarter of a second of a camera. Several sources share them."""
 _FEWEST_SINK_PLACES = 2
 """Of each source, however many there are."""
 _FINISHING = 6
-"""Finishing a long recording may take so many times what a single result may."""
+"""Finishing a recording may take so many times what a single result may, after its file has last changed."""
 _PROGRAM_PLACES = 4
 """Results that may wait for the program where none may be dropped."""
 
@@ -89,8 +87,9 @@ class Lane:
         self._aborted = self._ended = False
         self._failed = ""
         self._progress_s, self._may_take = time.monotonic(), 1
+        self._seen: object = None
         self.outputs: tuple[Path, ...] = ()
-        """Files and folders that it has finished."""
+        """Files and folders that it has finished, or that are left of it after an error."""
 
     def run(self) -> None:
         """Write results until there are no more, and finish."""
@@ -101,6 +100,7 @@ class Lane:
         if self._aborted:
             with self._failing:
                 self.sink.abort()
+                self.outputs = self.outputs or checked_outputs(left_by(self.sink), self.name, "remains")
         self._ended = True
 
     @property
@@ -137,7 +137,10 @@ class Lane:
 
     def is_busy(self, patience_s: float) -> bool:
         """Whether it still writes or finishes, and is not blocked for all that is known."""
-        return not self._ended and time.monotonic() - self._progress_s < self._may_take * patience_s
+        if self._ended:
+            return False
+        is_in_time = time.monotonic() - self._progress_s < self._may_take * patience_s
+        return is_in_time or self._has_got_on()
 
     def statistics(self) -> SinkStatistics:
         """Its figures."""
@@ -162,7 +165,18 @@ class Lane:
                 self._written += 1
                 self._progress_s = time.monotonic()
 
+    def _has_got_on(self) -> bool:
+        """Whether the file that is being finished has changed: a long film on a slow card takes minutes."""
+        if self._may_take != _FINISHING:
+            return False
+        before, self._seen = self._seen, progress_of(self.sink)
+        if self._seen == before:
+            return False
+        self._progress_s = time.monotonic()
+        return True
+
     def _finish(self) -> None:
+        self._seen = progress_of(self.sink)
         self._progress_s, self._may_take = time.monotonic(), _FINISHING
         self.outputs = checked_outputs(self.sink.close(), self.name)
 
@@ -173,10 +187,7 @@ class Lane:
         self._dropped += 1
 
     def _fail(self, problem: BaseException) -> None:
-        if self._failed:  # and cannot even be aborted: that it failed was told
-            _LOG.debug("sink %s, after it failed", self.name, exc_info=problem)
-            return
-        self._failed = str(problem) or type(problem).__name__
+        self._failed = self._failed or str(problem) or type(problem).__name__
         self.abort()
         self._on_failure(self, problem)
 

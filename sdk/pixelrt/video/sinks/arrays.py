@@ -72,6 +72,10 @@ class ArraysFolder(BaseSink):
         """Remove the folder if it is new and empty."""
         self._folder.abort()
 
+    def remains(self) -> tuple[Path, ...]:
+        """The folder, if it is there: every file in it is whole."""
+        return (self.path,) if self.path.is_dir() else ()
+
 
 def _outputs(result: Segmentation, prefix: str) -> Iterator[tuple[str, Any]]:
     for kind in _OUTPUTS:

@@ -81,12 +81,13 @@ def check_sink(given: object) -> None:
         )
 
 
-def checked_outputs(given: object, name: str) -> tuple[Path, ...]:
+def checked_outputs(given: object, name: str, method: str = "close") -> tuple[Path, ...]:
     """What `close` of a sink gave.
 
     Args:
         given: It.
         name: Of the sink, for the message.
+        method: What gave it, if it was another one.
 
     Raises:
         InputError: If it is no tuple of paths.
@@ -94,9 +95,21 @@ def checked_outputs(given: object, name: str) -> tuple[Path, ...]:
     if isinstance(given, tuple) and all(isinstance(path, Path) for path in given):
         return given
     raise InputError(
-        f"sink {name}: its close gave {given!r}, expected a tuple with the Path of every file that it made, "
-        "() for none; its results are written"
+        f"sink {name}: its {method} gave {given!r}, expected a tuple with the Path of every file that it "
+        "made, () for none; its results are written"
     )
+
+
+def left_by(sink: Sink) -> tuple[Path, ...]:
+    """What is there of a sink that was given up, if it can tell."""
+    remains = getattr(sink, "remains", None)
+    return remains() if callable(remains) else ()
+
+
+def progress_of(sink: Sink) -> object:
+    """What differs as long as a sink gets on with what it does, if it can tell."""
+    progress = getattr(sink, "progress", None)
+    return progress() if callable(progress) else None
 
 
 class BaseSink:
@@ -131,6 +144,14 @@ class BaseSink:
 
     def abort(self) -> None:
         """Give up."""
+
+    def remains(self) -> tuple[Path, ...]:
+        """The files and folders that are there after `abort`, such as the finished parts of a recording."""
+        return ()
+
+    def progress(self) -> object:
+        """Something that differs as long as `close` gets on, however long it takes; from any thread."""
+        return None
 
     def __enter__(self: Own) -> Own:
         return self

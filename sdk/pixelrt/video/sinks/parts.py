@@ -13,7 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from pixelrt.encoding import explained, is_being_written, real_place, rescue, temporary_for
+from pixelrt.encoding import (
+    explained,
+    is_being_written,
+    progress_of,
+    real_place,
+    rescue,
+    temporary_for,
+)
 from pixelrt.errors import SinkError
 from pixelrt.terminal import complain
 from pixelrt.video.delivery import Delivery
@@ -86,6 +93,7 @@ class PartedSink(BaseSink, ABC):
         self._finished: list[Path] = []
         self._kept: list[Path] = []
         self._part: Part | None = None
+        self._problem: SinkError | None = None
         self._part_path = self.path
         self._number = 0
         self._began_s: dict[str, float] = {}
@@ -98,19 +106,17 @@ class PartedSink(BaseSink, ABC):
         """Take one result, in a new part where it does not belong into the present one.
 
         Raises:
-            SinkError: If it cannot be written; the message says what is kept.
+            SinkError: If it cannot be written; the message says what is kept. Nothing more is taken then: the
+                next call raises it again.
         """
-        frame = delivery.frame
-        if self._part is not None and (self._is_over(frame) or not self._fits(self._part, delivery)):
-            self._finish_part()
-        if self._part is None:
-            self._part = self._begin(self._new_path(), delivery)
-        # a clock that went back does not make a part longer
-        self._began_s[frame.source] = min(self._began_s.get(frame.source, frame.time_s), frame.time_s)
+        if self._problem is not None:
+            raise SinkError(str(self._problem)) from self._problem
         try:
-            self._part.write(delivery)
+            self._write(delivery)
         except SinkError as problem:
-            raise self._with_kept(problem) from problem
+            self.abort()
+            self._problem = self._with_kept(problem)
+            raise self._problem from problem
 
     def close(self) -> tuple[Path, ...]:
         """Finish the last part.
@@ -118,8 +124,11 @@ class PartedSink(BaseSink, ABC):
         Raises:
             SinkError: If it cannot be finished; the message says what is kept.
         """
-        self._finish_part()
-        return (*self._finished, *self._kept)
+        try:
+            self._finish_part()
+        except SinkError as problem:
+            raise self._with_kept(problem) from problem
+        return self.remains()
 
     def abort(self) -> None:
         """Give up the present part; those before it stay."""
@@ -128,9 +137,27 @@ class PartedSink(BaseSink, ABC):
             self._note_kept(self._part)
             self._part = None
 
+    def remains(self) -> tuple[Path, ...]:
+        """The parts that are finished, and what is kept of others."""
+        return (*self._finished, *self._kept)
+
+    def progress(self) -> object:
+        """How far the file of the present part is."""
+        return progress_of(self._part_path)
+
     @abstractmethod
     def _begin(self, path: Path, delivery: Delivery) -> Part:
         """Open a part for a result and those that follow."""
+
+    def _write(self, delivery: Delivery) -> None:
+        frame = delivery.frame
+        if self._part is not None and (self._is_over(frame) or not self._fits(self._part, delivery)):
+            self._finish_part()
+        if self._part is None:
+            self._part = self._begin(self._new_path(), delivery)
+        # a clock that went back does not make a part longer
+        self._began_s[frame.source] = min(self._began_s.get(frame.source, frame.time_s), frame.time_s)
+        self._part.write(delivery)
 
     def _fits(self, part: Part, delivery: Delivery) -> bool:
         """Whether a result belongs into a part."""
@@ -148,10 +175,10 @@ class PartedSink(BaseSink, ABC):
         try:
             if part.close():
                 self._finished.append(self._part_path)
-        except SinkError as problem:
+        except SinkError:
             part.abort()
             self._note_kept(part)
-            raise self._with_kept(problem) from problem
+            raise
 
     def _new_path(self) -> Path:
         """Where the next part goes; where the last one would have gone, if nothing came for that."""

@@ -83,6 +83,10 @@ class MaskFolder(BaseSink):
         """Remove the folder if it is new and empty."""
         self._folder.abort()
 
+    def remains(self) -> tuple[Path, ...]:
+        """The folder, if it is there: every file in it is whole."""
+        return (self.path,) if self.path.is_dir() else ()
+
 
 def open_masks(uri: str, options: SinkOptions) -> MaskFolder:
     """Open a folder of masks; for a camera a new one, `masks-2` where there are masks in `masks`.

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pixelrt.video.delivery import Delivery
-from pixelrt.video.sinks.base import BaseSink, Sink
+from pixelrt.video.sinks.base import BaseSink, Sink, left_by, progress_of
 from pixelrt.video.sources.base import Source
 
 if TYPE_CHECKING:
@@ -58,3 +58,11 @@ class OneSource(BaseSink):
     def abort(self) -> None:
         """Give up."""
         self.sink.abort()
+
+    def remains(self) -> tuple[Path, ...]:
+        """What is there after `abort`."""
+        return left_by(self.sink)
+
+    def progress(self) -> object:
+        """How far `close` is."""
+        return progress_of(self.sink)
