@@ -502,7 +502,9 @@ def test_one_size_cannot_adapt(make_bundle: Any) -> None:
         segmenter.stream(Street(1), adaptive=True)
 
 
-def test_a_source_that_waits_is_no_load() -> None:
+def test_a_source_that_waits_is_no_load(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which is said before the other sizes are loaded."""
     segmenter = fake_segmenter(lambda image: image[..., 0] * 0, ["a"], LARGE, smaller=[SMALL])
+    monkeypatch.setattr(segmenter, "at_sizes", None)
     with segmenter, pytest.raises(InputError, match="adaptive=True, and the policy of a source is 'all'"):
         segmenter.stream(Street(1, live=False), adaptive=True)

@@ -5,20 +5,25 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 from disks import small_disk
 
+import pixelrt
 from pixelrt import backends
 from pixelrt.bundle import Bundle
 from pixelrt.cli import main
 from pixelrt.cli.options import BACKENDS
+from pixelrt.errors import DeviceError
+from pixelrt.video.sinks.null import NullSink
 from pixelrt.video.sources import open_source
 
 DRIVE = "test://drive?frames=6&size=96x144"
@@ -156,6 +161,11 @@ def test_wrong_arguments_are_said_first(
         ("--out web://:99999", 1, "port is 99999"),
         ("--sheet sheet.txt", 1, "ends in .txt"),
         ("--adaptive", 2, "--adaptive: files wait for the network"),
+        (
+            "rtsp://127.0.0.1:9/live --keep-going --adaptive",
+            2,
+            "--adaptive: files wait for the network, and are no load (drive); add --policy latest",
+        ),
     ],
 )
 def test_nothing_is_loaded_for_places_that_cannot_be_written(
@@ -170,6 +180,48 @@ def test_nothing_is_loaded_for_places_that_cannot_be_written(
     several = str(make_bundle(smaller=((16, 24),)).path)
     assert main(["run", several, DRIVE, *words.split()]) == code
     assert message in capsys.readouterr().err
+
+
+def test_a_sink_that_cannot_be_given_up_keeps_no_other_from_it(
+    bundle: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Stubborn(NullSink):
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def abort(self) -> None:
+            aborted.append(self.name)
+            raise OSError("Stale file handle")
+
+    def fail(*_: object, **options: object) -> None:
+        raise DeviceError("no GPU")
+
+    aborted: list[str] = []
+    monkeypatch.setattr("pixelrt.video.sinks.open_sinks", lambda *_, **__: map(Stubborn, ["one", "other"]))
+    monkeypatch.setattr("pixelrt.loading.load", fail)
+    assert main(["run", bundle, DRIVE]) == 1
+    assert sorted(aborted) == ["one", "other"]
+    *warnings, error = capsys.readouterr().err.splitlines()
+    assert sorted(warnings) == [
+        f"warning: {name} cannot be given up: Stale file handle" for name in ("one", "other")
+    ]
+    assert error == "error: no GPU"
+
+
+def test_ctrl_c_while_the_network_is_loaded_is_answered_at_once(
+    bundle: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def loading(*words: Any, **options: Any) -> Any:
+        signal.raise_signal(signal.SIGINT)
+        answers.append(capfd.readouterr().err)
+        return load(*words, **options)
+
+    answers: list[str] = []
+    load = pixelrt.load
+    monkeypatch.setattr("pixelrt.loading.load", loading)
+    assert main(["run", bundle, DRIVE]) == 130
+    assert answers == ["interrupted: it ends when the network is loaded; a second Ctrl-C ends it at once\n"]
+    assert capfd.readouterr().err == "interrupted before the first frame; nothing was written\n"
 
 
 def test_a_deadline_that_drops_everything_is_an_error(

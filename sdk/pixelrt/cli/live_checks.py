@@ -75,15 +75,16 @@ def check_sizes(bundle: Bundle, arguments: argparse.Namespace) -> None:
 
 
 def check_load(sources: Sequence[Source], arguments: argparse.Namespace) -> None:
-    """Refuse to adapt where no source can come too fast.
+    """Refuse to adapt where a source cannot come too fast.
 
     Raises:
-        UsageError: If all sources wait for the network.
+        UsageError: If one waits for the network.
     """
-    if arguments.adaptive and arguments.policy is None and not any(source.live for source in sources):
+    waiting = [source.name for source in sources if not source.live]
+    if arguments.adaptive and arguments.policy is None and waiting:
         raise UsageError(
-            "--adaptive: files wait for the network, and are no load; add --policy latest, or leave "
-            "--adaptive away"
+            f"--adaptive: files wait for the network, and are no load ({', '.join(waiting)}); add --policy "
+            "latest, or leave --adaptive away"
         )
 
 

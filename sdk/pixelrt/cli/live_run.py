@@ -39,6 +39,7 @@ Outs: TypeAlias = Callable[[argparse.Namespace, Bundle], Sequence[str]]
 """The URIs of the sinks."""
 Play: TypeAlias = "Callable[[Source, Callable[[], Source]], Source]"
 """What is made of an opened source; it may be opened again."""
+_INTERRUPTED_LOAD = "interrupted: it ends when the network is loaded; a second Ctrl-C ends it at once"
 _QUIET_S = 2.0
 """A source that takes longer to open is waited for, as a person wants to know."""
 
@@ -87,7 +88,8 @@ def run_live(
             return _too_early(stop)
         check_load(sources, arguments)
         sinks = opened.enter_context(_opened_sinks(arguments, bundle, head, sources, uris))
-        segmenter = opened.enter_context(load(bundle, color="rgb", **machine))
+        with stop.answering(_INTERRUPTED_LOAD):
+            segmenter = opened.enter_context(load(bundle, color="rgb", **machine))
         if stop():
             return _too_early(stop)
         _announce(segmenter, sources)
@@ -129,9 +131,10 @@ def _run(arguments: argparse.Namespace, work: _Work, stop: Stop) -> None:
     plain = printing and sys.stdout.isatty()
     look = Look(title=_title(work.segmenter), plain=plain, logged=work.options.log is not None)
     with displayed(work.sources, look, work.views) as observers:
-        job = Run(
-            work.segmenter, work.sources, work.sinks, options=work.options, observers=observers, stop=stop
-        )
+        with stop.answering(_INTERRUPTED_LOAD):  # with --adaptive the smaller sizes are loaded now
+            job = Run(
+                work.segmenter, work.sources, work.sinks, options=work.options, observers=observers, stop=stop
+            )
         failure = _execute(job)
     report = job.report()
     if failure is None:
@@ -254,34 +257,38 @@ def _opened_sinks(
 
     sheets = [] if arguments.sheet is None else per_source(arguments.sheet, sources)
     check_written(arguments, outs, sheets, bundle, sources)
-    sinks: list[Sink] = []
-    try:
+    with contextlib.ExitStack() as undo:
         others = [*sheets, *([] if arguments.json in (None, "-") else [arguments.json])]
-        sinks += open_sinks(outs, *sources, num_frames=arguments.limit, others=others)
+        sinks = list(open_sinks(outs, *sources, num_frames=arguments.limit, others=others))
+        for sink in sinks:
+            undo.callback(_give_up, sink)
         if sheets:
             titles = [f"{bundle.manifest.name} on {name}" for name in _names(sources)]
             made = [
                 ContactSheet(Path(file), head.classes, alpha=arguments.alpha, title=title)
                 for file, title in zip(sheets, titles, strict=True)
             ]
-            sinks += each_its_own(made, sources)
+            sinks += each_its_own(made, sources)  # of which nothing is written before they are closed
         yield sinks
-    finally:
-        for sink in sinks:
-            sink.abort()
 
 
-def _title(segmenter: Segmenter) -> str:
+def _give_up(sink: Sink) -> None:
+    """Abort a sink; what goes wrong with that hides no error, and keeps no other sink from it."""
+    from pixelrt.video.live.failing import Failing
+
+    name = getattr(sink, "name", type(sink).__name__)
+    with Failing(lambda problem: complain(f"warning: {name} cannot be given up: {problem}"), Exception):
+        sink.abort()
+
+
+def _title(segmenter: Segmenter, *, why: str = "") -> str:
     info = segmenter.session.info
-    return (
-        f"{segmenter.bundle.manifest.name} on {info.backend} {info.version} ({info.device}, {info.precision})"
-    )
+    how = ", ".join([info.device, f"{info.precision}: {why}" if why else info.precision])
+    return f"{segmenter.bundle.manifest.name} on {info.backend} {info.version} ({how})"
 
 
 def _announce(segmenter: Segmenter, sources: Sequence[Source]) -> None:
-    info = segmenter.session.info
-    name = segmenter.bundle.manifest.name
-    complain(f"{name} on {info.backend} {info.version} ({info.device}, {info.precision}: {info.why})")
+    complain(_title(segmenter, why=segmenter.session.info.why))
     for name, source in zip(_names(sources), sources, strict=True):
         if not all(source.size):
             complain(f"{name}: waited for")

@@ -102,17 +102,17 @@ def open_sizing(
     """
     if not adaptive:
         return Sizing([segmenter])
+    if "all" in policies:
+        raise InputError(
+            "adaptive=True, and the policy of a source is 'all': it waits for the network, however large the "
+            "size is; take policy='latest', or leave adaptive away"
+        )
     segmenters = segmenter.at_sizes()
     if len(segmenters) == 1:
         height, width = segmenter.network_size
         raise InputError(
             f"adaptive=True, and {segmenter.bundle.path} has one input size only ({height}x{width}); export "
             "it with several sizes, or leave adaptive away"
-        )
-    if "all" in policies:
-        raise InputError(
-            "adaptive=True, and the policy of a source is 'all': it waits for the network, however large the "
-            "size is; take policy='latest', or leave adaptive away"
         )
     costs_s = [_warmed_up_s(each, frame_size) for each in segmenters]
     name = segmenter.bundle.manifest.name
