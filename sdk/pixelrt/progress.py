@@ -44,10 +44,10 @@ def showing_progress(*, plain: bool = False) -> Iterator[ShowProgress]:
         yield _Lines()
         return
     columns = (
-        rich.TextColumn("{task.description}"),
+        rich.TextColumn("{task.description}", markup=False),
         rich.BarColumn(),
         rich.TextColumn("{task.completed:.0f}{task.fields[of]}"),
-        rich.TextColumn("{task.fields[note]}"),
+        rich.TextColumn("{task.fields[note]}", markup=False),
         rich.TimeElapsedColumn(),
     )
     with rich.Progress(*columns, console=console(), transient=True, refresh_per_second=8) as bars:

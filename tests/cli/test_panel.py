@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import logging
+from collections.abc import Iterator
 
 import pytest
 from rich.console import Console
@@ -14,7 +15,8 @@ from pixelrt.cli.display import Look, displayed
 from pixelrt.cli.panel import Panel, clock_text
 from pixelrt.video.events import Event
 from pixelrt.video.live import StreamStatistics
-from pixelrt.video.sources import Source, open_source
+from pixelrt.video.sources import Frame, Source, open_source
+from pixelrt.video.sources.base import BaseSource
 from pixelrt.video.sources.paced import Paced
 
 
@@ -58,11 +60,35 @@ def test_sixteen_sources_and_a_narrow_terminal() -> None:
     assert max(map(len, lines)) <= 60
 
 
+def test_names_and_reasons_are_no_markup() -> None:
+    source = dataclasses.replace(FRONT, name="drive[left].mp4", dropped={"[/x]": 3}, lost={"[bold]late": 4})
+    sink = dataclasses.replace(STATISTICS.sinks[0], name="out[/].mp4")
+    lines = drawn(dataclasses.replace(STATISTICS, sources=(source,), sinks=(sink,)))
+    rows = [" ".join(line.split()) for line in lines]
+    assert "drive[left].mp4 ● ok 30.0 25.0 1 3 [/x] 4 [bold]late" in rows
+    assert "out[/].mp4 ● ok 95 3 2" in rows
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"), [(0.2, "0 s"), (59.9, "59 s"), (125, "2:05"), (3725, "1:02:05"), (90000, "25:00:00")]
 )
 def test_times(seconds: float, text: str) -> None:
     assert clock_text(seconds) == text
+
+
+class Absent(BaseSource):
+    """A camera that is waited for."""
+
+    size, fps, num_frames, live = (0, 0), 25.0, None, True
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __enter__(self) -> Absent:
+        return self
+
+    def __iter__(self) -> Iterator[Frame]:
+        yield from ()
 
 
 def events(live: bool) -> tuple[Source, list[Event]]:
@@ -106,8 +132,21 @@ def test_a_camera_that_is_away_for_long_does_not_fill_the_screen(capsys: pytest.
         *(f"drive: reconnecting: try {attempt}" for attempt in (1, 2, 3)),
         "drive: reconnecting: try 6 (2 more like this since the last line)",
     ]
-    assert lines[-2:] == ["drive: lost: again", "drive: reconnecting: at once"]
+    assert lines[-3:] == [
+        "drive: connected: the first one",
+        "drive: lost: again",
+        "drive: reconnecting: at once",
+    ]
     assert len(lines) < 15
+
+
+def test_a_camera_that_was_not_there_is_told_to_have_come(capsys: pytest.CaptureFixture[str]) -> None:
+    there, _ = events(live=True)
+    with displayed([Absent("front"), there, Absent("front")], Look(title="title"), []) as observers:
+        for name in ("front", "drive", "front-2"):
+            observers.event(Event(kind="connected", source=name, detail="frames come"))
+    lines = [line.partition(" ")[2] for line in capsys.readouterr().err.splitlines()]
+    assert lines == ["front: connected: frames come", "front-2: connected: frames come"]
 
 
 def test_statistics_that_are_logged_are_the_lines_of_the_progress(capsys: pytest.CaptureFixture[str]) -> None:

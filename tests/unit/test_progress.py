@@ -83,3 +83,14 @@ def test_lines_come_now_and_then(capsys: pytest.CaptureFixture[str], monkeypatch
 
 def test_there_is_one_console() -> None:
     assert console() is console()
+
+
+def test_names_of_phases_are_no_markup() -> None:
+    code = (
+        "from pixelrt import progress\n"
+        "with progress.showing_progress() as show:\n"
+        "    show('engine [left] of net[/x]', 1, 3, 'at [bold]once')\n"
+    )
+    code, said = on_a_terminal(code)
+    assert code == 0, said
+    assert "engine [left] of net[/x]" in said and "at [bold]once" in said

@@ -49,10 +49,13 @@ def displayed(sources: Sequence[Source], look: Look, views: Sequence[View]) -> I
         look: How it is shown.
         views: What else sees the stream.
     """
+    from pixelrt.video.live.opening import unique
     from pixelrt.video.run import Observers
 
     live = any(source.live for source in sources)
-    event = _Events(quiet=("connected", "ended") if not live else ())
+    names = unique([source.name for source in sources])
+    awaited = [name for name, source in zip(names, sources, strict=True) if not all(source.size)]
+    event = _Events(quiet=("connected", "ended") if not live else (), awaited=awaited)
     with contextlib.ExitStack() as shown:
         if look.logged:
             shown.enter_context(_statistics_as_lines())
@@ -124,24 +127,24 @@ def _line(text: str) -> None:
 
 
 class _Events:
-    """Writes a line for each change of state, but for the first frame of each source.
+    """Writes a line for each change of state, but for the first frame of a source that was there.
 
     Args:
         quiet: Kinds that are not worth one.
+        awaited: Names of sources that were not there.
     """
 
-    def __init__(self, quiet: Sequence[EventKind]) -> None:
+    def __init__(self, quiet: Sequence[EventKind], awaited: Sequence[str]) -> None:
         from pixelrt.video.repeats import Repeats
 
         self._quiet, self._repeats = quiet, Repeats()
-        self._connected: set[str] = set()
+        self._talked_of = set(awaited)
 
     def __call__(self, event: Event) -> None:
-        first = event.kind == "connected" and event.source not in self._connected
-        if first:
-            self._connected.add(event.source)
+        expected = event.kind == "connected" and event.source not in self._talked_of
+        self._talked_of.add(event.source)
         line = self._repeats.line(event)
-        if line is not None and not first and event.kind not in self._quiet:
+        if line is not None and not expected and event.kind not in self._quiet:
             _line(line)
 
 

@@ -77,7 +77,10 @@ class Panel:
         return heading
 
     def _grid(self, *columns: str) -> Table:
-        """A table without lines; `>` in front of a column aligns it to the right."""
+        """A table without lines; `>` in front of a column aligns it to the right.
+
+        Names go into it as `Text`: a `str` is read as markup, in which `drive[left].mp4` has a style.
+        """
         table: Table = self._table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
         for place, column in enumerate(columns):
             name = column.lstrip(">")
@@ -93,13 +96,13 @@ class Panel:
         table = self._grid("source", "state", ">in/s", ">out/s", ">waiting", "dropped", "lost")
         for source in now.sources:
             table.add_row(
-                source.name,
+                self._text(source.name),
                 self._state(source),
                 f"{source.fps_captured:.1f}",
                 f"{source.fps_delivered:.1f}",
                 str(source.queue_depth),
-                reasons_text(source.dropped),
-                reasons_text(source.lost),
+                self._text(reasons_text(source.dropped)),
+                self._text(reasons_text(source.lost)),
             )
         return table
 
@@ -133,7 +136,8 @@ class Panel:
         for sink in now.sinks:
             sign, style = _LOOKS["failed" if sink.failed else "ok"]
             state = self._text(f"{sign} {'failed' if sink.failed else 'ok'}", style)
-            table.add_row(sink.name, state, f"{sink.written}", f"{sink.dropped}", f"{sink.queue_depth}")
+            counts = (f"{sink.written}", f"{sink.dropped}", f"{sink.queue_depth}")
+            table.add_row(self._text(sink.name), state, *counts)
         return table
 
 
