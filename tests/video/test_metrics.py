@@ -79,6 +79,17 @@ def test_every_figure_is_there() -> None:
     assert value("stage_duration_seconds_count", stage="capture to delivery") == 100
 
 
+def test_the_name_of_the_address_is_not_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no name server answers that takes half a minute."""
+
+    def look_up(*_: object) -> str:
+        raise AssertionError("a name server was asked")
+
+    monkeypatch.setattr(socket, "getfqdn", look_up)
+    with serving(View()) as server:
+        assert samples(read(server.url))
+
+
 def test_health_is_one_state_of_all() -> None:
     with serving(View()) as server:
         found = samples(read(server.url))

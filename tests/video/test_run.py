@@ -179,6 +179,24 @@ class Silent(BaseSource):
         self._over.set()
 
 
+class Uninterruptible(Silent):
+    """A camera whose driver does not want to be interrupted."""
+
+    def interrupt(self) -> None:
+        super().interrupt()
+        raise OSError("no such device")
+
+
+def test_stop_interrupts_all_sources_whatever_one_of_them_says(
+    segmenter: Segmenter, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked = [Uninterruptible(), Uninterruptible()]
+    with asked[0] as one, asked[1] as other, pytest.raises(OSError, match="no such device"):
+        run(segmenter, [one, other], stop=lambda: True)
+    warnings = [said for said in caplog.messages if "cannot be interrupted" in said]
+    assert warnings == ["silent cannot be interrupted: no such device"] * 2
+
+
 def test_stop_while_no_frame_comes_leaves_nothing(segmenter: Segmenter, tmp_path: Path) -> None:
     with Silent() as source:
         report = run(segmenter, source, open_sinks([tmp_path / "out.mp4"], source), stop=lambda: True)

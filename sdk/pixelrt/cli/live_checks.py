@@ -49,7 +49,8 @@ def head_of(bundle: Bundle, arguments: argparse.Namespace) -> Head:
         InputError: If the bundle takes other frames than sources give, or its first head emits no mask.
         UsageError: If the head that was asked for is not there, or emits no mask.
     """
-    from pixelrt.video.run import check_channels, pick_head
+    from pixelrt.video.live.opening import check_channels
+    from pixelrt.video.run import pick_head
 
     check_channels(bundle)
     try:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import partial
 
 from pixelrt.bundle import Bundle
 from pixelrt.errors import InputError, SourceError
@@ -17,7 +19,6 @@ from pixelrt.interrupts import running
 from pixelrt.machine import describe
 from pixelrt.manifest import Head
 from pixelrt.segmentation import Segmenter
-from pixelrt.strict import suggestion
 from pixelrt.video.delivery import Delivery
 from pixelrt.video.events import Event, ignore
 from pixelrt.video.live import (
@@ -28,12 +29,15 @@ from pixelrt.video.live import (
     StreamStatistics,
     StreamView,
 )
+from pixelrt.video.live.failing import Failing
+from pixelrt.video.live.opening import check_channels, find_head
 from pixelrt.video.report import RunReport, SourceReport
 from pixelrt.video.sinks import Sink
 from pixelrt.video.sources import Source
 from pixelrt.video.sources.limited import Limited
 from pixelrt.video.tally import Tally, accuracy, coverage
 
+_LOG = logging.getLogger("pixelrt.video")
 _POLL_S = 0.05
 _FIGURES_EVERY_S = 0.25
 
@@ -293,9 +297,11 @@ class Run:
         self._end_early()
 
     def _end_early(self) -> None:
+        """Have every source end; one that cannot be interrupted ends with its next frame."""
         self._interrupted = True
         for source in self._sources:
-            source.interrupt()
+            with Failing(partial(_cannot_interrupt, source.name), Exception):
+                source.interrupt()
 
 
 class _Figures:
@@ -312,6 +318,10 @@ class _Figures:
             self._due_s = now_s + _FIGURES_EVERY_S
             self._latest = _rate_and_latency(self._stream.statistics())
         return self._latest
+
+
+def _cannot_interrupt(name: str, problem: BaseException) -> None:
+    _LOG.warning("%s cannot be interrupted: %s", name, problem, exc_info=problem)
 
 
 def _rate_and_latency(now: StreamStatistics) -> tuple[float, float]:
@@ -334,33 +344,13 @@ def run(
     return job.report()
 
 
-def check_channels(bundle: Bundle) -> None:
-    """Refuse a bundle that sees other frames than sources give.
-
-    Raises:
-        InputError: If it does not take 3 channels.
-    """
-    channels = bundle.segmentation.preprocess.channels
-    if channels != 3:
-        raise InputError(
-            f"{bundle.path} takes frames of {channels} channel{'s' if channels != 1 else ''}, and videos, "
-            "images and cameras give 3 (RGB); run it from Python: pixelrt.load(...) and frames "
-            f"uint8[H, W, {channels}]"
-        )
-
-
 def pick_head(bundle: Bundle, asked: str | None) -> Head:
     """The head of a name, or the first.
 
     Raises:
         InputError: If there is none of that name, or it emits no mask.
     """
-    heads = {head.name: head for head in bundle.segmentation.heads}
-    name = next(iter(heads)) if asked is None else asked
-    if name not in heads:
-        raise InputError(
-            f"the bundle has no head {name!r}{suggestion(name, list(heads))}; it has {', '.join(heads)}"
-        )
-    if "mask" not in heads[name].outputs:
-        raise InputError(f"head {name!r} emits no mask; export it with 'mask' among its outputs")
-    return heads[name]
+    head = find_head(bundle, asked)
+    if "mask" not in head.outputs:
+        raise InputError(f"head {head.name!r} emits no mask; export it with 'mask' among its outputs")
+    return head

@@ -18,7 +18,7 @@
 | `pixelrt_delivered_frames_per_second` | source | over the last seconds |
 | `pixelrt_stage_duration_seconds` | stage, quantile | quantiles of the last seconds; also of each sink |
 | `pixelrt_sink_written_total` | sink | results that a sink took |
-| `pixelrt_sink_dropped_total` | sink | results that it was too slow for, and those after it failed |
+| `pixelrt_sink_dropped_total` | sink | results that it does not have: too slow for them, or it failed |
 | `pixelrt_sink_queue_depth` | sink | results that wait for a sink |
 | `pixelrt_sink_failed` | sink | 1 once it raised and gets no more results |
 
@@ -40,7 +40,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from socketserver import ThreadingMixIn
+from socketserver import TCPServer, ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
@@ -148,6 +148,12 @@ class _Server(ThreadingMixIn, WSGIServer):
         self._lock = threading.Lock()
         self._clients: dict[socket.socket, float] = {}
         super().__init__(*values)
+
+    def server_bind(self) -> None:
+        """Take the address; its name is not looked up, for which a dead name server takes its time."""
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
+        self.setup_environ()
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Serve a client; one more than there may be takes the place of the oldest one."""
@@ -295,7 +301,7 @@ class StreamCollector:
             ("pixelrt_sink_written", "Results that a sink took.", "written"),
             (
                 "pixelrt_sink_dropped",
-                "Results that a sink was too slow for, or that came after it failed.",
+                "Results that a sink does not have: it was too slow for them, or failed.",
                 "dropped",
             ),
         ):

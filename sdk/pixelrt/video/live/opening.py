@@ -7,10 +7,11 @@ import dataclasses
 import os
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from pixelrt.bundle import Bundle
 from pixelrt.cuda.interop import is_on_device
 from pixelrt.errors import InputError
 from pixelrt.manifest import ColorOrder, Head
@@ -23,9 +24,6 @@ from pixelrt.video.sinks.base import check_sink
 from pixelrt.video.sources.base import Source
 from pixelrt.video.sources.objects import as_source
 from pixelrt.video.sources.opening import open_or_wait
-
-if TYPE_CHECKING:
-    from pixelrt.video.live.sizing import AnySegmenter
 
 
 def open_inputs(source: Any, color: ColorOrder, options: StreamOptions) -> tuple[Input, ...]:
@@ -94,23 +92,32 @@ def open_outputs(sinks: Sequence[AnySink], inputs: Sequence[Input]) -> tuple[Sin
     return (*ready, *open_sinks(uris, *(given.source for given in inputs)))
 
 
-def find_head(segmenter: AnySegmenter, asked: str | None) -> Head:
+def check_channels(bundle: Bundle) -> None:
+    """Refuse a bundle that takes other frames than sources give.
+
+    Raises:
+        InputError: If it does not take 3 channels.
+    """
+    channels = bundle.segmentation.preprocess.channels
+    if channels != 3:
+        raise InputError(
+            f"{bundle.path} takes frames of {channels} channel{'s' if channels != 1 else ''}, and videos, "
+            "images and cameras give 3 (RGB); run it from Python: pixelrt.load(...) and frames "
+            f"uint8[H, W, {channels}]"
+        )
+
+
+def find_head(bundle: Bundle, asked: str | None) -> Head:
     """The head whose results are delivered.
 
     Args:
-        segmenter: Will compute them.
+        bundle: Has it.
         asked: Its name; None for the first.
 
     Raises:
-        InputError: If the bundle has no such head, or takes other frames than sources give.
+        InputError: If the bundle has no such head.
     """
-    spec = segmenter.bundle.segmentation
-    if spec.preprocess.channels != 3:
-        raise InputError(
-            f"{segmenter.bundle.path} takes frames of {spec.preprocess.channels} channels, and videos and "
-            "cameras give 3; call the segmenter with your own frames instead"
-        )
-    heads = {head.name: head for head in spec.heads}
+    heads = {head.name: head for head in bundle.segmentation.heads}
     name = next(iter(heads)) if asked is None else asked
     if name not in heads:
         raise InputError(

@@ -96,7 +96,8 @@ class SinkStatistics:
     name: str
     written: int
     dropped: int
-    """Results that it was too slow for, and those after it failed."""
+    """Results that it does not have: it was too slow for them, it failed at or before them, or they waited
+    for it when an error ended the stream."""
     queue_depth: int
     """Results that wait for it."""
     failed: str
@@ -163,7 +164,7 @@ class StreamView(Protocol):
     """What a sink, a page or a metric may ask a stream; from any thread."""
 
     def statistics(self) -> StreamStatistics:
-        """All figures, of one moment."""
+        """All figures; the counts of frames are of one moment."""
 
     @property
     def health(self) -> Health:

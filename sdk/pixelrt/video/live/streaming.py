@@ -14,7 +14,14 @@ from pixelrt.closing import Closing
 from pixelrt.video.delivery import Delivery
 from pixelrt.video.health import Health
 from pixelrt.video.live.loop import Loop
-from pixelrt.video.live.opening import check_drawing, find_head, open_inputs, open_outputs, settled
+from pixelrt.video.live.opening import (
+    check_channels,
+    check_drawing,
+    find_head,
+    open_inputs,
+    open_outputs,
+    settled,
+)
 from pixelrt.video.live.options import Policy, StreamArguments, StreamOptions
 from pixelrt.video.live.sizing import open_sizing
 from pixelrt.video.live.statistics import SourceStatus, StreamStatistics
@@ -44,7 +51,8 @@ class Stream(Closing):
             SourceError: If a source cannot be opened.
             SinkError: If a sink cannot be opened.
         """
-        head = find_head(segmenter, options.head)
+        check_channels(segmenter.bundle)
+        head = find_head(segmenter.bundle, options.head)
         inputs = open_inputs(source, segmenter.color, options)
         with contextlib.ExitStack() as undo:
             for given in inputs:
