@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -147,6 +148,18 @@ def test_the_hint_for_a_camera_that_wants_a_password_is_an_address() -> None:
     ):
         refused = av.HTTPUnauthorizedError(-1, "401")
         assert f"write {wanted}" in str(no_connection(av, refused, settings(text), 0.1))
+
+
+def test_a_host_is_looked_up_only_where_that_may_be_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    import av
+
+    looked_up: list[str] = []
+    monkeypatch.setattr("socket.getaddrinfo", lambda host, port: looked_up.append(host))
+    camera = settings("http://cam/v")
+    assert "connection refused" in str(no_connection(av, ConnectionRefusedError(111, ""), camera, 0.1))
+    assert looked_up == []
+    assert "broke at once" in str(no_connection(av, OSError(errno.EIO, ""), camera, 0.1))
+    assert looked_up == ["cam"]
 
 
 @pytest.mark.parametrize(

@@ -8,13 +8,14 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
+from pathlib import Path
 
 import pytest
 from leaks import nothing_left
 
 from pixelrt.video.sources.network.line import Opening, hang_up, keep_apart
 
-HOST = "127.0.0.1"
+HOST, LINE = "127.0.0.1", "pixelrt.video.sources.network.line"
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="/proc/self/fd is Linux's")
 
 
@@ -88,6 +89,16 @@ def test_other_sockets_are_none(server: socket.socket) -> None:
             keep_apart(ours)
             ours.connect((HOST, port))
         assert opening.line is None
+
+
+def test_a_number_that_is_a_files_by_now_is_let_go(
+    server: socket.socket, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with (tmp_path / "log").open("w") as file, nothing_left():
+        with Opening(*server.getsockname()) as opening:
+            monkeypatch.setattr(f"{LINE}.open_sockets", lambda: {"socket:[1]": file.fileno()})
+        assert opening.line is None
+        assert not file.closed
 
 
 def test_each_of_many_that_open_at_once_knows_its_own(server: socket.socket) -> None:

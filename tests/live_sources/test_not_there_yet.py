@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import stamped
 from leaks import nothing_left
-from live_server import LiveServer
+from live_server import ABSENT, LiveServer
 from server_process import free_port
 
 from pixelrt.errors import SourceError
@@ -135,6 +135,18 @@ def test_what_refuses_is_left_out_and_told_at_the_end(network: Segmenter) -> Non
         with pytest.raises(SourceError, match=r"a user and a password.*401"):
             results.extend(stream)
         assert len(results) == 5
+
+
+def test_a_path_that_a_relay_has_not_yet_is_waited_for() -> None:
+    """It answers 404 until somebody sends there."""
+    with LiveServer("http", fps=50) as server, nothing_left():
+        events: list[Event] = []
+        with open_source(f"{server.url}/later/mjpeg#{QUICK}&wait=yes") as source:
+            source.on_event = events.append
+            frames = [stamped.read(frame.image) for frame in islice(source, 3)]
+    assert all(frames)
+    assert [event.kind for event in events] == ["reconnecting"] * ABSENT + ["connected"]
+    assert "nothing at that path (404)" in events[0].detail
 
 
 def test_arrays_are_asked_once_however_bad_they_are(network: Segmenter) -> None:

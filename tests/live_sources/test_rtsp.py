@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import socket
 import statistics
 import time
 from collections.abc import Iterator
@@ -167,6 +169,25 @@ def test_a_wrong_path_is_said(camera: RtspServer) -> None:
 def test_a_closed_port_is_said() -> None:
     with nothing_left(), pytest.raises(SourceError, match="connection refused: nothing listens on that port"):
         open_source(f"rtsp://127.0.0.1:{free_port()}/live")
+
+
+def test_a_network_that_cannot_be_reached_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket.socket, "connect_ex", lambda *_: errno.ENETUNREACH)
+    with nothing_left(), pytest.raises(SourceError, match=r"10\.0\.0\.1 cannot be reached from here"):
+        open_source("rtsp://10.0.0.1/live")
+
+
+def test_what_the_host_answers_at_one_address_counts_more_than_an_address_out_of_reach(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As with IPv6, where only IPv4 is set up."""
+    answers = iter([errno.ECONNREFUSED, errno.ENETUNREACH])
+    monkeypatch.setattr(socket.socket, "connect_ex", lambda *_: next(answers))
+    address = (socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", 554))
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [address, address])
+    with nothing_left(), pytest.raises(SourceError, match="connection refused"):
+        open_source("rtsp://camera/live")
+    assert list(answers) == []
 
 
 def test_an_unknown_name_is_said() -> None:

@@ -3,8 +3,8 @@
     python live_server.py '{"kind": "http", "port": 8080}'
 
 HTTP serves `/ts` (MPEG-TS), `/mjpeg`, `/short.ts` and `/short.mp4` (finite files), `/text`, `/silent`
-(never answers), `/secret/...` (asks for a password), `/moved/...` (redirects). TCP serves MPEG-TS to each
-client, UDP sends MPEG-TS to a port.
+(never answers), `/secret/...` (asks for a password), `/moved/...` (redirects), `/later/...` (is not there at
+first). TCP serves MPEG-TS to each client, UDP sends MPEG-TS to a port.
 """
 
 from __future__ import annotations
@@ -26,7 +26,10 @@ from typing import Any
 from server_process import HOST, ServerProcess, free_port, say_ready
 
 USER, PASSWORD = "robot", "pass+word&7"
-SHORT_FRAMES = 40
+SHORT_FRAMES = 80
+"""More than a reader keeps waiting."""
+ABSENT = 2
+"""How often nothing is at a path that comes later."""
 
 
 class LiveServer(ServerProcess):
@@ -36,7 +39,8 @@ class LiveServer(ServerProcess):
         kind: http, tcp or udp.
         port: A free one if None; for udp the port that it sends to.
         settings: fps, gop, size, boundary_only (MJPEG without Content-Length), certificate (HTTPS: a PEM file
-            with its key).
+            with its key), container (of TCP, instead of mpegts), every (draw late pictures, too: a number
+            that does not come got lost).
     """
 
     script = __file__
@@ -57,7 +61,8 @@ def _pictures(settings: dict[str, Any]) -> Iterator[Any]:
     size = tuple(settings.get("size", stamped.SIZE))
     index = int((time.monotonic() - epoch_s) * fps)
     while True:
-        index = max(index + 1, int((time.monotonic() - epoch_s) * fps))
+        now = int((time.monotonic() - epoch_s) * fps)
+        index = index + 1 if settings.get("every") else max(index + 1, now)
         time.sleep(max(0.0, epoch_s + index / fps - time.monotonic()))
         yield stamped.draw(index, size)
 
@@ -93,6 +98,7 @@ class _Sender:
 
 class _Handler(BaseHTTPRequestHandler):
     settings: dict[str, Any]
+    absent: Iterator[int]
     protocol_version = "HTTP/1.0"
 
     def log_message(self, *_: object) -> None:
@@ -104,6 +110,8 @@ class _Handler(BaseHTTPRequestHandler):
             if not self._allowed():
                 return
             path = path.removeprefix("/secret")
+        if path.startswith("/later/"):
+            path = "/nothing" if next(self.absent, None) is not None else path.removeprefix("/later")
         if path.startswith("/moved/"):
             self.send_response(302)
             self.send_header("Location", path.removeprefix("/moved"))
@@ -183,7 +191,7 @@ def _serve_http(settings: dict[str, Any]) -> None:
         def handle_error(self, *_: object) -> None:
             """A client that goes away is no error."""
 
-    Handler.settings = settings
+    Handler.settings, Handler.absent = settings, iter(range(ABSENT))
     server = Server((HOST, settings["port"]), Handler)
     if "certificate" in settings:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -205,7 +213,7 @@ def _feed(client: socket.socket, settings: dict[str, Any]) -> None:
     import av
 
     with client, suppress(OSError, av.FFmpegError):  # it goes when it likes
-        _encode(_Sender(client), "mpegts", _pictures(settings), settings)
+        _encode(_Sender(client), settings.get("container", "mpegts"), _pictures(settings), settings)
 
 
 def _serve_udp(settings: dict[str, Any]) -> None:

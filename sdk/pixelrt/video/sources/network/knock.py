@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import select
 import socket
 import time
@@ -10,6 +11,7 @@ from contextlib import closing
 
 from pixelrt.errors import UnusableSource
 from pixelrt.video.sources.network.line import keep_apart
+from pixelrt.video.sources.network.reasons import UNREACHABLE
 from pixelrt.video.sources.network.settings import STANDARD_PORTS, NetworkSettings
 
 _STEP_S = 0.1
@@ -28,7 +30,7 @@ def knock(settings: NetworkSettings, cancelled: Callable[[], bool]) -> None:
     port = settings.port or STANDARD_PORTS[settings.scheme]
     until_s = time.monotonic() + settings.connect_s
     found = socket.getaddrinfo(settings.host, port, type=socket.SOCK_STREAM)
-    problem: OSError = TimeoutError()
+    problem: OSError | None = None
     for family, kind, protocol, _, address in found:
         with closing(socket.socket(family, kind, protocol)) as sock:
             keep_apart(sock)
@@ -38,19 +40,21 @@ def knock(settings: NetworkSettings, cancelled: Callable[[], bool]) -> None:
                 if settings.scheme == "rtsp":
                     _ask(sock, settings, port, until_s, cancelled)
             except OSError as failed:
-                problem = failed
+                if problem is None or failed.errno not in UNREACHABLE:  # what another address said tells more
+                    problem = failed
             else:
                 return
-    raise problem
+    raise problem or TimeoutError
 
 
 def _connect(
     sock: socket.socket, address: tuple[object, ...], until_s: float, cancelled: Callable[[], bool]
 ) -> None:
     number = sock.connect_ex(address)
-    if number and not _ready(sock, until_s, cancelled, write=True):
-        return
-    number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    if number == errno.EINPROGRESS:
+        if not _ready(sock, until_s, cancelled, write=True):
+            return
+        number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
     if number:
         raise OSError(number, "")
 

@@ -147,8 +147,13 @@ def _addresses(host: str, port: int) -> set[str | int]:
 
 def _handle_to(number: int, port: int, addresses: set[str | int]) -> socket.socket | None:
     try:
-        handle = socket.socket(fileno=os.dup(number))
+        duplicate = os.dup(number)
     except OSError:  # closed meanwhile
+        return None
+    try:
+        handle = socket.socket(fileno=duplicate)
+    except OSError:  # closed meanwhile, and its number is that of a file now
+        os.close(duplicate)
         return None
     with suppress(OSError):
         peer = handle.getpeername()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import socket
+from collections.abc import Iterator
 from typing import Any
 
 from pixelrt.errors import SourceError, UnusableSource
@@ -13,7 +14,7 @@ _NO_TLS = (
     "no encrypted connection came about; does the server speak TLS on that port, and does this machine trust "
     "who made its certificate? (#verify=no takes any certificate: cameras often make their own)"
 )
-_UNREACHABLE = (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN, errno.EHOSTDOWN)
+UNREACHABLE = (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN, errno.EHOSTDOWN)
 
 
 def no_connection(av: Any, problem: Exception, settings: NetworkSettings, waited_s: float) -> SourceError:
@@ -34,33 +35,45 @@ def no_connection(av: Any, problem: Exception, settings: NetworkSettings, waited
 
 
 def _why_not(av: Any, problem: Exception, settings: NetworkSettings, waited_s: float) -> str:
+    reasons = _reasons(av, problem, settings, waited_s)
+    return next((text for holds, text in reasons if holds), f"cannot be opened ({_words(problem)})")
+
+
+def _reasons(
+    av: Any, problem: Exception, settings: NetworkSettings, waited_s: float
+) -> Iterator[tuple[bool, str]]:
+    """Whether each holds, looked at one after another: some take their time."""
     number = getattr(problem, "errno", None)
     timed_out = isinstance(problem, (TimeoutError, av.ExitError)) or waited_s >= settings.connect_s
-    reasons = (
-        (isinstance(problem, socket.gaierror), _unknown_host(settings)),
-        (
-            isinstance(problem, ConnectionRefusedError),
-            "connection refused: nothing listens on that port; is the camera on, and the port right?",
-        ),
-        (number in _UNREACHABLE, f"{settings.place} cannot be reached from here; check cable and network"),
-        (
-            number == errno.EADDRINUSE,
-            "another program on this machine receives on that port; use another one",
-        ),
-        (timed_out, _silence(settings)),
-        (
-            isinstance(problem, (av.InvalidDataError, av.DemuxerNotFoundError)),
-            "what comes from there is no video that FFmpeg knows; is that the address of the stream?",
-        ),
-        (
-            isinstance(problem, (ConnectionError, EOFError)),
-            "the connection was closed at once; is that the right port?",
-        ),
-        (not _is_known(settings), _unknown_host(settings)),
-        (settings.scheme in ENCRYPTED, _NO_TLS),
-        (number == errno.EIO, "what comes from there is no video, or the connection broke at once"),
+    yield isinstance(problem, socket.gaierror), _unknown_host(settings)
+    yield (
+        isinstance(problem, ConnectionRefusedError),
+        "connection refused: nothing listens on that port; is the camera on, and the port right?",
     )
-    return next((text for holds, text in reasons if holds), f"cannot be opened ({_words(problem)})")
+    yield number in UNREACHABLE, f"{settings.place} cannot be reached from here; check cable and network"
+    yield (
+        number == errno.EADDRINUSE,
+        "another program on this machine receives on that port; use another one",
+    )
+    yield (
+        isinstance(problem, av.HTTPNotFoundError),
+        (
+            "the server has nothing at that path (404); the camera's manual says which it has, and a relay "
+            "has it once somebody sends there (#wait=yes waits for that)"
+        ),
+    )
+    yield timed_out, _silence(settings)
+    yield (
+        isinstance(problem, (av.InvalidDataError, av.DemuxerNotFoundError)),
+        "what comes from there is no video that FFmpeg knows; is that the address of the stream?",
+    )
+    yield (
+        isinstance(problem, (ConnectionError, EOFError)),
+        "the connection was closed at once; is that the right port?",
+    )
+    yield not _is_known(settings), _unknown_host(settings)
+    yield settings.scheme in ENCRYPTED, _NO_TLS
+    yield number == errno.EIO, "what comes from there is no video, or the connection broke at once"
 
 
 def _silence(settings: NetworkSettings) -> str:
@@ -92,10 +105,6 @@ def _hopeless(av: Any, settings: NetworkSettings) -> list[tuple[tuple[type[Excep
             ),
         ),
         ((av.HTTPForbiddenError,), "the camera forbids it to this user (403)"),
-        (
-            (av.HTTPNotFoundError,),
-            "the server has nothing at that path (404); the camera's manual says which it has",
-        ),
         (
             (av.ProtocolNotFoundError,),
             (
