@@ -93,13 +93,13 @@ def test_a_camera_of_damaged_pictures_alone() -> None:
 
 def test_a_slow_reader_is_no_stall() -> None:
     send((48, 64), (48, 64), SIZE)
-    with open_source(uri(format="mjpeg", stall=0.2, reconnect="no")) as source:
+    with open_source(uri(format="mjpeg", stall=0.5, reconnect="no")) as source:
         frames = []
         for frame in source:
             frames.append(frame)
             if len(frames) == 4:
                 break
-            time.sleep(0.3)
+            time.sleep(0.6)
         source.close()
     assert [frame.index for frame in frames] == [0, 1, 2, 3]
 
