@@ -86,3 +86,24 @@ def test_outputs_that_are_closed_from_the_start(closed: str, script: str, said: 
     with started(whole, closed=closed) as process:
         assert process.communicate(timeout=60) == (b"", said)
         assert process.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        ("inspect nothing", 1, b"error: nothing"),
+        ("doctor", 1, b"error: standard output cannot be written (it was closed from the start)"),
+        ("--version", 0, b"pixelrt "),
+    ],
+)
+def test_a_command_whose_output_is_closed(words: str, code: int, said: bytes) -> None:
+    script = f"""
+        import sys
+        from pixelrt.cli import main
+        sys.exit(main({words.split()!r}))
+    """
+    with started(script, closed=">&-") as process:
+        _, told = process.communicate(timeout=120)
+        assert told.startswith(said)
+        assert b"Traceback" not in told
+        assert process.returncode == code

@@ -53,8 +53,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         words = with_files(words)
         code = _dispatch(words)
-        with writing_output():
-            sys.stdout.flush()
+        if sys.stdout is not None:  # closed from the start: nothing was said
+            with writing_output():
+                sys.stdout.flush()
     except PixelRTError as problem:
         code = _explain(problem, words)
         _drop_lost_output()
@@ -135,6 +136,8 @@ def _without_secrets(message: str, words: Sequence[str]) -> str:
 
 def _drop_lost_output() -> None:
     """Keep the interpreter, which flushes standard output when it ends, from complaining once more."""
+    if sys.stdout is None:
+        return
     try:
         sys.stdout.flush()
     except OSError:
