@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from pixelrt.video.live.statistics import SinkStatistics
 from pixelrt.video.sinks.base import Sink, checked_outputs, left_by, progress_of
 from pixelrt.video.waiting import nothing
 
+_LOG = logging.getLogger("pixelrt.video")
 _SINK_PLACES = 8
 """Results that may wait for a sink: a quarter of a second of a camera. Several sources share them."""
 _FEWEST_SINK_PLACES = 2
@@ -187,7 +189,10 @@ class Lane:
         self._dropped += 1
 
     def _fail(self, problem: BaseException) -> None:
-        self._failed = self._failed or str(problem) or type(problem).__name__
+        if self._failed:  # and cannot even be aborted: that it failed was told
+            _LOG.debug("sink %s, after it failed", self.name, exc_info=problem)
+            return
+        self._failed = str(problem) or type(problem).__name__
         self.abort()
         self._on_failure(self, problem)
 
