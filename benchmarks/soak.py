@@ -283,7 +283,7 @@ def _watch(arguments: argparse.Namespace) -> Found:
     folder: Path = arguments.watch
     film, times = live_camera.Film(folder / "film.flv"), folder / "times.npy"
     seconds, span_s = 60 * arguments.minutes, _span_s(arguments.minutes)
-    ages, order = _Ages(span_s), _Order(film.frames)
+    ages, order = _Ages(span_s, round(seconds / span_s)), _Order(film.frames)
     with (
         pixelrt.load(
             arguments.bundle, task="segmentation", device="cpu", threads=arguments.threads, color="rgb"
@@ -315,28 +315,31 @@ def _watch(arguments: argparse.Namespace) -> Found:
 
 
 class _Ages:
-    """Ages of results, minute by minute.
+    """Ages of results, minute by minute, in memory that does not grow.
 
     Args:
         span_s: How long a minute is.
+        minutes: How many there are.
     """
 
-    def __init__(self, span_s: float) -> None:
-        self._span_s = span_s
-        self._minutes: list[list[float]] = []
+    def __init__(self, span_s: float, minutes: int) -> None:
+        self._span_s, self._minutes = span_s, minutes
+        most = round(2 * live_camera.FPS * span_s * minutes)
+        self._at_s, self._ages_ms = np.full(most, -1.0), np.full(most, -1.0)
+        self._count = 0
         self.began_s = time.monotonic()
 
     def add(self, now_s: float, age_s: float) -> None:
         """Note a result."""
-        if not self._minutes:
+        if not self._count:
             self.began_s = now_s
-        while (now_s - self.began_s) // self._span_s >= len(self._minutes):
-            self._minutes.append([])
-        self._minutes[-1].append(1e3 * age_s)
+        self._at_s[self._count], self._ages_ms[self._count] = now_s, 1e3 * age_s
+        self._count += 1
 
     def minutes(self) -> list[Found]:
-        """The whole ones."""
-        return [_figures(np.array(ages)) for ages in self._minutes[:-1]]
+        """All of them; before the first one are places that were not needed."""
+        places = (self._at_s - self.began_s) // self._span_s
+        return [_figures(self._ages_ms[places == minute]) for minute in range(self._minutes)]
 
 
 class _Order:

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from pixelrt.video.events import Event, EventKind
 from pixelrt.video.health import SEVERITY, Health, HealthState
+from pixelrt.video.live.heap import HeapTrim
 from pixelrt.video.live.ledger import Account, Ledger
 from pixelrt.video.live.load import LoadWindow
 from pixelrt.video.live.telling import InOrder, StatisticsLog
@@ -212,7 +213,7 @@ class SourceWatch:
 
 
 class Monitor:
-    """Looks at every source, some times a second.
+    """Looks at every source, some times a second, and after the heap.
 
     Args:
         watches: Of the sources.
@@ -229,7 +230,7 @@ class Monitor:
         log: StatisticsLog,
     ) -> None:
         self._watches, self._ledger, self._network_s, self._log = watches, ledger, network_s, log
-        self._over = Flag()
+        self._heap, self._over = HeapTrim(), Flag()
 
     def run(self) -> None:
         """Look until `stop`."""
@@ -238,6 +239,7 @@ class Monitor:
             for watch, account in zip(self._watches, self._ledger.accounts(), strict=True):
                 watch.look(now_s, account, network_s)
             self._log.look(now_s)
+            self._heap.look(now_s)
 
     def stop(self) -> None:
         """Look no more."""
