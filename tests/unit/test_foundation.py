@@ -201,6 +201,20 @@ class TestBundle:
         with pytest.raises(BundleError, match=r"is not a bundle: no manifest\.json in it"):
             Bundle.open(tmp_path)
 
+    def test_a_folder_of_somebody_else(self, bundle: Bundle) -> None:
+        user = os.geteuid()
+        bundle.path.chmod(0)
+        try:
+            if user == 0:
+                os.seteuid(65534)
+            with pytest.raises(
+                BundleError, match=r"manifest\.json cannot be read: Permission denied; who runs"
+            ):
+                Bundle.open(bundle.path)
+        finally:
+            os.seteuid(user)
+            bundle.path.chmod(0o755)
+
     def test_a_changed_byte_is_found(self, bundle: Bundle) -> None:
         (bundle.path / "model.onnx").write_bytes(MODEL[:-1] + b"?")
         with pytest.raises(BundleError, match=r"has SHA-256 .* changed or damaged"):

@@ -17,14 +17,18 @@ def manifest_bytes(folder: Path) -> bytes:
         BundleError: If there is no bundle, or it cannot be read.
     """
     file = folder / MANIFEST
-    if not file.is_file():
-        raise BundleError(
-            f"{folder} is not a bundle: {_instead(folder)}; expected the folder that `pixelrt export` writes"
-        )
     try:
-        return file.read_bytes()
+        if file.is_file():
+            return file.read_bytes()
+        instead = _instead(folder)
     except OSError as problem:
-        raise BundleError(f"{file} cannot be read: {problem}") from problem
+        raise BundleError(
+            f"{file} cannot be read: {problem.strerror}; who runs this must be able to read the folder and all "
+            "that is in it"
+        ) from problem
+    raise BundleError(
+        f"{folder} is not a bundle: {instead}; expected the folder that `pixelrt export` writes"
+    )
 
 
 def manifest_of(folder: Path, content: bytes) -> SegmentationManifest | GenerationManifest:
