@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import logging
 import os
@@ -19,7 +20,8 @@ from interrupting import Interrupting, handled
 from live import SIZE, Camera, Notes, check_accounts, gone, image_of, network
 from views import STATISTICS
 
-from pixelrt.errors import InputError
+from pixelrt.errors import InputError, SourceError
+from pixelrt.video.frame import Frame
 from pixelrt.video.live import Stream, watching
 from pixelrt.video.live.interrupting import interrupts_a_lock
 from pixelrt.video.live.ledger import Ledger
@@ -27,7 +29,10 @@ from pixelrt.video.live.mailbox import Mailbox, Room
 from pixelrt.video.live.outlets import Outlets
 from pixelrt.video.live.telling import StatisticsLog
 from pixelrt.video.live.watching import Monitor, Watchdog
+from pixelrt.video.sources.paced import Paced
 from pixelrt.video.sources.push import PushSource
+from pixelrt.video.sources.reconnecting import Backoff, Persistence, Reconnecting
+from pixelrt.video.sources.waking import Wake
 from pixelrt.video.waiting import Flag
 
 HELD_UP_S = 5.0
@@ -228,13 +233,53 @@ def a_watchdog() -> WaitAndStop:
     return dog.run, dog.stop
 
 
-@pytest.mark.parametrize("waiting", [a_flag, a_monitor, a_watchdog])
+class Away(Camera):
+    """A camera that does not answer."""
+
+    def __iter__(self) -> Iterator[Frame]:
+        raise SourceError("no answer")
+
+    def interrupt(self) -> None:
+        pass
+
+
+class Photos(Away):
+    """Two frames, of which the second is due much later."""
+
+    def __iter__(self) -> Iterator[Frame]:
+        return iter([self.frame(0), dataclasses.replace(self.frame(1), time_s=1e6)])
+
+
+def a_played_film() -> WaitAndStop:
+    film = Paced(Photos(period_s=1.0))
+    return lambda: list(film), film.interrupt
+
+
+def a_camera_that_is_away() -> WaitAndStop:
+    patient = Persistence(wait=True, backoff=Backoff(first_s=1e6, most_s=1e6))
+    camera = Reconnecting(Away, name="camera", persistence=patient)
+    return lambda: list(camera), camera.interrupt
+
+
+def a_wake() -> WaitAndStop:
+    wake = Wake()
+
+    def end() -> None:
+        wake.set()
+        wake.close()
+
+    return end, wake.set
+
+
+@pytest.mark.parametrize(
+    "waiting", [a_flag, a_monitor, a_watchdog, a_played_film, a_camera_that_is_away, a_wake]
+)
 def test_a_finalizer_may_stop_a_thread_at_any_moment_of_its_wait(
     monkeypatch: pytest.MonkeyPatch, waiting: Callable[[], WaitAndStop]
 ) -> None:
     """The garbage collector comes where it likes, also in the thread that is to be stopped."""
     monkeypatch.setattr(watching, "_TICK_S", 0.001)
-    for moment in range(1, 60):
+    for moment in range(1, 150):
         wait, stop = waiting()
         stopping = Interrupting(moment, stop)
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pixelrt.errors import SourceError
 from pixelrt.video.sources.around import Around
 from pixelrt.video.sources.base import Frame, Source
+from pixelrt.video.waiting import Flag
 
 
 class Paced(Around):
@@ -27,8 +28,8 @@ class Paced(Around):
     def __init__(self, source: Source, again: Callable[[], Source] | None = None) -> None:
         super().__init__(source)
         self._again = again
-        self._interrupted = threading.Event()
-        self._lock = threading.Lock()
+        self._interrupted = Flag()
+        self._lock = threading.RLock()
         self._lost: dict[str, int] = {}
 
     def __enter__(self) -> Paced:
@@ -89,7 +90,7 @@ class Paced(Around):
 class _Clock:
     """Waits for times of a source's own clock, which begins with its first frame."""
 
-    def __init__(self, interrupted: threading.Event, period_s: float) -> None:
+    def __init__(self, interrupted: Flag, period_s: float) -> None:
         self._interrupted, self._period_s = interrupted, period_s
         self._start_s: float | None = None
 

@@ -16,6 +16,7 @@ from pixelrt.video.events import Event, EventKind, ignore
 from pixelrt.video.frame import Frame
 from pixelrt.video.sources.base import DEFAULT_FPS, BaseSource, Source
 from pixelrt.video.sources.resizing import SizeWatch
+from pixelrt.video.waiting import Flag
 
 _MOST_EARLY = 64
 """Events from before the iteration that are kept, the last ones."""
@@ -100,7 +101,7 @@ class Reconnecting(BaseSource):
         self.size: tuple[int, int] = (0, 0)
         self.live = True
         self._connect, self._persistence, self._late_s = connect, persistence, late_s
-        self._wake = threading.Event()
+        self._wake = Flag()
         self._life: Source | None = None
         self._lost_before: tuple[Counter[str], Source | None] = Counter(), None
         """Losses of connections that are over, and the one whose losses come on top: replaced at once."""

@@ -13,7 +13,7 @@ class Wake:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a finalizer may call `set` in the middle of these
         self.fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
 
     def set(self) -> None:
@@ -25,6 +25,6 @@ class Wake:
     def close(self) -> None:
         """Give the descriptor back."""
         with self._lock:
-            if self.fd >= 0:
-                os.close(self.fd)
-                self.fd = -1
+            descriptor, self.fd = self.fd, -1
+            if descriptor >= 0:
+                os.close(descriptor)
