@@ -23,8 +23,8 @@ def manifest_bytes(folder: Path) -> bytes:
         instead = _instead(folder)
     except OSError as problem:
         raise BundleError(
-            f"{file} cannot be read: {problem.strerror}; who runs this must be able to read the folder and all "
-            "that is in it"
+            f"{file} cannot be read: {problem.strerror}; who runs this must be able to read "
+            "the folder and all that is in it"
         ) from problem
     raise BundleError(
         f"{folder} is not a bundle: {instead}; expected the folder that `pixelrt export` writes"
