@@ -42,9 +42,9 @@ def say(text: str = "") -> None:
 
 
 def say_at_once(text: str) -> None:
-    """Write to standard output past Python's buffer, behind what is in that.
+    """Write to standard output, behind what was written before.
 
-    Where nobody reads, the thread that calls this waits, and holds no lock that another one wants.
+    Where nobody reads, the thread that calls this waits, and no other one.
 
     Args:
         text: With its line feeds.
@@ -56,18 +56,23 @@ def say_at_once(text: str) -> None:
     """
     if sys.stdout is None:
         raise ValueError("it is closed")
-    sys.stdout.flush()
-    file = _descriptor(sys.stdout)
+    _write_at_once(sys.stdout, text)
+
+
+def _write_at_once(stream: TextIO, text: str) -> None:
+    """Write past Python's buffer, whose lock is held while a reader is waited for, signals included."""
+    stream.flush()
+    file = _descriptor(stream)
     if file is None:
-        sys.stdout.write(text)
-        sys.stdout.flush()
+        stream.write(text)
+        stream.flush()
         return
-    left = memoryview(text.encode(sys.stdout.encoding, sys.stdout.errors or "strict"))
+    left = memoryview(text.encode(stream.encoding, stream.errors or "strict"))
     while left:
-        left = left[_write(file, left) :]
+        left = left[_some(file, left) :]
 
 
-def _write(file: int, content: memoryview) -> int:
+def _some(file: int, content: memoryview) -> int:
     """How much could be written."""
     try:
         return os.write(file, content)
@@ -107,8 +112,7 @@ def complain(text: str) -> None:
         with contextlib.suppress(OSError, ValueError):  # told where it is written
             sys.stdout.flush()
     if sys.stderr is not None:
-        sys.stderr.write(f"{text}\n")
-        sys.stderr.flush()
+        _write_at_once(sys.stderr, f"{text}\n")
 
 
 def styled(text: str, style: str) -> str:

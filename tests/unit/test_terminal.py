@@ -39,6 +39,26 @@ def test_who_waits_for_a_reader_holds_nobody_up() -> None:
         assert process.wait(60) == 0
 
 
+def test_messages_that_nobody_reads_leave_signals_to_those_who_wait() -> None:
+    """`2>&1 | less`."""
+    script = f"""
+        import os, signal, threading, time
+        from pixelrt.terminal import complain
+        def end(number, frame):
+            os._exit(7)
+        signal.signal(signal.SIGALRM, end)
+        threading.Thread(target=complain, args=("x" * {LONG},), daemon=True).start()
+        time.sleep(0.5)
+        signal.setitimer(signal.ITIMER_REAL, 0.5)
+        complain("y")
+    """
+    with started(script) as process:
+        try:
+            assert process.wait(60) == 7
+        finally:
+            process.kill()
+
+
 def test_what_was_printed_before_comes_before() -> None:
     script = """
         from pixelrt.terminal import say_at_once
