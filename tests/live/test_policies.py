@@ -6,9 +6,11 @@ import contextlib
 import dataclasses
 import threading
 import time
+from statistics import median
 
 import pytest
 from live import MOST_UNDER_WAY, Camera, Notes, check_accounts, check_pairs, network
+from threads import hiccups
 
 from pixelrt.errors import InputError, SinkError
 from pixelrt.session import GpuOptions
@@ -131,14 +133,18 @@ def test_a_slow_program_gets_the_newest_result_of_a_camera() -> None:
 
 
 def test_latency_stays_bounded_for_ever_when_the_network_is_slower_than_the_camera() -> None:
+    """The benchmark has tighter bounds, on a quiet machine."""
     compute_s, period_s = 0.06, 1 / 30
-    stream = network(compute_s).stream(Camera(150, period_s))
-    ages_s = [delivery.age_ms / 1e3 for delivery in stream][3:]
-    bound_s = 2 * compute_s + period_s
-    middle = len(ages_s) // 2
-    assert sorted(ages_s)[middle] <= bound_s, "the benchmark looks at the 99th percentile, on a quiet machine"
-    early, late = sorted(ages_s[:middle]), sorted(ages_s[middle:])
-    assert late[len(late) // 2] < early[len(early) // 2] + period_s, "it does not grow"
+    with hiccups() as late_s:
+        taken = list(network(compute_s).stream(Camera(150, period_s)))
+    ages_s = [delivery.age_ms / 1e3 for delivery in taken]
+    assert median(ages_s) <= 2 * compute_s + period_s
+    network_s = [delivery.times.computed_s - delivery.times.submitted_s for delivery in taken]
+    slack_s = compute_s + 2 * max(late_s)
+    for before_s, own_s, age_s in zip(network_s, network_s[1:], ages_s[1:], strict=False):
+        assert age_s <= before_s + own_s + period_s + slack_s, "one inference to wait for, and its own"
+    third = len(taken) // 3
+    assert median(ages_s[-third:]) < median(ages_s[:third]) + period_s, "it does not grow"
 
 
 class Aging(Camera):

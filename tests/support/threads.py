@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+_NAP_S = 0.002
 
 
 def in_threads(count: int, work: Callable[[int], None]) -> None:
@@ -25,3 +29,27 @@ def in_threads(count: int, work: Callable[[int], None]) -> None:
         thread.join()
     if problems:
         raise problems[0]
+
+
+@contextmanager
+def hiccups() -> Iterator[list[float]]:
+    """By how many seconds a thread that only sleeps woke up late in the block, each time.
+
+    It tells a machine that is busy with something else, or holds this process up, from code that is slow.
+    """
+    late_s: list[float] = [0.0]
+    over = threading.Event()
+
+    def sleep() -> None:
+        while not over.is_set():
+            began_s = time.monotonic()
+            time.sleep(_NAP_S)
+            late_s.append(time.monotonic() - began_s - _NAP_S)
+
+    sleeper = threading.Thread(target=sleep, name="hiccups")
+    sleeper.start()
+    try:
+        yield late_s
+    finally:
+        over.set()
+        sleeper.join()
