@@ -75,6 +75,7 @@ def test_it_decides_as_the_truth_has_it_and_records(
     assert lines["connected"].startswith("drive: ")
     seen = int(lines["drive"].split()[2])
     assert lines["drive"].startswith("40 frames: ") and 0 < seen <= 40
+    assert "stopped" not in lines["drive"], "every frame was seen, or replaced by a newer one"
     assert f"{seen} of {seen} decisions were those of the truth" in said
     with av.open(str(tmp_path / "run.mp4")) as film:
         assert len(list(film.decode(video=0))) >= seen, "also what came while the car was busy"
