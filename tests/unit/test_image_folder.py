@@ -114,7 +114,7 @@ class TestImageFolder:
     @pytest.mark.parametrize(
         "name_of",
         [
-            lambda index: f"pushed-{index:06d}-of-pushed-2",
+            lambda index: f"{index:06d}-of-rear-2",
             lambda index: f"front-{1_764_380_000_000_000_000 + index * 33_366_701}",
             lambda index: f"{index:06d}-left",
             lambda index: f"clip-{index // 7}-{index % 7:04d}",

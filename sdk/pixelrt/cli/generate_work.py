@@ -15,7 +15,7 @@ from pixelrt.cli.generate_plan import Plan, making, planned
 from pixelrt.cli.generate_run import GenerateReport, Production
 from pixelrt.cli.options import machine_options
 from pixelrt.cli.places import check_outside
-from pixelrt.cli.stopping import Stop
+from pixelrt.cli.stopping import INTERRUPTED_LOAD, Stop
 from pixelrt.cli.wording import counted, say_times
 from pixelrt.encoding import temporary_for, write_whole
 from pixelrt.errors import SourceError
@@ -49,7 +49,9 @@ def generate(arguments: argparse.Namespace, stop: Stop) -> int:
         check_places(places, *inputs.sources)
         plan = planned(arguments, bundle.generation, inputs)
         writer = open_writer(arguments, bundle.generation, inputs, plan.total)
-        with load(bundle, task="generation", color="rgb", **machine_options(arguments)) as generator:
+        with stop.answering(INTERRUPTED_LOAD):
+            loaded = load(bundle, task="generation", color="rgb", **machine_options(arguments))
+        with loaded as generator:
             if stop():
                 complain("interrupted before the first image; nothing was written")
                 return stop.exit_code

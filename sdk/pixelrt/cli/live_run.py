@@ -19,7 +19,7 @@ from pixelrt.cli.live_checks import check_arguments, check_load, check_sizes, ch
 from pixelrt.cli.live_options import run_options
 from pixelrt.cli.live_report import advice_on_deadline, show
 from pixelrt.cli.options import machine_options
-from pixelrt.cli.stopping import Stop
+from pixelrt.cli.stopping import INTERRUPTED_LOAD, Stop
 from pixelrt.cli.wording import counted
 from pixelrt.errors import InputError, PixelRTError, SinkError, SourceError
 from pixelrt.interrupts import running
@@ -39,7 +39,6 @@ Outs: TypeAlias = Callable[[argparse.Namespace, Bundle], Sequence[str]]
 """The URIs of the sinks."""
 Play: TypeAlias = "Callable[[Source, Callable[[], Source]], Source]"
 """What is made of an opened source; it may be opened again."""
-_INTERRUPTED_LOAD = "interrupted: it ends when the network is loaded; a second Ctrl-C ends it at once"
 _QUIET_S = 2.0
 """A source that takes longer to open is waited for, as a person wants to know."""
 
@@ -88,7 +87,7 @@ def run_live(
             return _too_early(stop)
         check_load(sources, arguments)
         sinks = opened.enter_context(_opened_sinks(arguments, bundle, head, sources, uris))
-        with stop.answering(_INTERRUPTED_LOAD):
+        with stop.answering(INTERRUPTED_LOAD):
             segmenter = opened.enter_context(load(bundle, color="rgb", **machine))
         if stop():
             return _too_early(stop)
@@ -131,7 +130,7 @@ def _run(arguments: argparse.Namespace, work: _Work, stop: Stop) -> None:
     plain = printing and sys.stdout.isatty()
     look = Look(title=_title(work.segmenter), plain=plain, logged=work.options.log is not None)
     with displayed(work.sources, look, work.views) as observers:
-        with stop.answering(_INTERRUPTED_LOAD):  # with --adaptive the smaller sizes are loaded now
+        with stop.answering(INTERRUPTED_LOAD):  # with --adaptive the smaller sizes are loaded now
             job = Run(
                 work.segmenter, work.sources, work.sinks, options=work.options, observers=observers, stop=stop
             )

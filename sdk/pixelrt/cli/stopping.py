@@ -8,6 +8,8 @@ import signal
 from collections.abc import Iterator
 from types import FrameType
 
+INTERRUPTED_LOAD = "interrupted: it ends when the network is loaded; a second Ctrl-C ends it at once"
+"""For `Stop.answering`."""
 _EXIT_BASE = 128
 _OUTPUT, _ERRORS = 1, 2
 

@@ -113,9 +113,9 @@ class Capture:
         Frames that a program passes on from elsewhere may have that source's name; and where another source
         of the stream has the same name, its frames' names are told apart, too.
         """
-        source, name = self.given.name, frame.name
-        if source != self._source.name:
-            name = f"{name}-of-{source}"
+        source, name, own = self.given.name, frame.name, f"{self._source.name}-"
+        if source != self._source.name:  # a count in the name stays its end, which folders rely on
+            name = f"{source}-{name.removeprefix(own)}"
         elif frame.source == source:
             return frame
         return dataclasses.replace(frame, source=source, name=name)

@@ -158,7 +158,7 @@ class Loop:
 
     @property
     def outputs(self) -> tuple[Path, ...]:
-        """Files and folders that the sinks have finished."""
+        """Files and folders that the sinks have finished; after an error also what is left of others."""
         return tuple(path for lane in self._lanes for path in lane.outputs)
 
     @property

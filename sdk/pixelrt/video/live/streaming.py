@@ -169,7 +169,7 @@ class Stream(Closing):
 
     @property
     def outputs(self) -> tuple[Path, ...]:
-        """Files and folders that the sinks have finished."""
+        """Files and folders that the sinks have finished; after an error also what is left of others."""
         return self._loop.outputs
 
     def statistics(self) -> StreamStatistics:
