@@ -12,6 +12,7 @@ from itertools import accumulate
 from typing import Any
 
 import av
+import numpy as np
 import pytest
 import stamped
 from interrupting import Interrupting
@@ -20,7 +21,7 @@ from pixelrt.errors import SourceError
 from pixelrt.video.sources.network.decoder import Decoder
 from pixelrt.video.sources.network.gaps import GapWatch
 from pixelrt.video.sources.network.packets import Arrival, PacketQueue, Parcel
-from pixelrt.video.sources.network.timeline import Timeline
+from pixelrt.video.sources.network.timeline import FilmTimeline, Timeline
 
 FRAMES, GOP = 50, 15
 CODECS = {
@@ -42,7 +43,8 @@ def coded(name: str) -> tuple[Any, list[Any]]:
         stream.gop_size = GOP
         stream.options = options
         for index in range(FRAMES):
-            frame = av.VideoFrame.from_ndarray(stamped.draw(index), format="rgb24")
+            image = stamped.draw(index, now_s=index / 25)  # the same film each time: some cuts nobody can see
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
             frame.pts = index
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
@@ -115,6 +117,16 @@ def test_after_packets_were_left_out_decoding_begins_anew() -> None:
     film.close()
     assert indices == [*range(5), *range(keyframes[2], FRAMES)]
     assert decoder.damaged == 0
+
+
+def test_pictures_inside_when_packets_are_left_out_are_not_damaged() -> None:
+    film, packets = coded("h264 with B frames")
+    keyframe = [number for number, packet in enumerate(packets) if packet.is_keyframe][2]
+    decoder, indices = decode(film, packets[:8] + packets[keyframe:], restarts=(8,))
+    film.close()
+    assert decoder.replaced > 0
+    assert (decoder.damaged, decoder.unkeyed) == (0, 0)
+    assert len(indices) + decoder.replaced == FRAMES - (keyframe - 8)
 
 
 def test_a_packet_that_is_marked_as_corrupt_is_not_decoded() -> None:
@@ -240,10 +252,14 @@ def test_what_the_writer_raises_is_raised_after_its_packets_with_its_traceback()
     assert any(entry.name == "write" for entry in caught.traceback)
 
 
-def missing(steps: list[float]) -> list[int]:
+def missing(steps: list[float], *, restarts: tuple[int, ...] = ()) -> list[int]:
+    """What is missing before each of some packets that come at their times."""
     watch = GapWatch()
-    watch.missing(0.0)
-    return [watch.missing(time_s) for time_s in accumulate(steps)]
+    watch.missing(0.0, 100.0)
+    return [
+        watch.missing(time_s, 100 + time_s, restart=number in restarts)
+        for number, time_s in enumerate(accumulate(steps))
+    ]
 
 
 def test_a_picture_that_is_missing_whole_is_seen_by_an_even_pace() -> None:
@@ -263,7 +279,22 @@ def test_a_camera_that_changes_its_pace_is_believed_soon() -> None:
 
 def test_pictures_without_times_are_not_watched() -> None:
     watch = GapWatch()
-    assert [watch.missing(None) for _ in range(20)] == [0] * 20
+    assert [watch.missing(None, float(number)) for number in range(20)] == [0] * 20
+
+
+def test_what_was_left_out_on_purpose_is_not_missing() -> None:
+    steps = [0.04] * 15 + [1.2] + [0.04] * 5 + [0.08]
+    assert missing(steps, restarts=(15,))[15:] == [0] * 6 + [1]
+
+
+def test_an_outage_of_the_line_is_counted_and_a_jump_of_the_cameras_count_is_not() -> None:
+    assert missing([0.04] * 15 + [8.0] + [0.04] * 3)[15:] == [199, 0, 0, 0]
+    watch = GapWatch()
+    for number in range(15):
+        assert not watch.missing(number * 0.04, number * 0.04)
+    assert watch.missing(9000.0, 0.6) == 1
+    assert watch.missing(9000.04, 0.64) == 0
+    assert watch.missing(0.0, 0.68) == 0
 
 
 def test_after_a_missing_picture_the_next_keyframe_is_waited_for() -> None:
@@ -297,6 +328,64 @@ def test_without_a_count_the_arrival_is_used() -> None:
 def test_a_count_that_jumps_is_not_followed() -> None:
     assert times((5.0, 100.0), (9000.0, 100.04), (9000.04, 100.08)) == pytest.approx([0, 0.04, 0.08])
     assert times((9000.0, 100.0), (0.0, 100.04), (0.04, 100.08)) == pytest.approx([0, 0.04, 0.08])
+
+
+def test_a_camera_that_does_not_count_has_the_times_of_arrival() -> None:
+    timeline = Timeline(counts=False)
+    given = [timeline.time_s(number / 25, 100 + number / 10) for number in range(30)]
+    assert given == pytest.approx([number / 10 for number in range(30)])
+
+
+def test_a_count_that_stands_still_is_none() -> None:
+    assert times((5.0, 100.0), (5.0, 100.1), (5.0, 100.3)) == pytest.approx([0, 0.1, 0.3])
+
+
+@pytest.mark.parametrize("fps", [10, 30])
+def test_a_wrong_clock_is_followed_for_a_second_at_most(fps: int) -> None:
+    """It counts 25 frames a second."""
+    given = times(*((number / 25, 100 + number / fps) for number in range(40 * fps)))
+    apart_s = [time_s - number / fps for number, time_s in enumerate(given) if time_s is not None]
+    assert len(apart_s) == len(given)
+    assert 0.9 < max(map(abs, apart_s)) < 1.001
+    steps_s = np.diff(given[-5 * fps :])
+    assert steps_s == pytest.approx([1 / fps] * len(steps_s))
+
+
+@pytest.mark.parametrize("drift", [-3e-4, 3e-4])
+def test_a_clock_that_drifts_is_followed_without_a_jump(drift: float) -> None:
+    """For three hours, by pictures that come up to 20 ms late."""
+    late_s = np.random.default_rng(3).uniform(0, 0.02, 3 * 3600 * 10)
+    came_s = np.arange(len(late_s)) / 10 + late_s
+    given = times(*((number / 10 * (1 + drift), 100 + at_s) for number, at_s in enumerate(came_s)))
+    assert np.abs(given - came_s).max() < 1.05
+    steps_s = np.diff(given)
+    assert steps_s[: 1800 * 10] == pytest.approx(0.1 * (1 + drift))
+    assert np.abs(steps_s - 0.1).max() < 0.005, "a step that one could see"
+
+
+def test_a_hiccup_of_the_line_is_not_in_the_times() -> None:
+    """What waited comes all at once."""
+    came_s = [0.04 * number if not 50 <= number < 70 else 2.8 for number in range(200)]
+    given = times(*((0.04 * number, 100 + at_s) for number, at_s in enumerate(came_s)))
+    assert given == pytest.approx([0.04 * number for number in range(200)])
+
+
+def test_the_past_that_a_server_sends_at_first_has_times_that_grow() -> None:
+    """Five seconds of it, then pictures at their time."""
+    came_s = [0.0] * 125 + [0.04 * number for number in range(1, 250)]
+    given = times(*((0.04 * number, 100 + at_s) for number, at_s in enumerate(came_s)))
+    steps_s = np.diff(given)
+    assert min(steps_s) > 0.019
+    assert max(steps_s) < 0.041
+    assert steps_s[-100:] == pytest.approx([0.04] * 100)
+
+
+def test_a_film_has_its_own_times_however_it_is_read() -> None:
+    timeline = FilmTimeline(25)
+    given = [timeline.time_s(*pair) for pair in ((3.0, 100.0), (3.04, 100.0), (8.04, 100.0), (8.08, 190.0))]
+    assert given == pytest.approx([0, 0.04, 5.04, 5.08])
+    timeline = FilmTimeline(50)
+    assert [timeline.time_s(None, 7.0) for _ in range(3)] == pytest.approx([0, 0.02, 0.04])
 
 
 def test_a_picture_out_of_order_has_no_time() -> None:

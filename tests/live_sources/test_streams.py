@@ -7,6 +7,7 @@ import socket
 import statistics
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -20,13 +21,15 @@ from film import Seen, check, seen
 from leaks import nothing_left
 from live_server import PASSWORD, SHORT_FRAMES, USER, LiveServer
 from server_process import free_port
+from transport_streams import sending, transport_stream
 
-from pixelrt.errors import SourceError
+from pixelrt.errors import SourceError, SourceStalled
 from pixelrt.video.events import Event
 from pixelrt.video.sources import open_source
 
 log = logging.getLogger(__name__)
 SECRET = "robot:pass%2Bword%267@"
+NETWORK = "pixelrt.video.sources.network"
 PACE_FRAMES = 15
 """After so many the camera's pace is known, and a picture that is missing whole is noticed."""
 
@@ -72,8 +75,31 @@ def test_mjpeg_without_lengths() -> None:
         take(f"{server.url}/mjpeg", 20, "http /mjpeg without Content-Length")
 
 
+def test_times_of_mjpeg_are_those_of_arrival_at_any_rate() -> None:
+    with LiveServer("http", fps=10) as server, open_source(f"{server.url}/mjpeg") as source:
+        frames = [seen(frame) for frame in islice(source, 30)]
+    check(frames)
+    took_s = frames[-1].captured_s - frames[0].captured_s
+    assert took_s > 2
+    assert frames[-1].time_s == pytest.approx(took_s, abs=0.05)
+
+
 def test_tcp_frames_come_in_order(tcp: LiveServer) -> None:
     take(tcp.url, 25, "tcp")
+
+
+def test_h264_without_a_container_has_the_times_of_arrival_and_its_own_rate() -> None:
+    with (
+        LiveServer("tcp", fps=5, container="h264") as server,
+        nothing_left(),
+        open_source(server.url) as source,
+    ):
+        assert source.fps == 5
+        frames = [seen(frame) for frame in islice(source, 15)]
+    check(frames)
+    assert frames[-1].time_s == pytest.approx(frames[-1].captured_s - frames[0].captured_s, abs=0.05)
+    waits_ms = [frame.stamp.age_ms(frame.captured_s) for frame in frames if frame.stamp is not None]
+    assert -5 < statistics.median(waits_ms) < 150, "a frame takes 200"
 
 
 def test_udp_frames_come_in_order() -> None:
@@ -96,6 +122,18 @@ def test_a_file_is_read_whole_however_slowly_and_ends(http: LiveServer, kind: st
         assert dict(source.losses) == {}
     assert stamps == list(range(SHORT_FRAMES))
     assert [event.kind for event in events] == ["connected", "ended"]
+
+
+@pytest.mark.parametrize("kind", ["ts", "mp4"])
+def test_times_of_a_file_are_its_own_however_it_is_read(http: LiveServer, kind: str) -> None:
+    with open_source(f"{http.url}/short.{kind}") as source:
+        iterator = iter(source)
+        frames = [seen(next(iterator))]
+        time.sleep(2.5)
+        asked_s = time.monotonic()
+        frames.extend(map(seen, iterator))
+    assert [frame.time_s for frame in frames] == pytest.approx([index / 25 for index in range(SHORT_FRAMES)])
+    assert frames[1].captured_s > asked_s, "its age begins when it was asked for"
 
 
 def test_a_file_that_is_not_read_to_its_end_is_closed(http: LiveServer) -> None:
@@ -235,6 +273,33 @@ def test_lost_datagrams_lose_pictures_and_damage_hardly_any() -> None:
     assert wrong <= len(frames) // 5, "more than two of ten times that a film begins anew"
 
 
+def test_datagrams_that_a_slow_reader_leaves_are_not_damaged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor is the time that it is away a stall."""
+    monkeypatch.setattr(f"{NETWORK}.patience.KEYFRAME_S", 0.5)
+    events: list[Event] = []
+    with (
+        nothing_left(),
+        LiveServer("udp", fps=25, gop=5) as server,
+        open_source(f"{server.url}#stall=1") as source,
+    ):
+        source.on_event = events.append
+        iterator = iter(source)
+        frames = [seen(next(iterator))]
+        lost_before = Counter(source.losses)
+        frames.extend(seen(frame) for frame in islice(iterator, PACE_FRAMES))
+        for _ in range(4):
+            time.sleep(1.3)
+            frames.append(seen(next(iterator)))
+        lost = Counter(source.losses) - lost_before
+    check(frames)
+    sent = round((frames[-1].time_s - frames[0].time_s) * 25)
+    log.info("a reader that is away: %d pictures sent, %d taken, %s", sent, len(frames) - 1, dict(lost))
+    assert [event.kind for event in events] == ["connected"]
+    assert lost["replaced"] > 50, "it was slow"
+    assert set(lost) == {"replaced"}
+    assert len(frames) - 1 + lost["replaced"] == sent
+
+
 def newly_taken(frames: Sequence[Seen]) -> list[bool]:
     """Which pictures are newer than all before: a decoder that misses one unnoticed repeats old ones."""
     newest, new = -1, []
@@ -243,6 +308,59 @@ def newly_taken(frames: Sequence[Seen]) -> list[bool]:
         new.append(index > newest)
         newest = max(newest, index)
     return new
+
+
+def test_sound_that_goes_on_hides_no_stall() -> None:
+    port = free_port(socket.SOCK_DGRAM)
+    with (
+        nothing_left(),
+        sending(transport_stream(40, sound_s=60), port) as sender,
+        open_source(f"udp://127.0.0.1:{port}#stall=1&reconnect=no") as source,
+    ):
+        with pytest.raises(SourceStalled, match="no frame for 1 s, while audio still comes"):
+            list(source)
+        assert sender.is_alive()
+
+
+def test_sound_that_goes_on_does_not_hold_up_the_end() -> None:
+    port = free_port(socket.SOCK_DGRAM)
+    with nothing_left(), sending(transport_stream(40, sound_s=60), port) as sender:
+        source = open_source(f"udp://127.0.0.1:{port}#stall=20")
+        stopper = threading.Timer(3, source.interrupt)
+        stopper.start()
+        assert 0 < sum(1 for _ in source) < 40
+        began_s = time.monotonic()
+        source.close()
+        assert time.monotonic() - began_s < 2
+        assert sender.is_alive()
+        stopper.join()
+
+
+@pytest.mark.parametrize("stall_s", [0.6, 0.9])
+def test_a_camera_that_never_sends_a_keyframe_is_told(
+    monkeypatch: pytest.MonkeyPatch, stall_s: float
+) -> None:
+    monkeypatch.setattr(f"{NETWORK}.patience.KEYFRAME_S", 0.7)
+    port = free_port(socket.SOCK_DGRAM)
+    with nothing_left(), sending(transport_stream(200, gop=1000, keyframes=False), port) as sender:
+        with pytest.raises(
+            SourceStalled,
+            match=rf"data come, and no picture for {max(stall_s, 0.7)} s "
+            r"\(0 damaged, \d+ before a keyframe\); set the camera to a keyframe every few seconds.*#stall=",
+        ):
+            open_source(f"udp://127.0.0.1:{port}#stall={stall_s}")
+        assert sender.is_alive()
+
+
+def test_a_keyframe_may_be_further_away_than_a_stall() -> None:
+    port, gop = free_port(socket.SOCK_DGRAM), 200
+    with nothing_left(), sending(transport_stream(2 * gop, gop=gop), port):
+        time.sleep(0.3)
+        with open_source(f"udp://127.0.0.1:{port}#stall=1") as source:
+            stamp = stamped.read(next(iter(source)).image)
+            assert stamp is not None
+            assert stamp.index == gop
+            assert source.losses["unkeyed"] > gop // 2
 
 
 def end_a_stall(url: str, stop: Callable[[], None]) -> float:

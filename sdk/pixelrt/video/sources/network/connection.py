@@ -49,6 +49,8 @@ class Connection:
     live: bool
     fps: float
     num_frames: int | None
+    timed: bool
+    """Whether packets have times. In a format without any (MJPEG over HTTP) FFmpeg makes some up."""
     opened_s: float
     """When opening it began: nothing that it gives is older."""
     settings: NetworkSettings
@@ -63,9 +65,12 @@ class Connection:
         arrivals = _Arrivals(self)
         failure: SourceError
         try:
-            for packet in self.container.demux(self.stream):
+            for packet in self.container.demux():
                 if cancelled():
                     return
+                if packet.stream is not self.stream:  # else PyAV passes over them, as long as they come
+                    self._check(arrivals, packet)
+                    continue
                 if packet.size:
                     yield packet, arrivals.of(packet)
                 arrivals.asked()
@@ -80,6 +85,14 @@ class Connection:
                 return
             failure = SourceError(f"{self.settings.shown}: the server closed the stream")
         raise failure
+
+    def _check(self, arrivals: _Arrivals, other: Any) -> None:
+        """A packet of another stream came: refuse to wait for the picture while the sound goes on."""
+        if self.live and arrivals.waited_s > self.settings.stall_s:
+            raise SourceStalled(
+                f"{self.settings.shown}: no frame for {self.settings.stall_s:g} s, while {other.stream.type} "
+                "still comes"
+            )
 
 
 class _Arrivals:
@@ -101,6 +114,11 @@ class _Arrivals:
         """The next packet is asked for now."""
         self._asked_s = time.monotonic()
 
+    @property
+    def waited_s(self) -> float:
+        """Since it was asked for."""
+        return time.monotonic() - self._asked_s
+
     def of(self, packet: Any) -> Arrival:
         """The packet is there now."""
         now_s = time.monotonic()
@@ -113,7 +131,7 @@ def _pictures_behind(connection: Connection) -> int:
     """How many pictures later a demuxer gives one. Measured with pictures that carry their time."""
     if connection.stream.codec_context.name not in _PARSED:
         return 0
-    return {"mpegts": 2, "rtsp": 1}.get(connection.container.format.name, 0)
+    return {"mpegts": 2, "h264": 1, "hevc": 1, "rtsp": 1}.get(connection.container.format.name, 0)
 
 
 def _clock_s(packet: Any) -> float | None:
@@ -192,11 +210,12 @@ def _describe(av: Any, container: Any, settings: NetworkSettings, opened_s: floa
     if stream.codec_context is None:
         raise UnusableSource(f"{shown}: its video is coded in a way this FFmpeg cannot decode; set H.264")
     live = _is_live(container, settings)
-    fps = float(stream.average_rate or stream.codec_context.framerate or settings.fps)
+    timed = not container.format.flags & av.format.Flags.no_timestamps.value
+    fps = float((timed and stream.average_rate) or stream.codec_context.framerate or settings.fps)
     if not SLOWEST_FPS <= fps <= FASTEST_FPS:  # some cameras send a clock rate
         fps = settings.fps
     frames = None if live else stream.frames or None
-    return Connection(av, container, stream, live, fps, frames, opened_s, settings)
+    return Connection(av, container, stream, live, fps, frames, timed, opened_s, settings)
 
 
 def _is_live(container: Any, settings: NetworkSettings) -> bool:

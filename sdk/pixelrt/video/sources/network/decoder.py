@@ -26,6 +26,8 @@ class Decoder:
         """Pictures that were left out because their data, or those of one that they build on, are damaged."""
         self.unkeyed = 0
         """Pictures that came before the first keyframe."""
+        self.replaced = 0
+        """Pictures that were inside when later packets were left out, and with them what completes these."""
         context.thread_type = "SLICE"  # threads per frame would hold frames back
         context.copy_opaque = True
         if context.name != "h264":  # its decoder patches damage up, and says which pictures it patched
@@ -35,11 +37,11 @@ class Decoder:
         """The pictures that are ready now, each with its arrival."""
         packet = parcel.packet
         if parcel.restart:
-            self._begin_anew()
+            self.replaced += self._empty()
         if not self._whole:
             if not self._begins(packet):
                 return []
-            self._begin_anew()
+            self.damaged += self._empty()
             self._whole = True
         if packet.is_corrupt:
             self._fail(1)
@@ -54,8 +56,9 @@ class Decoder:
             return []
 
     def miss(self, count: int) -> None:
-        """So many pictures before the next packet got lost."""
-        self._fail(count)
+        """So many pictures before the next packet got lost; none is nothing."""
+        if count:
+            self._fail(count)
 
     def flush(self) -> list[tuple[Any, Arrival]]:
         """The pictures that are still inside, at the end."""
@@ -74,12 +77,12 @@ class Decoder:
             self.unkeyed += 1
         return False
 
-    def _begin_anew(self) -> None:
-        """What is inside builds on what was left out, or is too old; some decoders give it all the same."""
-        self.damaged += self._inside
-        self._inside = 0
-        self._beginnings += 1
+    def _empty(self) -> int:
+        """Begin anew: what is inside builds on what was left out, or is too old. Gives how many that are."""
+        lost, self._inside = self._inside, 0
+        self._beginnings += 1  # some decoders give it all the same
         self._context.flush_buffers()
+        return lost
 
     def _whole_ones(self, pictures: list[Any]) -> list[tuple[Any, Arrival]]:
         whole = []

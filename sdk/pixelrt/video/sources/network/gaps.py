@@ -11,6 +11,7 @@ _EVEN = 0.2
 _FEW = 2
 """So many uneven steps among those known are let pass."""
 _LONG = 1.5
+_JUMP_S = 2.0
 
 
 class GapWatch:
@@ -23,23 +24,27 @@ class GapWatch:
 
     def __init__(self) -> None:
         self._last_s: float | None = None
+        self._arrived_s = 0.0
         self._steps_s: deque[float] = deque(maxlen=_KNOWN_STEPS)
 
-    def missing(self, time_s: float | None) -> int:
-        """How many pictures are missing before this one.
+    def missing(self, time_s: float | None, arrived_s: float, *, restart: bool = False) -> int:
+        """How many pictures got lost before this one. Where the count jumped ahead, one: nobody knows.
 
         Args:
             time_s: When it is to be decoded, by the camera's count.
+            arrived_s: When it came, `time.monotonic`.
+            restart: Whether those before it came, and were left out.
         """
         last_s, self._last_s = self._last_s, time_s
-        if time_s is None or last_s is None:
+        waited_s, self._arrived_s = arrived_s - self._arrived_s, arrived_s
+        if restart or time_s is None or last_s is None:
             return 0
         step_s = time_s - last_s
         usual_s = self._usual_s()
         self._steps_s.append(step_s)
         if usual_s is None or step_s < _LONG * usual_s:
             return 0
-        return round(step_s / usual_s) - 1
+        return 1 if step_s - waited_s > _JUMP_S else round(step_s / usual_s) - 1
 
     def _usual_s(self) -> float | None:
         """The pace; None if it is not known, or not even."""

@@ -45,7 +45,7 @@ class NetworkSettings:
     connect_s: float = 5.0
     """In which each step of connecting must be done."""
     stall_s: float = 5.0
-    """Without a frame, after which the connection is given up."""
+    """Without data of a frame, after which the connection is given up."""
     live: bool | None = None
     """None: found out when it is opened."""
     verify: bool = True

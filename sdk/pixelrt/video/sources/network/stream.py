@@ -19,9 +19,10 @@ from pixelrt.video.sources.base import BaseSource
 from pixelrt.video.sources.network.connection import Connection, connected, opening_of
 from pixelrt.video.sources.network.decoder import Decoder
 from pixelrt.video.sources.network.gaps import GapWatch
-from pixelrt.video.sources.network.packets import Arrival, PacketQueue
+from pixelrt.video.sources.network.packets import Arrival, PacketQueue, Parcel
+from pixelrt.video.sources.network.patience import Patience
 from pixelrt.video.sources.network.settings import NetworkSettings
-from pixelrt.video.sources.network.timeline import Timeline
+from pixelrt.video.sources.network.timeline import FilmTimeline, Timeline
 
 _LOG = logging.getLogger(__name__)
 LATE_S = 0.25
@@ -46,9 +47,10 @@ class NetworkStream(BaseSource):
 
     `interrupt` ends the iteration at once. `close` then waits for the reading thread: until the next packet,
     or, where none comes, a tenth of a second, after which its TCP socket is shut down. What has none
-    (`udp://`), and one that cannot be told from others (not on Linux), is waited for until FFmpeg gives up by
-    itself, after `stall_s`. A connection that is still being opened is not waited for longer than half a
-    second: its thread then closes it and ends without anybody, after at most twice `connect_s`.
+    (`udp://`), and one that cannot be told from others (not on Linux, or after a redirect to another host),
+    is waited for until FFmpeg gives up by itself, after `stall_s`. A connection that is still being opened is
+    not waited for longer than half a second: its thread then closes it and ends without anybody, after at
+    most twice `connect_s`.
 
     Args:
         settings: Where, and how.
@@ -67,7 +69,7 @@ class NetworkStream(BaseSource):
         self._opening = opening_of(settings, lambda: self._queue.cancelled)
         self._late, self._disordered = 0, 0
         self._told_s, self._told_damage = 0.0, 0
-        self._timeline = Timeline()
+        self._patience = Patience(settings)
         self._frames = self._decoded()
         reader = threading.Thread(target=self._read, name=f"read {self.name}", daemon=True)
         self._reader = started(reader)
@@ -86,7 +88,7 @@ class NetworkStream(BaseSource):
         """
         decoder = self._decoder
         counts = {
-            "replaced": self._late + self._queue.dropped,
+            "replaced": self._late + self._queue.dropped + (decoder.replaced if decoder else 0),
             "damaged": self._disordered + (decoder.damaged if decoder else 0),
             "unkeyed": decoder.unkeyed if decoder else 0,
         }
@@ -120,15 +122,23 @@ class NetworkStream(BaseSource):
             self._connection, queue.live = connection, connection.live
             for packet, arrival in connection.packets(lambda: queue.cancelled):
                 queue.put(packet, arrival, keyframe=packet.is_keyframe)
+                if connection.live and self._decoder is not None:
+                    self._patience.check(self._decoder.damaged, self._decoder.unkeyed)
 
     def _decoded(self) -> Generator[Frame, None, None]:
         """Frames, in the thread that iterates."""
+        first = self._queue.get()
+        connection = self._connection
+        if first is None or connection is None:
+            return
+        self.live, self.fps, self.num_frames = connection.live, connection.fps, connection.num_frames
+        timeline = Timeline(counts=connection.timed) if self.live else FilmTimeline(self.fps)
         index = 0
-        for picture, arrival in self._pictures():
+        for picture, arrival in self._pictures(first, connection):
             if self._is_late(arrival):
                 self._late += 1
                 continue
-            time_s = self._timeline.time_s(_seconds(picture.pts, picture), arrival.captured_s)
+            time_s = timeline.time_s(_seconds(picture.pts, picture), arrival.captured_s)
             if time_s is None:
                 self._disordered += 1
                 continue
@@ -137,26 +147,25 @@ class NetworkStream(BaseSource):
                 index=index,
                 time_s=time_s,
                 name=f"{self.name}-{index:06d}",
-                captured_s=arrival.captured_s,
+                captured_s=arrival.captured_s if self.live else time.monotonic(),
                 clock_s=arrival.clock_s,
                 color=self._settings.color,
                 source=self.name,
             )
             index += 1
 
-    def _pictures(self) -> Iterator[tuple[Any, Arrival]]:
-        parcel = self._queue.get()
-        if parcel is None or self._connection is None:
-            return
-        self.live, self.fps = self._connection.live, self._connection.fps
-        self.num_frames = self._connection.num_frames
-        decoder = self._decoder = Decoder(self._av, self._connection.stream.codec_context)
+    def _pictures(self, first: Parcel, connection: Connection) -> Iterator[tuple[Any, Arrival]]:
+        decoder = self._decoder = Decoder(self._av, connection.stream.codec_context)
         gaps = GapWatch() if self._settings.lossy else None
+        parcel: Parcel | None = first
+        self._patience.begin()
         while parcel is not None:
-            missing = gaps.missing(_seconds(parcel.packet.dts, parcel.packet)) if gaps else 0
-            if missing:
-                decoder.miss(missing)
-            yield from decoder.decode(parcel)
+            if gaps is not None:
+                decoder.miss(_missing(gaps, parcel))
+            if pictures := decoder.decode(parcel):
+                self._patience.end()
+                yield from pictures
+                self._patience.begin()
             self._tell_damage(decoder)
             parcel = self._queue.get()
         if not self.interrupted:
@@ -194,6 +203,11 @@ def _left_behind(reader: threading.Thread) -> bool:
     if reader.is_alive():
         _LOG.debug("%s goes on without anybody until FFmpeg gives up connecting", reader.name)
     return True
+
+
+def _missing(gaps: GapWatch, parcel: Parcel) -> int:
+    packet = parcel.packet
+    return gaps.missing(_seconds(packet.dts, packet), parcel.arrival.captured_s, restart=parcel.restart)
 
 
 def _seconds(count: int | None, of: Any) -> float | None:
