@@ -7,6 +7,7 @@ libfaketime reads by how much the clock is off from the file `clock`, which is w
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 import time
@@ -16,6 +17,8 @@ from typing import Any
 
 import numpy as np
 import stamped
+from live import every_frame_known
+from witness import witnesses
 
 from pixelrt.testing import fake_segmenter
 from pixelrt.video.events import Event
@@ -35,9 +38,13 @@ def main(settings: dict[str, Any]) -> dict[str, Any]:
     segmenter = fake_segmenter(lambda frame: np.zeros(frame.shape[:2], np.uint8), size=stamped.SIZE)
     source = open_source(settings["url"])
     sinks = [open_sink(uri, source) for uri in settings["sinks"]]
-    with segmenter.stream(
-        source, sinks=sinks, on_event=events.append, stall=5.0, watchdog=5.0, on_watchdog=barks.append
-    ) as stream:
+    with (
+        every_frame_known(),
+        segmenter.stream(
+            source, sinks=sinks, on_event=events.append, stall=5.0, watchdog=5.0, on_watchdog=barks.append
+        ) as stream,
+    ):
+        (witness,) = witnesses(stream)
         results = iter(stream)
         for jump in JUMPS:
             clock.write_text(jump)
@@ -55,17 +62,19 @@ def main(settings: dict[str, Any]) -> dict[str, Any]:
                 )
         states = stream.health.state
     figures = stream.statistics()
+    (account,) = figures.sources
     return {
         "rows": rows,
         "barks": len(barks),
         "health": states,
         "events": [event.kind for event in events],
         "seconds": figures.seconds,
-        "captured": figures.sources[0].captured,
-        "dropped": sum(figures.sources[0].dropped.values()),
-        "delivered": figures.sources[0].delivered,
-        "in_flight": figures.sources[0].in_flight,
-        "fps": figures.sources[0].fps_delivered,
+        "given": len(witness.given),
+        "missing": [dataclasses.asdict(each) for each in witness.missing()],
+        "captured": account.captured,
+        "dropped": dict(account.dropped),
+        "delivered": account.delivered,
+        "fps": account.fps_delivered,
         "written": [sink.written for sink in figures.sinks],
         "sink_drops": [sink.dropped for sink in figures.sinks],
         "stages": {name: [stage.p50_ms, stage.max_ms] for name, stage in figures.stages.items()},

@@ -23,8 +23,9 @@ def nothing_left() -> Iterator[None]:
         if process.num_fds() <= files and set(threading.enumerate()) <= threads:
             break
         time.sleep(0.02)
-    assert set(threading.enumerate()) <= threads
-    assert process.num_fds() <= files
+    left = [thread.name for thread in threading.enumerate() if thread not in threads]
+    assert not left, left
+    assert process.num_fds() <= files, (files, process.num_fds())
 
 
 def memory_mib() -> float:

@@ -30,7 +30,8 @@ class RtspServer(ServerProcess):
     Args:
         port: TCP port; None picks a free one.
         settings: fps, gop (frames between keyframes), codec (h264, mjpeg), size, user, password, digest,
-            path, certificate (RTSPS: a PEM file with its key).
+            path, certificate (RTSPS: a PEM file with its key), every (draw late pictures, too: a number that
+            does not come got lost).
     """
 
     script = __file__
@@ -49,6 +50,7 @@ class _Feeder:
     def __init__(self, gst: Any, settings: dict[str, Any]) -> None:
         self._gst = gst
         self._fps, self._epoch_s = float(settings.get("fps", 25)), float(settings["epoch_s"])
+        self._every = bool(settings.get("every"))
         self._size: tuple[int, int] = tuple(settings.get("size", (240, 320)))
         self._sources: list[list[Any]] = []
         self._lock = threading.Lock()
@@ -83,9 +85,10 @@ class _Feeder:
     def _run(self) -> None:
         import stamped
 
-        index = -1
+        index = int((time.monotonic() - self._epoch_s) * self._fps)
         while True:
-            index = max(index + 1, int((time.monotonic() - self._epoch_s) * self._fps))
+            now = int((time.monotonic() - self._epoch_s) * self._fps)
+            index = index + 1 if self._every else max(index + 1, now)
             time.sleep(max(0.0, self._epoch_s + index / self._fps - time.monotonic()))
             with self._lock:
                 if self._stalled:
