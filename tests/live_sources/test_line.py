@@ -101,15 +101,16 @@ def test_a_number_that_is_a_files_by_now_is_let_go(
         assert not file.closed
 
 
-def test_each_of_many_that_open_at_once_knows_its_own(server: socket.socket) -> None:
-    """Each is slow after it has connected, as FFmpeg is."""
+@pytest.mark.parametrize("before_s", [0.01, 0.15])
+def test_each_of_many_that_open_at_once_knows_its_own(server: socket.socket, before_s: float) -> None:
+    """Each is slow after it has connected, as FFmpeg is, and before it, as on a machine that is busy."""
     count, turn = 12, threading.Barrier(12)
     pairs: list[tuple[socket.socket, socket.socket | None]] = []
 
     def connect_slowly() -> None:
         turn.wait()
         with Opening(*server.getsockname()) as opening:
-            time.sleep(0.01)
+            time.sleep(before_s)
             client = connect(server)
             time.sleep(0.3)
         pairs.append((client, opening.line))
@@ -127,7 +128,7 @@ def test_each_of_many_that_open_at_once_knows_its_own(server: socket.socket) -> 
             with client, line:
                 assert line.getsockname() == client.getsockname()
     assert len(pairs) == count
-    assert took_s < count * 0.3, "they wait for a socket, not for what comes after it"
+    assert took_s < count * (0.29 + before_s), "they wait for a socket, not for what comes after it"
 
 
 def test_one_that_gets_no_socket_does_not_hold_up_the_others_for_ever(server: socket.socket) -> None:

@@ -18,6 +18,8 @@ from pathlib import Path
 _TABLE = Path("/proc/self/fd")
 _TURN_S = 1.0
 """A connection that has no socket after this is not waited for; then there is doubt."""
+_QUEUE_S = 5.0
+"""Nor is any after this: several to a host that does not answer would each wait for those before."""
 _LOOK_S = 0.01
 _LOCK = threading.Lock()
 _LATEST: dict[tuple[str, int], Opening] = {}
@@ -59,10 +61,11 @@ class Opening:
         self._before: dict[str, int] = {}
         self._identity: str | None = None
         self._is_open = False
+        self._turn_s = 0.0
 
     def __enter__(self) -> Opening:
         self._addresses = _addresses(*self._place)
-        until_s = time.monotonic() + _TURN_S
+        until_s = time.monotonic() + _QUEUE_S
         while not self._begin(anyway=time.monotonic() > until_s or self._cancelled()):
             time.sleep(_LOOK_S)
         return self
@@ -94,9 +97,11 @@ class Opening:
         """Take the turn, if the one before has its socket."""
         with _LOCK:
             last = _LATEST.get(self._place)
-            if last is not None and not anyway and not last._look():
+            is_overdue = last is None or time.monotonic() > last._turn_s + _TURN_S
+            if last is not None and not (anyway or is_overdue or last._look()):
                 return False
             self._before = open_sockets()
+            self._turn_s = time.monotonic()
             _KNOWN.intersection_update(self._before)
             _LATEST[self._place] = self
             self._is_open = True

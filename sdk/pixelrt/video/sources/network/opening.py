@@ -5,8 +5,9 @@ from __future__ import annotations
 from functools import partial
 
 from pixelrt.video.sources.base import SourceOptions
+from pixelrt.video.sources.lazy import LATE_S
 from pixelrt.video.sources.network.settings import SCHEMES, read_settings
-from pixelrt.video.sources.network.stream import LATE_S, NetworkStream
+from pixelrt.video.sources.network.stream import NetworkStream
 from pixelrt.video.sources.reconnecting import Reconnecting
 
 __all__ = ["SCHEMES", "open_network"]

@@ -8,14 +8,12 @@ import time
 from collections.abc import Generator, Iterator, Mapping
 from typing import Any
 
-import numpy as np
-
 from pixelrt.dependency import require
-from pixelrt.errors import SourceError
 from pixelrt.interrupts import started
 from pixelrt.video.events import Event
-from pixelrt.video.frame import Bytes, Frame
+from pixelrt.video.frame import Frame
 from pixelrt.video.sources.base import BaseSource
+from pixelrt.video.sources.lazy import LATE_S
 from pixelrt.video.sources.network.connection import Connection, connected, opening_of
 from pixelrt.video.sources.network.decoder import Decoder
 from pixelrt.video.sources.network.gaps import GapWatch
@@ -23,10 +21,10 @@ from pixelrt.video.sources.network.packets import Arrival, PacketQueue, Parcel
 from pixelrt.video.sources.network.patience import Patience
 from pixelrt.video.sources.network.settings import NetworkSettings
 from pixelrt.video.sources.network.timeline import FilmTimeline, Timeline
+from pixelrt.video.sources.seldom import Seldom
+from pixelrt.video.sources.upright import upright
 
 _LOG = logging.getLogger(__name__)
-LATE_S = 0.25
-_DAMAGE_EVERY_S = 5.0
 _FAREWELL_S = 0.1
 """For a reading thread that gets packets, to see that it shall end, and for FFmpeg to say goodbye."""
 _HANGING_UP_S = 0.4
@@ -68,7 +66,7 @@ class NetworkStream(BaseSource):
         self._connection: Connection | None = None
         self._opening = opening_of(settings, lambda: self._queue.cancelled)
         self._late, self._disordered = 0, 0
-        self._told_s, self._told_damage = 0.0, 0
+        self._damages = Seldom()
         self._patience = Patience(settings)
         self._frames = self._decoded()
         reader = threading.Thread(target=self._read, name=f"read {self.name}", daemon=True)
@@ -143,7 +141,7 @@ class NetworkStream(BaseSource):
                 self._disordered += 1
                 continue
             yield Frame(
-                image=self._upright(picture),
+                image=upright(picture, self._settings.color, self._settings.shown),
                 index=index,
                 time_s=time_s,
                 name=f"{self.name}-{index:06d}",
@@ -171,24 +169,12 @@ class NetworkStream(BaseSource):
         if not self.interrupted:
             yield from decoder.flush()
 
-    def _upright(self, picture: Any) -> Bytes:
-        """The pixels as the camera saw them: uint8[H, W, 3]. Phones turn theirs by a note in the file."""
-        image: Bytes = picture.to_ndarray(format=f"{self._settings.color}24")
-        turn = int(picture.rotation)
-        if turn % 90:
-            shown = self._settings.shown
-            raise SourceError(f"{shown} says that it is turned by {turn} degrees; expected a multiple of 90")
-        return np.ascontiguousarray(np.rot90(image, turn // 90)) if turn else image
-
     def _is_late(self, arrival: Arrival) -> bool:
         return self.live and self._queue.waiting > 0 and time.monotonic() - arrival.captured_s > LATE_S
 
     def _tell_damage(self, decoder: Decoder) -> None:
         """Tell of damage, and not too often."""
-        now_s = time.monotonic()
-        new = decoder.damaged - self._told_damage
-        if new and now_s - self._told_s > _DAMAGE_EVERY_S:
-            self._told_s, self._told_damage = now_s, decoder.damaged
+        if new := self._damages.due(decoder.damaged):
             detail = f"{new} frames were left out because their data are damaged, up to the next keyframe"
             self.on_event(Event(kind="damaged", source=self.name, detail=detail))
 
