@@ -17,7 +17,7 @@ SOURCE (several run in one loop):
   photo.png, photos/   an image, a folder of images; with images/ and labels/ in it (CamVid layout)
                        mIoU is measured
   0, /dev/video0       a camera; v4l2:///dev/video0?size=720x1280&fps=30 (size is height x width)
-  rtsp://camera/live   a network camera, also http, https, udp, tcp, srt and rtmp
+  rtsp://camera/live   a network camera, also http, https, udp, tcp and rtmp; srt where FFmpeg has it
   csi://0, gst://...   a camera on a Jetson's ribbon, any GStreamer pipeline
   drive.mcap           a recording: MCAP, ROS 2 or ROS 1 bag; drive.mcap?topic=/camera/image_raw
   test://drive?frames=300&size=720x1280&seed=7
