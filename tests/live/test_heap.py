@@ -36,7 +36,7 @@ def test_it_is_done_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[int] = []
     monkeypatch.setattr(heap, "_trim", lambda: done.append)
     trim = HeapTrim()
-    for now_s in (100.0, 100.1, 119.9, 120.1, 139.0):
+    for now_s in (100.0, 100.1, 104.9, 105.1, 110.0):
         trim.look(now_s)
     assert len(done) == 2
 

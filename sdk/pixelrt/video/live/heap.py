@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-_PERIOD_S = 20.0
+_PERIOD_S = 5.0
 
 
 def _trim() -> Callable[[int], Any] | None:
