@@ -32,6 +32,7 @@ from harness import Setting
 from numpy.typing import NDArray
 
 import pixelrt
+from pixelrt.backends.openvino import core
 from pixelrt.bundle import Bundle
 from pixelrt.machine import processor
 from pixelrt.terminal import complain, say, say_table
@@ -223,7 +224,7 @@ def _prepare(recipe_file: Path, bundle: Bundle, folder: Path) -> None:
     size, channels = recipe.input.size, recipe.input.channels
     spec = NetworkSpec.of_image(size, channels, (HeadOutput(name=head.name, output=head.output),))
     onnx.save(network.to_onnx(spec), folder / "bare.onnx")
-    model = openvino.Core().read_model(folder / "bare.onnx")
+    model = core().read_model(folder / "bare.onnx")
     model.reshape([1, channels, *size])
     openvino.save_model(model, folder / "bare.xml", compress_to_fp16=False)
 
@@ -261,7 +262,7 @@ def _bare(setting: Setting) -> Contender:
     import openvino
 
     config = {**setting.plugin, "NUM_STREAMS": 1}
-    compiled = openvino.Core().compile_model(setting.folder / "bare.xml", "CPU", config)
+    compiled = core().compile_model(setting.folder / "bare.xml", "CPU", config)
     request = compiled.create_infer_request()
     ready = _tensor(setting, harness.drive(1)[0])
 
@@ -316,12 +317,11 @@ def _handwritten(setting: Setting) -> Contender:
 
 
 def _model_api(setting: Setting, *, soft: bool = False) -> Contender:
-    import openvino
     from model_api.adapters import OpenvinoAdapter
     from model_api.models import SegmentationModel
 
     adapter = OpenvinoAdapter(
-        openvino.Core(), str(setting.folder / "bare.xml"), device="CPU", plugin_config=setting.plugin
+        core(), str(setting.folder / "bare.xml"), device="CPU", plugin_config=setting.plugin
     )
     configuration = {
         "mean_values": (setting.mean * 255).tolist(),

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import pixelrt
+from pixelrt.backends.openvino import core
 from pixelrt.bundle import Bundle
 from pixelrt.generation.inventing import invented_inputs
 from pixelrt.manifest import GenerationManifest
@@ -214,10 +215,10 @@ def openvino_bare(setting: Setting, *, whole_batch: bool = False) -> Contender:
         "INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16"}[setting.precision],
         "INFERENCE_NUM_THREADS": setting.threads,
     }
-    model = openvino.Core().read_model(setting.folder / BARE)
+    model = core().read_model(setting.folder / BARE)
     at_once = setting.batch if whole_batch else 1
     model.reshape({port.any_name: [at_once, *list(port.partial_shape)[1:]] for port in model.inputs})
-    compiled = openvino.Core().compile_model(model, "CPU", config)
+    compiled = core().compile_model(model, "CPU", config)
     request, spec = compiled.create_infer_request(), setting.spec
 
     def ready(feeds: Feeds) -> list[Feeds]:

@@ -33,6 +33,7 @@ from harness import Setting
 from numpy.typing import NDArray
 
 import pixelrt
+from pixelrt.backends.openvino import core
 from pixelrt.manifest import SegmentationManifest
 from pixelrt.segmentation import Latency, Segmentation
 from pixelrt.video.delivery import Times
@@ -129,13 +130,12 @@ def opencv_grabber(setting: Setting) -> Contender:
 
 def model_api(setting: Setting) -> Contender:
     """A frame is submitted whenever a request is free, and results are shown in order."""
-    import openvino
     from model_api.adapters import OpenvinoAdapter
     from model_api.models import SegmentationModel
     from model_api.pipelines import AsyncPipeline
 
     adapter = OpenvinoAdapter(
-        openvino.Core(),
+        core(),
         str(setting.folder / "bare.xml"),
         device="CPU",
         plugin_config=setting.plugin,
@@ -188,9 +188,7 @@ class _Network:
     """Resizing, normalising, OpenVINO and argmax, as people write it around an exported network; BGR."""
 
     def __init__(self, setting: Setting) -> None:
-        import openvino
-
-        self._model = openvino.Core().compile_model(setting.folder / "bare.xml", "CPU", setting.plugin)
+        self._model = core().compile_model(setting.folder / "bare.xml", "CPU", setting.plugin)
         self._size, self._mean, self._std = setting.size, setting.mean, setting.std
 
     def __call__(self, frame: Bytes) -> Bytes:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import gc
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from signal_stack import signal_stack
 
 from pixelrt.bundle import MANIFEST, MODEL, Bundle, sha256, write_folder
 from pixelrt.manifest import (
@@ -54,6 +55,14 @@ def pytest_collection_finish() -> None:
     """
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def kept_signal_stack() -> Iterator[None]:
+    """No library takes the main thread's signal stack: once it is freed, the next signal ends the process."""
+    before = signal_stack()
+    yield
+    assert signal_stack() == before, "an OpenVINO core of its own? (pixelrt.backends.openvino.core)"
 
 
 def color_network(size: tuple[int, int] = SIZE, layers: int = 0) -> onnx.ModelProto:

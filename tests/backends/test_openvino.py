@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -73,15 +74,8 @@ def test_what_depends_on_no_input_stays_the_same_from_run_to_run(
 
 
 SIGNAL_STACK = """
-import ctypes, os, signal, sys, threading
-
-class Stack(ctypes.Structure):
-    _fields_ = [("place", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t)]
-
-def signal_stack():
-    stack = Stack()
-    assert ctypes.CDLL(None).sigaltstack(None, ctypes.byref(stack)) == 0
-    return stack.place, stack.flags, stack.size
+import os, signal, sys, threading
+from signal_stack import signal_stack
 
 before = signal_stack()
 import pixelrt
@@ -101,5 +95,6 @@ def test_the_signals_of_the_main_thread_are_not_handled_on_a_stack_that_openvino
     make_bundle: Callable[..., Bundle],
 ) -> None:
     command = [sys.executable, "-c", SIGNAL_STACK, str(make_bundle().path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
     assert (done.returncode, done.stdout, done.stderr) == (0, "interrupted\n", "")

@@ -63,7 +63,7 @@ def test_the_json_is_complete(bundle: Bundle, tmp_path: Path) -> None:
     whole = measured["stages"]["end_to_end"]
     assert 0 < whole["p50_ms"] <= whole["p95_ms"] <= whole["p99_ms"] <= whole["max_ms"]
     assert measured["stages"]["network"]["mean_ms"] < whole["mean_ms"]
-    assert measured["frames_per_s"] == pytest.approx(1e3 / whole["mean_ms"], rel=0.2)
+    assert 0.3e3 / whole["mean_ms"] < measured["frames_per_s"] < 1.01e3 / whole["mean_ms"]
 
 
 def test_json_on_standard_output_stands_alone(bundle: Bundle, capsys: Capture) -> None:
@@ -128,16 +128,16 @@ class TestGenerators:
         ) in capsys.readouterr().out
 
     def test_the_json_is_complete(self, bundles: Mapping[Kind, Bundle], capsys: Capture) -> None:
-        words = ["--frames", "20", "--batch", "3", "--backend", "onnxruntime", "--json", "-"]
+        words = ["--frames", "2000", "--batch", "3", "--backend", "onnxruntime", "--json", "-"]
         assert main(["bench", str(bundles[ALL].path), *words]) == 0
         found = json.loads(capsys.readouterr().out)
         measured = found["measurement"]
-        assert (measured["calls"], measured["batch"]) == (20, 3)
+        assert (measured["calls"], measured["batch"]) == (2000, 3)
         assert (measured["image_size"], measured["input_size"]) == ([8, 12], [8, 12])
         assert 0 < measured["load_s"] <= measured["first_image_s"]
         whole = measured["stages"]["end_to_end"]
         assert measured["stages"]["network"]["mean_ms"] < whole["mean_ms"]
-        assert measured["images_per_s"] == pytest.approx(3e3 / whole["mean_ms"], rel=0.3)
+        assert 1e3 / whole["mean_ms"] < measured["images_per_s"] < 3.03e3 / whole["mean_ms"]
         assert found["session"]["backend"] == "onnxruntime"
 
     def test_what_does_not_fit(self, bundles: Mapping[Kind, Bundle], bundle: Bundle, capsys: Capture) -> None:
