@@ -102,8 +102,11 @@ def test_a_number_that_is_a_files_by_now_is_let_go(
 
 
 @pytest.mark.parametrize("before_s", [0.01, 0.15])
-def test_each_of_many_that_open_at_once_knows_its_own(server: socket.socket, before_s: float) -> None:
+def test_each_of_many_that_open_at_once_knows_its_own(
+    server: socket.socket, before_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each is slow after it has connected, as FFmpeg is, and before it, as on a machine that is busy."""
+    monkeypatch.setattr(f"{LINE}._QUEUE_S", 60)
     count, turn = 12, threading.Barrier(12)
     pairs: list[tuple[socket.socket, socket.socket | None]] = []
 
@@ -139,6 +142,22 @@ def test_one_that_gets_no_socket_does_not_hold_up_the_others_for_ever(server: so
         assert first.line is None
         assert second.line is not None
         assert stack.enter_context(second.line).getsockname() == client.getsockname()
+
+
+def test_one_that_took_long_and_has_its_socket_by_then_knows_it(server: socket.socket) -> None:
+    """The next one does not take the socket of the one before for one of two that may be its own."""
+    place = server.getsockname()
+    with nothing_left(), ExitStack() as stack:
+        with Opening(*place) as first:
+            clients = [stack.enter_context(connect(server))]
+            first._turn_s -= 2
+            second = Opening(*place).__enter__()
+            clients.append(stack.enter_context(connect(server)))
+        second.__exit__(None, None, None)
+        lines = [first.line, second.line]
+        for client, line in zip(clients, lines, strict=True):
+            assert line is not None
+            assert stack.enter_context(line).getsockname() == client.getsockname()
 
 
 def test_who_is_cancelled_does_not_wait(server: socket.socket) -> None:

@@ -98,7 +98,7 @@ class Opening:
         with _LOCK:
             last = _LATEST.get(self._place)
             is_overdue = last is None or time.monotonic() > last._turn_s + _TURN_S
-            if last is not None and not (anyway or is_overdue or last._look()):
+            if last is not None and not (last._look() or is_overdue or anyway):
                 return False
             self._before = open_sockets()
             self._turn_s = time.monotonic()
