@@ -312,8 +312,8 @@ def test_after_a_missing_picture_the_next_keyframe_is_waited_for() -> None:
     assert decoder.damaged == 10
 
 
-def times(*pairs: tuple[float | None, float]) -> list[float | None]:
-    timeline = Timeline()
+def times(*pairs: tuple[float | None, float], opened_s: float = 99.0) -> list[float | None]:
+    timeline = Timeline(opened_s=opened_s)
     return [timeline.time_s(pts_s, captured_s) for pts_s, captured_s in pairs]
 
 
@@ -374,6 +374,26 @@ def test_the_past_that_a_server_sends_at_first_has_times_that_grow() -> None:
     """Five seconds of it, then pictures at their time."""
     came_s = [0.0] * 125 + [0.04 * number for number in range(1, 250)]
     given = times(*((0.04 * number, 100 + at_s) for number, at_s in enumerate(came_s)))
+    steps_s = np.diff(given)
+    assert min(steps_s) > 0.019
+    assert max(steps_s) < 0.041
+    assert steps_s[-100:] == pytest.approx([0.04] * 100)
+
+
+@pytest.mark.parametrize("waited", [1, 2, 4])
+@pytest.mark.parametrize("opening_s", [0.01, 0.5, 1.8, 5.0])
+def test_what_opening_took_is_not_in_the_times(waited: int, opening_s: float) -> None:
+    """Pictures that came meanwhile are said to have come when it began."""
+    counts = 0.04 * np.arange(200)
+    came_s = 100 + np.where(np.arange(200) < waited, 0, opening_s + counts)
+    pairs = zip(counts, came_s, strict=True)
+    assert times(*pairs, opened_s=100.0) == pytest.approx(counts)
+
+
+def test_the_past_that_came_during_opening_has_times_that_grow() -> None:
+    """Five seconds of it, within 1.8 s."""
+    came_s = [0.0] * 125 + [1.8 + 0.04 * number for number in range(250)]
+    given = times(*((0.04 * number, 100 + at_s) for number, at_s in enumerate(came_s)), opened_s=100.0)
     steps_s = np.diff(given)
     assert min(steps_s) > 0.019
     assert max(steps_s) < 0.041

@@ -14,6 +14,7 @@ from dataclasses import replace
 from itertools import islice, pairwise
 from pathlib import Path
 
+import av
 import pytest
 import stamped
 from fault_proxy import fault_proxy, lossy_relay
@@ -26,6 +27,10 @@ from transport_streams import sending, transport_stream
 from pixelrt.errors import SourceError, SourceStalled
 from pixelrt.video.events import Event
 from pixelrt.video.sources import open_source
+from pixelrt.video.sources.base import SourceOptions
+from pixelrt.video.sources.network.connection import connected
+from pixelrt.video.sources.network.line import Opening
+from pixelrt.video.sources.network.settings import read_settings
 
 log = logging.getLogger(__name__)
 SECRET = "robot:pass%2Bword%267@"
@@ -160,6 +165,30 @@ def test_a_password(http: LiveServer) -> None:
 def test_why_http_gives_nothing(http: LiveServer, path: str, message: str) -> None:
     with nothing_left(), pytest.raises(SourceError, match=message):
         open_source(http.url + path)
+
+
+def test_waiting_for_its_turn_is_no_part_of_opening(
+    http: LiveServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another connection to the same host has no socket yet: what comes later is not as old as that."""
+    monkeypatch.setattr(f"{NETWORK}.line._TURN_S", 0.6)
+    settings = read_settings(f"{http.url}/ts", SourceOptions())
+    place, began_s = (settings.host, settings.port or 0), time.monotonic()
+    with (
+        nothing_left(),
+        Opening(*place),
+        connected(av, settings, Opening(*place), lambda: False) as connection,
+    ):
+        assert connection is not None
+        assert connection.opened_s > began_s + 0.6
+    impatient = read_settings(f"{http.url}/text#connect=0.4", SourceOptions())
+    with (
+        nothing_left(),
+        Opening(*place),
+        pytest.raises(SourceError, match="no video"),
+        connected(av, impatient, Opening(*place), lambda: False),
+    ):
+        pass
 
 
 def test_a_certificate_that_nobody_knows_is_refused_unless_told(certificate: Path) -> None:

@@ -22,6 +22,7 @@ from pixelrt.video.sources.network.settings import (
     STANDARD_PORTS,
     NetworkSettings,
 )
+from pixelrt.video.sources.network.timeline import FilmTimeline, Timeline
 
 _LOOK_US = 200_000
 """How long FFmpeg looks at a stream to know it; the default, 5 s of film, would be waited for."""
@@ -52,8 +53,12 @@ class Connection:
     timed: bool
     """Whether packets have times. In a format without any (MJPEG over HTTP) FFmpeg makes some up."""
     opened_s: float
-    """When opening it began: nothing that it gives is older."""
+    """When FFmpeg began to open it: nothing that it gives is older."""
     settings: NetworkSettings
+
+    def timeline(self) -> Timeline | FilmTimeline:
+        """What gives its pictures their times."""
+        return Timeline(counts=self.timed, opened_s=self.opened_s) if self.live else FilmTimeline(self.fps)
 
     def packets(self, cancelled: Callable[[], bool]) -> Iterator[tuple[Any, Arrival]]:
         """Packets as they come, each with its time; ends with a file, or when cancelled.
@@ -156,18 +161,21 @@ def connected(
     Raises:
         SourceError: If it cannot be opened: which step failed, and why.
     """
-    opened_s = time.monotonic()
+    began_s = opened_s = time.monotonic()
     failure: SourceError | None = None
     container: Any = None
     try:
         if settings.scheme in RTSP:
             knock(settings, cancelled)
         if not cancelled():
+            queued_s = time.monotonic()
             with opening:
+                opened_s = time.monotonic()
+                began_s += opened_s - queued_s  # it was the turn of others
                 patience_s = settings.connect_s, settings.stall_s
                 container = av.open(settings.url, options=_options(settings), timeout=patience_s)
     except (av.FFmpegError, OSError) as problem:
-        failure = no_connection(av, problem, settings, time.monotonic() - opened_s)
+        failure = no_connection(av, problem, settings, time.monotonic() - began_s)
     if failure is not None:  # raised here, so that FFmpeg's, which holds the password, is not its context
         raise failure
     if container is None:

@@ -20,7 +20,6 @@ from pixelrt.video.sources.network.gaps import GapWatch
 from pixelrt.video.sources.network.packets import Arrival, PacketQueue, Parcel
 from pixelrt.video.sources.network.patience import Patience
 from pixelrt.video.sources.network.settings import NetworkSettings
-from pixelrt.video.sources.network.timeline import FilmTimeline, Timeline
 from pixelrt.video.sources.seldom import Seldom
 from pixelrt.video.sources.upright import upright
 
@@ -130,7 +129,7 @@ class NetworkStream(BaseSource):
         if first is None or connection is None:
             return
         self.live, self.fps, self.num_frames = connection.live, connection.fps, connection.num_frames
-        timeline = Timeline(counts=connection.timed) if self.live else FilmTimeline(self.fps)
+        timeline = connection.timeline()
         index = 0
         for picture, arrival in self._pictures(first, connection):
             if self._is_late(arrival):

@@ -10,6 +10,9 @@ _LEAST_S = 1e-3
 class Timeline:
     """Seconds since the first picture of a connection, always growing, never far from the time of arrival.
 
+    Of pictures that came while the connection was opened nobody knows when they came. What opening took is
+    left out of the times, which go on evenly from them to the first picture of which it is known.
+
     The camera's count is followed while it is less than a second away from the time of arrival, so that
     hiccups of the line are not in it. A clock that drifts is held there by steps that are as small as its
     drift; one that is plain wrong (some cameras count 25 frames a second whatever they send) keeps the pace
@@ -21,10 +24,12 @@ class Timeline:
 
     Args:
         counts: Whether the camera does. Where it does not, FFmpeg makes up a count of 25 pictures a second.
+        opened_s: When opening the connection began, `time.monotonic`, which is when pictures are said to have
+            come that came meanwhile.
     """
 
-    def __init__(self, *, counts: bool = True) -> None:
-        self._counts = counts
+    def __init__(self, *, counts: bool = True, opened_s: float = float("-inf")) -> None:
+        self._counts, self._opened_s = counts, opened_s
         self._began_s: float | None = None
         self._pts_s: float | None = None
         self._captured_s = self._time_s = 0.0
@@ -46,6 +51,9 @@ class Timeline:
             elif step_s < 0:
                 return None
             else:
+                if self._captured_s <= self._opened_s < captured_s:
+                    self._began_s += max(behind_s - step_s, 0.0)
+                    behind_s = min(behind_s, step_s)
                 most_s = max(behind_s + _APART_S, step_s / 2)
                 step_s = min(max(step_s, behind_s - _APART_S), most_s)
             self._time_s += step_s
