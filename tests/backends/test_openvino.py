@@ -98,3 +98,22 @@ def test_the_signals_of_the_main_thread_are_not_handled_on_a_stack_that_openvino
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
     assert (done.returncode, done.stdout, done.stderr) == (0, "interrupted\n", "")
+
+
+BEHIND_MAIN = """
+import sys, threading
+import pixelrt
+
+def work():
+    threading.main_thread().join()
+    with pixelrt.load(sys.argv[1], device="cpu", backend="openvino") as segmenter:
+        print(segmenter.session.info.backend)
+
+threading.Thread(target=work).start()
+"""
+
+
+def test_a_thread_that_outlives_the_main_one_can_load(make_bundle: Callable[..., Bundle]) -> None:
+    command = [sys.executable, "-c", BEHIND_MAIN, str(make_bundle().path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "openvino\n", "")

@@ -21,7 +21,7 @@ import yaml
 
 from pixelrt.bundle import Bundle
 from pixelrt.cli.entry import build_parser
-from pixelrt.cli.parser import with_files
+from pixelrt.cli.parser import UsageError, with_files
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -80,6 +80,9 @@ def test_what_the_file_of_arguments_proposes_is_taken_too(tmp_path: Path) -> Non
     proposed = re.sub("(?m)^#(?=--)", "", FRONT.read_text())
     assert proposed.count("\n--") > FRONT.read_text().count("\n--") > 0
     (tmp_path / "all").write_text(proposed)
+    with pytest.raises(UsageError, match="--token: the token has"):
+        accepted(with_files(["serve", f"@{tmp_path}/all"]))
+    (tmp_path / "all").write_text(proposed.replace("CHANGE-ME", "2b5f8d1c9e07"))
     arguments = vars(accepted(with_files(["serve", f"@{tmp_path}/all"])))
     assert (arguments["out"], arguments["host"]) == (["front-{time}.mp4?segment=600"], "0.0.0.0")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -11,7 +12,7 @@ from pixelrt.video.live import heap
 from pixelrt.video.live.heap import HeapTrim
 
 HOLES = """
-import re
+import re, time
 from pathlib import Path
 from pixelrt.video.live.heap import HeapTrim
 
@@ -21,7 +22,7 @@ def resident_mb():
 blocks = [bytearray(60_000) for _ in range(2000)]
 blocks = blocks[::100]
 before_mb = resident_mb()
-HeapTrim().look(0.0)
+HeapTrim().look(time.monotonic() + 10)
 print(before_mb - resident_mb())
 """
 
@@ -35,12 +36,12 @@ def test_free_memory_between_used_one_goes_back_to_the_system() -> None:
 def test_it_is_done_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[int] = []
     monkeypatch.setattr(heap, "_trim", lambda: done.append)
-    trim = HeapTrim()
-    for now_s in (100.0, 100.1, 104.9, 105.1, 110.0):
-        trim.look(now_s)
+    trim, now_s = HeapTrim(), time.monotonic()
+    for later_s in (0.0, 4.0, 6.0, 10.0, 12.0, 16.0):
+        trim.look(now_s + later_s)
     assert len(done) == 2
 
 
 def test_with_another_c_library_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(heap, "_trim", lambda: None)
-    HeapTrim().look(0.0)
+    HeapTrim().look(time.monotonic() + 10)

@@ -8,7 +8,7 @@ import io
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from types import ModuleType
 from typing import Any
 
@@ -19,6 +19,7 @@ from pixelrt.backends.base import Device, LocalSession, OpenOptions, Precision, 
 from pixelrt.bundle import Bundle
 from pixelrt.dependency import require
 from pixelrt.errors import DeviceError, MissingDependency
+from pixelrt.interrupts import uninterrupted
 from pixelrt.manifest import Manifest
 from pixelrt.tensors import TensorSpec
 
@@ -229,14 +230,22 @@ def _lasting_core() -> Any:
     thread and in any order, it frees that stack, although the thread may use it still: Ctrl-C is then a
     segmentation fault (OpenVINO 2026.4).
     """
-    with ThreadPoolExecutor(1) as once:
-        return once.submit(_loaded_core).result()
+    library, loaded = _library(), Future[Any]()
 
+    def load() -> None:
+        try:
+            made = library.Core()
+            made.get_property("CPU", "FULL_DEVICE_NAME")  # loads the plugin
+        except RuntimeError as problem:
+            loaded.set_exception(problem)
+        else:
+            loaded.set_result(made)
 
-def _loaded_core() -> Any:
-    core = _library().Core()
-    core.get_property("CPU", "FULL_DEVICE_NAME")  # loads the plugin
-    return core
+    loading = threading.Thread(target=load)
+    with uninterrupted():
+        loading.start()
+        loading.join()
+    return loaded.result()
 
 
 def _library() -> ModuleType:

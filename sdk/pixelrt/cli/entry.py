@@ -115,7 +115,7 @@ def _no_command(parser: Parser, unknown: list[str]) -> int:
 
 def _explain(problem: PixelRTError, words: Sequence[str]) -> int:
     if "--traceback" in words or os.environ.get("PIXELRT_TRACEBACK", "0") not in ("", "0"):
-        traceback.print_exception(problem)
+        complain(_without_secrets("".join(traceback.format_exception(problem)).rstrip(), words))
     complain(f"error: {_without_secrets(str(problem), words)}")
     return problem.exit_code
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -25,7 +26,7 @@ class HeapTrim:
 
     def __init__(self) -> None:
         self._trim = _trim()
-        self._next_s = 0.0
+        self._next_s = time.monotonic() + _PERIOD_S  # what loading left may be of use just now
 
     def look(self, now_s: float) -> None:
         """Do it, when it is time to.

@@ -26,6 +26,10 @@ class Room:
     """Where all places are taken, the oldest item is dropped; else the sender waits."""
 
 
+def _nothing_of(item: object) -> None:
+    """Note nothing."""
+
+
 def _any_sender(_: int) -> bool:
     return True
 
@@ -71,6 +75,7 @@ class Mailbox(Generic[Item]):
         timeout_s: float | None = None,
         most: int = 1,
         may_go: Callable[[int], bool] = _any_sender,
+        noted: Callable[[Item], object] = _nothing_of,
     ) -> list[Item]:
         """Take the next item, or several, each of another sender.
 
@@ -79,6 +84,7 @@ class Mailbox(Generic[Item]):
             most: How many.
             may_go: Whether items of a sender may be taken now; must use no lock. Where that has changed,
                 `look_again` says so.
+            noted: Called with each item that is taken, with the lock held.
 
         Returns:
             Nothing if none came in time, or none will come any more (`finished`).
@@ -88,7 +94,10 @@ class Mailbox(Generic[Item]):
                 seen = self._changes.count
                 ready = self._ready(may_go)
                 if ready or self.finished or timeout_s == 0:
-                    return [item for sender in ready[:most] for item in self._taken_of(sender)]
+                    taken = [item for sender in ready[:most] for item in self._taken_of(sender)]
+                    for item in taken:
+                        noted(item)
+                    return taken
                 change = self._changes.register(seen)
             change.wait(timeout_s)
             timeout_s = None if timeout_s is None else 0

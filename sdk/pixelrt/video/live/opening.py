@@ -102,8 +102,8 @@ def check_channels(bundle: Bundle) -> None:
     if channels != 3:
         raise InputError(
             f"{bundle.path} takes frames of {channels} channel{'s' if channels != 1 else ''}, and videos, "
-            "images and cameras give 3 (RGB); run it from Python: pixelrt.load(...) and frames "
-            f"uint8[H, W, {channels}]"
+            "images and cameras give 3 (RGB); call the segmenter itself, in Python: "
+            f"segmenter(frame) with uint8[H, W, {channels}]"
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from pixelrt.video.live.inputs import Input
 from pixelrt.video.live.mailbox import STOPPED, Mailbox, Room
 from pixelrt.video.live.stages import StageClock
 from pixelrt.video.live.statistics import SinkStatistics
-from pixelrt.video.sinks.base import Sink, checked_outputs, left_by, progress_of
+from pixelrt.video.sinks.base import Sink, checked_outputs, left_by, progress_of, tells_progress
 from pixelrt.video.waiting import nothing
 
 _LOG = logging.getLogger("pixelrt.video")
@@ -32,6 +33,8 @@ _FEWEST_SINK_PLACES = 2
 """Of each source, however many there are."""
 _FINISHING = 6
 """Finishing a recording may take so many times what a single result may, after its file has last changed."""
+_LOOK_S = 0.25
+"""How often it is looked whether that file changes."""
 _PROGRAM_PLACES = 4
 """Results that may wait for the program where none may be dropped."""
 
@@ -89,7 +92,6 @@ class Lane:
         self._aborted = self._ended = False
         self._failed = ""
         self._progress_s, self._may_take = time.monotonic(), 1
-        self._seen: object = None
         self.outputs: tuple[Path, ...] = ()
         """Files and folders that it has finished, or that are left of it after an error."""
 
@@ -139,10 +141,7 @@ class Lane:
 
     def is_busy(self, patience_s: float) -> bool:
         """Whether it still writes or finishes, and is not blocked for all that is known."""
-        if self._ended:
-            return False
-        is_in_time = time.monotonic() - self._progress_s < self._may_take * patience_s
-        return is_in_time or self._has_got_on()
+        return not self._ended and time.monotonic() - self._progress_s < self._may_take * patience_s
 
     def statistics(self) -> SinkStatistics:
         """Its figures."""
@@ -167,20 +166,42 @@ class Lane:
                 self._written += 1
                 self._progress_s = time.monotonic()
 
-    def _has_got_on(self) -> bool:
-        """Whether the file that is being finished has changed: a long film on a slow card takes minutes."""
-        if self._may_take != _FINISHING:
-            return False
-        before, self._seen = self._seen, progress_of(self.sink)
-        if self._seen == before:
-            return False
-        self._progress_s = time.monotonic()
-        return True
-
     def _finish(self) -> None:
-        self._seen = progress_of(self.sink)
         self._progress_s, self._may_take = time.monotonic(), _FINISHING
-        self.outputs = checked_outputs(self.sink.close(), self.name)
+        with self._looked_at():
+            self.outputs = checked_outputs(self.sink.close(), self.name)
+
+    @contextlib.contextmanager
+    def _looked_at(self) -> Iterator[None]:
+        """Look whether the sink gets on, during a block."""
+        over = threading.Event()
+        looking = threading.Thread(
+            target=self._look, args=(over,), name=f"pixelrt progress {self.name}", daemon=True
+        )
+        with Failing(self._cannot_tell, Exception):
+            if tells_progress(self.sink):
+                looking.start()
+        try:
+            yield
+        finally:
+            over.set()
+            if looking.ident is not None:
+                looking.join(_LOOK_S)
+
+    def _look(self, over: threading.Event) -> None:
+        """Note when the file that is being finished has changed: a long film on a slow card takes minutes.
+
+        In a thread of its own, since a disk that does not answer does not answer this either.
+        """
+        with Failing(self._cannot_tell, Exception):
+            seen: object = None
+            while not over.wait(_LOOK_S):
+                before, seen = seen, progress_of(self.sink)
+                if seen != before:
+                    self._progress_s = time.monotonic()
+
+    def _cannot_tell(self, problem: BaseException) -> None:
+        _LOG.debug("sink %s cannot tell how it gets on", self.name, exc_info=problem)
 
     def _takes(self, place: int) -> bool:
         return getattr(self.sink, "only_source", None) in (None, self._inputs[place].name)
@@ -278,13 +299,13 @@ class Outlets:
         Returns:
             None if there is none, or none any more (`finished`).
         """
+        delivered: list[Delivery] = []
         while True:
-            taken = self._program.take(timeout_s)
+            taken = self._program.take(timeout_s, noted=lambda outgoing: self._note(outgoing, delivered))
             if not taken:
                 return None
-            if not self._is_late(taken[0].delivery):
-                return self._delivered(taken[0])
-            self._ledger.dropped(taken[0].place, "deadline")
+            if delivered:
+                return delivered[0]
 
     @property
     def finished(self) -> bool:
@@ -323,6 +344,13 @@ class Outlets:
         if self._deadline_s is None:
             return False
         return time.monotonic() - delivery.frame.captured_s > self._deadline_s
+
+    def _note(self, outgoing: Outgoing, delivered: list[Delivery]) -> None:
+        """Count a result of the program, with the mailbox's lock: whoever closes that settles all counts."""
+        if self._is_late(outgoing.delivery):
+            self._ledger.dropped(outgoing.place, "deadline")
+        else:
+            delivered.append(self._delivered(outgoing))
 
     def _delivered(self, outgoing: Outgoing) -> Delivery:
         now_s = time.monotonic()

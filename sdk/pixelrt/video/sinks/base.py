@@ -102,14 +102,17 @@ def checked_outputs(given: object, name: str, method: str = "close") -> tuple[Pa
 
 def left_by(sink: Sink) -> tuple[Path, ...]:
     """What is there of a sink that was given up, if it can tell."""
-    remains = getattr(sink, "remains", None)
-    return remains() if callable(remains) else ()
+    return sink.remains() if isinstance(sink, BaseSink) else ()
 
 
 def progress_of(sink: Sink) -> object:
     """What differs as long as a sink gets on with what it does, if it can tell."""
-    progress = getattr(sink, "progress", None)
-    return progress() if callable(progress) else None
+    return sink.progress() if isinstance(sink, BaseSink) else None
+
+
+def tells_progress(sink: Sink) -> bool:
+    """Whether a sink can tell."""
+    return isinstance(sink, BaseSink) and type(sink).progress is not BaseSink.progress
 
 
 class BaseSink:
