@@ -16,7 +16,7 @@ from leaks import nothing_left
 from live_server import ABSENT, LiveServer
 from server_process import free_port
 
-from pixelrt.errors import SourceError
+from pixelrt.errors import SourceError, UnusableSource
 from pixelrt.segmentation import Segmenter
 from pixelrt.testing import fake_segmenter
 from pixelrt.video.events import Event
@@ -147,6 +147,27 @@ def test_a_path_that_a_relay_has_not_yet_is_waited_for() -> None:
     assert all(frames)
     assert [event.kind for event in events] == ["reconnecting"] * ABSENT + ["connected"]
     assert "nothing at that path (404)" in events[0].detail
+    assert "wait=yes" not in events[0].detail
+
+
+@pytest.mark.parametrize("options", ["", "#wait=yes", "?token=1#live=no"])
+def test_a_film_that_the_server_does_not_have_is_not_waited_for(network: Segmenter, options: str) -> None:
+    given: list[object] = []
+    with nothing_left(), LiveServer("http") as server:
+        typo = f"{server.url}/{'typo' if 'live' in options else 'typo.mp4'}{options}"
+        frames = (np.zeros((*stamped.SIZE, 3), np.uint8) for _ in range(5))
+        with (
+            pytest.raises(UnusableSource, match=r"/typo.*: .* nothing at that path \(404\); is it spelt"),
+            network.stream([frames, typo], on_source_error="detach", policy="all") as stream,
+        ):
+            closing = threading.Timer(PATIENCE_S, stream.close)
+            closing.start()
+            try:
+                given.extend(stream)
+            finally:
+                closing.cancel()
+                closing.join()
+    assert len(given) == (5 if options == "#wait=yes" else 0), "opened first, or by the iteration"
 
 
 def test_arrays_are_asked_once_however_bad_they_are(network: Segmenter) -> None:

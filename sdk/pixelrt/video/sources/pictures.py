@@ -17,7 +17,9 @@ from pixelrt.video.sources.base import DEFAULT_FPS, BaseSource, natural
 from pixelrt.video.sources.jpeg import is_jpeg, up_to_its_end
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
-_FILMS = (".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v", ".mpg", ".mpeg", ".ts", ".mcap", ".bag", ".db3")
+FILMS = (".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v", ".mpg", ".mpeg")
+"""Suffixes of what is a film, and no camera's stream."""
+_NO_IMAGES = (*FILMS, ".ts", ".mcap", ".bag", ".db3")
 """Suffixes of what is a source, and no image."""
 _PURPOSE = "reading images"
 
@@ -143,7 +145,7 @@ def _list(path: Path) -> tuple[list[Path], Path | None]:
             if others
             else "it is empty"
         )
-        film = next((name for name in others if Path(name).suffix.lower() in _FILMS), "")
+        film = next((name for name in others if Path(name).suffix.lower() in _NO_IMAGES), "")
         hint = f"; a film is a source of its own, such as {path / film}" if film else ""
         raise SourceError(
             f"{path} has no images: {found}; expected files ending in {', '.join(SUFFIXES)}{hint}"

@@ -14,6 +14,7 @@ _NO_TLS = (
     "no encrypted connection came about; does the server speak TLS on that port, and does this machine trust "
     "who made its certificate? (#verify=no takes any certificate: cameras often make their own)"
 )
+_NOT_FOUND = "the server has nothing at that path (404)"
 UNREACHABLE = (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN, errno.EHOSTDOWN)
 
 
@@ -58,8 +59,8 @@ def _reasons(
     yield (
         isinstance(problem, av.HTTPNotFoundError),
         (
-            "the server has nothing at that path (404); the camera's manual says which it has, and a relay "
-            "has it once somebody sends there (#wait=yes waits for that)"
+            f"{_NOT_FOUND}; the camera's manual says which it has, and a relay has it once somebody sends "
+            "there" + ("" if settings.persistence.wait else " (#wait=yes waits for that)")
         ),
     )
     yield timed_out, _silence(settings)
@@ -96,7 +97,9 @@ def broken(problem: Exception, settings: NetworkSettings) -> SourceError:
 def _hopeless(av: Any, settings: NetworkSettings) -> list[tuple[tuple[type[Exception], ...], str]]:
     """What waiting does not change."""
     scheme = settings.scheme
+    no_film = f"{_NOT_FOUND}; is it spelt right? (#live=yes says that it is a camera)"
     return [
+        ((av.HTTPNotFoundError,) if settings.is_film else (), no_film),
         (
             (av.HTTPUnauthorizedError,),
             (

@@ -13,6 +13,7 @@ from pixelrt.manifest import ColorOrder
 from pixelrt.video.sources.address import number, one_of, parse_address, scheme_of, switch
 from pixelrt.video.sources.base import SourceOptions
 from pixelrt.video.sources.hiding import HIDDEN, without_secrets
+from pixelrt.video.sources.pictures import FILMS
 from pixelrt.video.sources.reconnecting import Backoff, Persistence
 
 SCHEMES = ("rtsp", "rtsps", "http", "https", "udp", "tcp", "rtmp", "rtmps", "srt")
@@ -61,6 +62,13 @@ class NetworkSettings:
         if self.host not in self.shown:
             return "HOST"
         return f"[{self.host}]" if ":" in self.host else self.host
+
+    @property
+    def is_film(self) -> bool:
+        """Whether it is one by its address, or as was said."""
+        if self.live is not None:
+            return not self.live
+        return urlsplit(self.url).path.lower().endswith(FILMS)
 
     @property
     def lossy(self) -> bool:
