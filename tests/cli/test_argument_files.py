@@ -152,13 +152,14 @@ def test_help_names_it(capsys: Capture) -> None:
         ([CAMERA], "unknown command 'rtsp://camera:554/live'"),
     ],
 )
+@pytest.mark.parametrize("more", [[], ["--traceback"]])
 def test_a_password_in_the_wrong_place_is_in_no_message(
-    words: list[str], message: str, tmp_path: Path, capsys: Capture
+    words: list[str], message: str, more: list[str], tmp_path: Path, capsys: Capture
 ) -> None:
-    code = main([written(tmp_path, "\n".join(words))])
+    code = main([*more, written(tmp_path, "\n".join(words))])
     said = capsys.readouterr().err
     assert code in (1, 2)
-    assert said.startswith("error: ")
+    assert said.startswith("Traceback" if more else "error: ")
     assert message in said
     assert "geheim" not in said and "admin" not in said
 

@@ -21,6 +21,7 @@ from pixelrt.errors import SinkError
 from pixelrt.segmentation import Segmenter
 from pixelrt.video.delivery import Delivery
 from pixelrt.video.live import Stream
+from pixelrt.video.live.ledger import Ledger
 from pixelrt.video.sources.push import PushSource
 
 
@@ -307,3 +308,22 @@ def test_a_process_that_forgets_its_stream_ends_and_finishes_its_sinks() -> None
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout.split("\n")[:2] == ["0", "sink closed"]
     assert not ended.stderr
+
+
+def test_a_result_that_is_taken_while_another_thread_closes_is_counted_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def slowly(self: Ledger, source: int) -> None:
+        counting.set()
+        time.sleep(1)
+        count(self, source)
+
+    counting, count = threading.Event(), Ledger.delivered
+    monkeypatch.setattr(Ledger, "delivered", slowly)
+    stream = network().stream(Camera(None, 0.001))
+    closing = threading.Thread(target=lambda: (counting.wait(20), stream.close()))
+    closing.start()
+    next(stream)
+    closing.join()
+    (source,) = stream.statistics().sources
+    assert (source.delivered, source.in_flight) == (1, 0)

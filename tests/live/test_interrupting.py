@@ -35,6 +35,7 @@ from pixelrt.video.sources.reconnecting import Backoff, Persistence, Reconnectin
 from pixelrt.video.sources.waking import Wake
 from pixelrt.video.waiting import Flag
 
+_FEWEST_MOMENTS = 5
 HELD_UP_S = 5.0
 """Half of the time after which threads are left behind."""
 
@@ -292,14 +293,14 @@ def test_a_finalizer_may_stop_a_thread_at_any_moment_of_its_wait(
 
         thread = threading.Thread(target=run, daemon=True)
         thread.start()
-        thread.join(0.1)
+        thread.join(HELD_UP_S if moment <= _FEWEST_MOMENTS else 0.1)
         if not stopping.came:  # it waits, and there are no more moments
             stop()
         thread.join(HELD_UP_S)
         assert not thread.is_alive(), f"stopped at moment {moment}"
         if not stopping.came:
             break
-    assert moment > 5
+    assert moment > _FEWEST_MOMENTS
 
 
 def interrupted() -> None:
