@@ -38,7 +38,8 @@ enum { MODES = sizeof all_modes / sizeof *all_modes };
 
 /* What tests set; see `settings`. */
 static long open_errno, busy, on_errno, other_size, other_rate, no_rate, stall_at, unplug_at, away, gap_at, damaged_at,
-    cut_at, broken_at, clock_kind, padding, capabilities, no_sizes, stepwise, interlaced, granted, zeros, dequeue_errno;
+    cut_at, broken_at, clock_kind, padding, capabilities, no_sizes, stepwise, interlaced, granted, zeros, dequeue_errno,
+    pull_at;
 static char path[512], only[256];
 static unsigned char *pictures[PICTURES];
 static size_t picture_bytes[PICTURES];
@@ -331,6 +332,7 @@ static int dequeue_buffer(struct v4l2_buffer *buffer)
     buffer->memory = V4L2_MEMORY_MMAP;
     buffer->length = BUFFER_BYTES;
     buffer->m.offset = index * BUFFER_BYTES;
+    if (pull_at && buffer->sequence >= (unsigned)pull_at) unplug();
     return 0;
 }
 
@@ -372,7 +374,7 @@ static int open_camera(void)
     if (gone && away) return away--, fail(ENOENT);
     if (camera_fd >= 0) return fail(EBUSY);
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair)) return -1;
-    if (gone) unplug_at = 0; /* it is back, and stays */
+    if (gone) unplug_at = pull_at = 0; /* it is back, and stays */
     gone = 0;
     if (memory_fd < 0) {
         memory_fd = memfd_create("camera", MFD_CLOEXEC);
@@ -460,7 +462,7 @@ static struct { const char *name; long *value; } settings[] = {
     {"away", &away}, {"gap at", &gap_at}, {"damaged at", &damaged_at}, {"cut at", &cut_at}, {"broken at", &broken_at},
     {"clock", &clock_kind}, {"padding", &padding}, {"capabilities", &capabilities}, {"no sizes", &no_sizes},
     {"stepwise", &stepwise}, {"interlaced", &interlaced}, {"granted", &granted}, {"zeros", &zeros},
-    {"dequeue errno", &dequeue_errno},
+    {"dequeue errno", &dequeue_errno}, {"pull at", &pull_at},
     {"opened", &opened}, {"live", &live}, {"misused", &misused},
 };
 

@@ -23,6 +23,7 @@ from emulated_camera import (
     first,
     in_thread,
     jpeg,
+    luma,
     uri,
 )
 
@@ -81,14 +82,25 @@ def send(*sizes: tuple[int, int]) -> None:
 def test_a_camera_of_damaged_pictures_alone() -> None:
     """Data come all the time, and never a picture."""
     send((48, 64))
-    opened = in_thread(lambda: open_source(uri(format="mjpeg", stall=0.3)))
+    opened = in_thread(lambda: open_source(uri(format="mjpeg", stall=1)))
     problem = opened.exception(timeout=WAIT_S)
     assert isinstance(problem, SourceStalled)
     assert re.match(
-        rf"{PATH}: data come, and no whole picture for 0\.3 s, after 0 pictures: \d+ damaged, the last one "
+        rf"{PATH}: data come, and no whole picture for 1 s, after 0 pictures: \d+ damaged, the last one "
         r"because a JPEG is 48x64, expected 96x128; look at its cable, or ask for another format",
         str(problem),
     )
+
+
+def test_a_camera_that_falls_silent_after_a_damaged_picture() -> None:
+    configure(cut_at=3, stall_at=4)
+    frames: list[Frame] = []
+    with (
+        open_source(uri(format="yuyv", stall=0.5, reconnect="no")) as source,
+        pytest.raises(SourceStalled, match=rf"{PATH} gave no picture for 0\.5 s, after 3 pictures"),
+    ):
+        frames.extend(source)
+    assert source.losses == {"damaged": 1}
 
 
 def test_a_slow_reader_is_no_stall() -> None:
@@ -113,6 +125,23 @@ def test_a_camera_that_is_unplugged() -> None:
     ):
         frames.extend(source)
     assert len(frames) <= 4
+
+
+def test_the_last_picture_of_a_camera_that_is_unplugged_is_whole() -> None:
+    """It goes away when its picture has been read, and takes no buffer any more."""
+    configure(pull_at=4)
+    frames: list[Frame] = []
+    with (
+        open_source(uri(format="yuyv", reconnect="no")) as source,
+        pytest.raises(
+            SourceError, match=rf"{PATH} is gone: it was unplugged.* \(after \d+ pictures\)"
+        ) as told,
+    ):
+        frames.extend(source)
+    assert f"(after {len(frames)} pictures)" in str(told.value)
+    last = len(frames) - 1 + sum(source.losses.values())
+    assert last >= 4
+    assert frames[-1].image[60, 60] == pytest.approx(luma(last), abs=2)
 
 
 def test_a_camera_that_fails() -> None:

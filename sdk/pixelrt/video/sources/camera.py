@@ -85,6 +85,8 @@ class Camera(BaseSource):
         self._sequence: int | None = None
         self._reason = "driver"
         self._damage, self._damages = "", Seldom()
+        self._came_s = 0.0
+        self._failure: SourceError | None = None
         self._stamps, self._start_s = Stamps(), 0.0
 
     def __enter__(self) -> Camera:
@@ -127,7 +129,7 @@ class Camera(BaseSource):
             while (taken := self._take(until_s)) is not None:
                 captured_s, clock_s = self._stamps.times(taken.taken_s)
                 image = self._unpacked(unpacker, taken)
-                self._device.give_back(taken)
+                self._give_back(taken)
                 if image is not None:
                     return self._frame(image, index, captured_s, clock_s)
         except TimeoutError:
@@ -145,17 +147,27 @@ class Camera(BaseSource):
         """
         if self.interrupted:
             return None
+        if self._failure is not None:
+            raise self._failure
         self._stamps.asked()
         taken = self._device.take(until_s - time.monotonic(), self._wake)
         if taken is not None:
             self._count_gap(taken.sequence)
             self._reason = "driver"
+            self._came_s = time.monotonic()
         return taken
+
+    def _give_back(self, taken: Taken) -> None:
+        """Let a buffer be filled again. What was in it is whole: a failure is told when the next is taken."""
+        try:
+            self._device.give_back(taken)
+        except SourceError as problem:
+            self._failure = problem
 
     def _silence(self, index: int, damaged: int) -> str:
         """What is known of a camera that gave no picture for too long."""
         place, stall_s = self._device.path, self._options.stall_s
-        if not damaged:
+        if not damaged or time.monotonic() - self._came_s > stall_s / 2:
             return (
                 f"{place} gave no picture for {stall_s:g} s, after {index} pictures; "
                 "look at its cable and its power"
