@@ -160,14 +160,19 @@ def test_all_of_a_film_however_slow_the_reader() -> None:
     assert source.losses == {}
 
 
-def test_a_change_of_size() -> None:
+@pytest.mark.parametrize("kept_open", ["not", "from its first life on", "anew"])
+def test_a_change_of_size(kept_open: str) -> None:
     events: list[Event] = []
     small = "videotestsrc num-buffers=2 ! video/x-raw,width=64,height=48,framerate=10/1"
     large = "videotestsrc num-buffers=2 ! video/x-raw,width=80,height=60,framerate=10/1"
-    with open_source(f"gst://concat name=c {small} ! c. {large} ! c. c.") as source:
+    film, play = f"concat name=c {small} ! c. {large} ! c. c.", PlayOptions(name="gst")
+    first = None if kept_open == "anew" else PipelineSource(film, play)
+    opened = keep_open(film, play, Persistence(), first) if kept_open != "not" else first
+    assert opened is not None
+    with opened as source:
         source.on_event = events.append
         assert [frame.size for frame in source] == [(48, 64), (48, 64), (60, 80), (60, 80)]
-    assert [(event.kind, event.detail) for event in events] == [
+    assert [(event.kind, event.detail) for event in events if event.kind not in ("connected", "ended")] == [
         ("resized", "frames are 60x80 now, they were 48x64")
     ]
 
@@ -255,7 +260,10 @@ def test_a_live_pipeline_that_does_not_start_yet_is_waited_for(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("pipeline", "message"),
     [
-        (f"videotestsrc num-buffers=12 ! {SIZED}", r"gst is a film, not a camera.*without wait=yes"),
+        (
+            f"videotestsrc num-buffers=12 ! {SIZED}",
+            r"gst: GStreamer calls it a film, .*, set is-live=true \(and",
+        ),
         ("filesrc location=/no/such.mp4 ! decodebin", r"failed at filesrc\d+: .*No such file"),
     ],
 )

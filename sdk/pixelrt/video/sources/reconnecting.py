@@ -67,10 +67,11 @@ class Persistence:
 class Reconnecting(BaseSource):
     """Frames of one camera over all its connections, as if there were one.
 
-    `index` goes on without gaps and `time_s` never goes back. A connection that ends by itself has ended; one
-    that fails is made again, if it is live. It is opened when this is constructed, up to its first frame;
-    what happened until then is told when the iteration begins. One that is waited for is opened by the
-    iteration: until its first frame it counts as live, its size is (0, 0), and its rate `fps`.
+    `index` goes on without gaps and `time_s` of a camera never goes back; a film's times are its own. A
+    connection that ends by itself has ended; one that fails is made again, if it is live. It is opened when
+    this is constructed, up to its first frame; the last 64 events until then are told when the iteration
+    begins. One that is waited for is opened by the iteration: until its first frame it counts as live, its
+    size is (0, 0), and its rate `fps`.
 
     Args:
         connect: Opens one connection. It returns at once: the source that it gives connects when it is

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from pixelrt.errors import SourceError, SourceStalled
+from pixelrt.errors import SourceError, SourceStalled, UnusableSource
 from pixelrt.manifest import ColorOrder
 from pixelrt.video.frame import Frame
 from pixelrt.video.sources.address import number, one_of, parse_address, switch, whole
@@ -75,6 +75,8 @@ class PipelineSource(BaseSource):
         self.live = self._player.live
         self.can_be_played_again = self._player.live and self._player.tells_end
         """Whether a failure, which is no end, may be answered by playing it again."""
+        self.tells_sizes = True
+        """Whether it tells when pictures have another size; else who plays it does."""
         self._lost_before = self._early = 0
         try:
             first = self._begin()
@@ -106,7 +108,8 @@ class PipelineSource(BaseSource):
         index, sizes = 0, SizeWatch(self, self.size)
         while picture is not None and not self.interrupted:
             given_s = time.monotonic()
-            sizes.see(picture.image.shape[:2])
+            if self.tells_sizes:
+                sizes.see(picture.image.shape[:2])
             yield self._frame(picture, index)
             index += 1
             picture = self._next(index)
@@ -220,9 +223,19 @@ def keep_open(
     """
 
     def play(stopped: Callable[[], bool]) -> PipelineSource:
-        return PipelineSource(pipeline, replace(options, stopped=stopped))
+        source = PipelineSource(pipeline, replace(options, stopped=stopped))
+        source.tells_sizes = False
+        if persistence.wait and not source.live:
+            source.close()
+            raise UnusableSource(
+                f"{options.name}: GStreamer calls it a film, and only cameras are waited for; if it is a "
+                "camera, set is-live=true (and do-timestamp=true) on its source element"
+            )
+        return source
 
     begun = [] if first is None else [first]
+    for source in begun:
+        source.tells_sizes = False
 
     def connect() -> Source:
         return begun.pop() if begun else Lazy(play, options.name)
