@@ -11,7 +11,7 @@ class Timeline:
     """Seconds since the first picture of a connection, always growing, never far from the time of arrival.
 
     Of pictures that came while the connection was opened nobody knows when they came. What opening took is
-    left out of the times, which go on evenly from them to the first picture of which it is known.
+    left out of the times, where the camera counts: they go on evenly to the first picture that came later.
 
     The camera's count is followed while it is less than a second away from the time of arrival, so that
     hiccups of the line are not in it. A clock that drifts is held there by steps that are as small as its
