@@ -171,7 +171,7 @@ def test_waiting_for_its_turn_is_no_part_of_opening(
     http: LiveServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another connection to the same host has no socket yet: what comes later is not as old as that."""
-    monkeypatch.setattr(f"{NETWORK}.line._TURN_S", 0.6)
+    monkeypatch.setattr(f"{NETWORK}.line._TURN_S", 1.6)
     settings = read_settings(f"{http.url}/ts", SourceOptions())
     place, began_s = (settings.host, settings.port or 0), time.monotonic()
     with (
@@ -180,8 +180,8 @@ def test_waiting_for_its_turn_is_no_part_of_opening(
         connected(av, settings, Opening(*place), lambda: False) as connection,
     ):
         assert connection is not None
-        assert connection.opened_s > began_s + 0.6
-    impatient = read_settings(f"{http.url}/text#connect=0.4", SourceOptions())
+        assert connection.opened_s > began_s + 1.6
+    impatient = read_settings(f"{http.url}/text#connect=1.5", SourceOptions())
     with (
         nothing_left(),
         Opening(*place),
