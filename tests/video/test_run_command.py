@@ -364,7 +364,7 @@ def test_other_channels_are_refused_before_anything_is_opened(
     assert main(["run", str(made.path), DRIVE, "--out", f"{tmp_path}/masks/"]) == 1
     shown = capsys.readouterr()
     assert f"takes frames of {channels} channel" in shown.err
-    assert f"frames uint8[H, W, {channels}]" in shown.err
+    assert f"uint8[H, W, {channels}]" in shown.err
     assert shown.err.count("\n") == 1  # nothing was announced
     assert not list(tmp_path.iterdir())
 
