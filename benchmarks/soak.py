@@ -5,8 +5,8 @@ road-unet at 176x240, and records the overlays in parts of a minute. It is looke
 second: memory, threads, file descriptors. Memory is all that is resident (RSS), and what of it is the
 program's own (anonymous): PSS would change with the other programs that use the same libraries. The age of
 each result is what the camera and the program note of the number in its pixels; by the same numbers, nothing
-may come twice, out of order or be missing without being counted. After 30 s for setting up the minutes count,
-and the first one is compared with the last one.
+may come twice, out of order or be missing without being counted. After two minutes, in which heaps take the
+size that they keep, the minutes count, and the first one is compared with the last one.
 
 A p99 of a minute is made by its 18 oldest results, so half a second in which the machine did something else
 decides it. What the machine did is seen by a thread of the watching process that sleeps for 5 ms again and
@@ -83,7 +83,7 @@ def _span_s(minutes: float) -> float:
 
 def _warm_up_s(minutes: float) -> float:
     """How long nothing counts in the beginning: the network, the encoder and their memory set up."""
-    return _span_s(minutes) / 2
+    return 2 * _span_s(minutes)
 
 
 # ------------------------------------------------------------------------------------------------- the parent
