@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pixelrt.encoding import Draft, drafts, progress_of
+from pixelrt.encoding import Draft, drafts, writing_progress
 
 
 def is_locked(path: Path) -> bool:
@@ -63,16 +63,16 @@ def test_a_disk_that_knows_no_locks_is_not_waited_for(
 
 def test_how_far_a_file_is(tmp_path: Path) -> None:
     path = tmp_path / "out [1].mp4"
-    assert progress_of(path) == progress_of(path)
-    nothing, draft = progress_of(path), Draft(path)
-    empty = progress_of(path)
+    assert writing_progress(path) == writing_progress(path)
+    nothing, draft = writing_progress(path), Draft(path)
+    empty = writing_progress(path)
     with draft.open() as stream:
         stream.write(b"more")
-    longer = progress_of(path)
+    longer = writing_progress(path)
     os.utime(draft.hidden, ns=(0, 0))  # FFmpeg moves what is in a file, too
-    moved = progress_of(path)
-    assert progress_of(path) == moved
+    moved = writing_progress(path)
+    assert writing_progress(path) == moved
     states = [nothing, empty, longer, moved]
     assert all(one != other for place, one in enumerate(states) for other in states[:place])
     draft.finish()
-    assert progress_of(path) == nothing
+    assert writing_progress(path) == nothing

@@ -15,7 +15,7 @@ images are in it without loss, and those of up to 256 colours but for the roundi
 from __future__ import annotations
 
 from pixelrt.encoding.arrays import ArraysEncoder, whole_number
-from pixelrt.encoding.drafts import Draft, is_being_written, progress_of, rescue, sweep, write_whole
+from pixelrt.encoding.drafts import Draft, is_being_written, rescue, sweep, write_whole, writing_progress
 from pixelrt.encoding.encoders import AUTOMATIC, ENCODERS, SOFTWARE
 from pixelrt.encoding.files import explained, real_place, temporary_for
 from pixelrt.encoding.film import FASTEST_FPS, FASTEST_GIF_FPS, FORMATS, SLOWEST_FPS, check_film
@@ -45,7 +45,6 @@ __all__ = [
     "encode_png",
     "explained",
     "is_being_written",
-    "progress_of",
     "real_place",
     "rescue",
     "sweep",
@@ -54,4 +53,5 @@ __all__ = [
     "write_gif",
     "write_video",
     "write_whole",
+    "writing_progress",
 ]

@@ -142,7 +142,7 @@ def write_whole(path: Path, content: bytes) -> None:
             left = left[stream.write(left) :]
 
 
-def progress_of(path: Path) -> object:
+def writing_progress(path: Path) -> object:
     """What differs as long as somebody writes the hidden files for a place: their sizes and times."""
     found = []
     for hidden in _hidden(path):

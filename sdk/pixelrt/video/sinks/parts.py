@@ -16,10 +16,10 @@ from typing import Any, Protocol
 from pixelrt.encoding import (
     explained,
     is_being_written,
-    progress_of,
     real_place,
     rescue,
     temporary_for,
+    writing_progress,
 )
 from pixelrt.errors import SinkError
 from pixelrt.terminal import complain
@@ -143,7 +143,7 @@ class PartedSink(BaseSink, ABC):
 
     def progress(self) -> object:
         """How far the file of the present part is."""
-        return progress_of(self._part_path)
+        return writing_progress(self._part_path)
 
     @abstractmethod
     def _begin(self, path: Path, delivery: Delivery) -> Part:
