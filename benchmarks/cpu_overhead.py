@@ -10,7 +10,7 @@ would distort each other in one), with the same number of threads, for several r
   model_api_soft   the same with its probabilities, at the size of the frame
 
 python benchmarks/cpu_overhead.py [--rounds 5] [--frames 60] [--threads 2]
-needs: pip install -e '.[cpu,export,onnxruntime,bench]'
+needs: pip install -e '.[cpu,export,onnxruntime,bench]', pixelrt export engines/road-unet/recipe.toml
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--frames", type=int, default=60, help="measured per round, after a warm-up")
     parser.add_argument("--threads", type=int, default=processor().cores)
-    parser.add_argument("--out", type=Path, help="result file (benchmarks/results/cpu_overhead.json)")
+    harness.add_result_file(parser, "cpu_overhead")
     parser.add_argument("--prepare", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--precision", default="default", help=argparse.SUPPRESS)
     return parser.parse_args()

@@ -69,7 +69,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=1.5, help="measured per turn and batch")
     parser.add_argument("--threads", type=int, default=processor().cores)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--out", type=Path, help="result file (benchmarks/results/generation.json)")
+    harness.add_result_file(parser, "generation")
     parser.add_argument("--prepare", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--contender", choices=tuple(CONTENDERS), help=argparse.SUPPRESS)
     parser.add_argument("--precision", default="float32", help=argparse.SUPPRESS)

@@ -132,6 +132,17 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     return made
 
 
+def add_result_file(parser: argparse.ArgumentParser, name: str) -> None:
+    """Add where the figures go, as `arguments.out`."""
+    parser.add_argument(
+        "--json",
+        dest="out",
+        type=Path,
+        metavar="FILE",
+        help=f"where the figures go ({RESULTS.relative_to(ROOT)}/{name}.json)",
+    )
+
+
 def answer(result: dict[str, Any]) -> int:
     """Tell `child` what was found.
 

@@ -44,7 +44,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--frames", type=int, default=60, help="measured per round, after a warm-up")
     parser.add_argument("--threads", type=int, default=processor().cores)
-    parser.add_argument("--out", type=Path, help="result file (benchmarks/results/isolation.json)")
+    harness.add_result_file(parser, "isolation")
     arguments = parser.parse_args()
     before = harness.quiet_or_warn()
     began_s = time.perf_counter()

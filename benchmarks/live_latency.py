@@ -13,7 +13,7 @@ In each round every contender (`live_contenders.py`), in a process of its own,
   overlay   draws the classes over a frame of 1080x1920 on one core, against OpenCV by hand and `supervision`
 
 python benchmarks/live_latency.py [--rounds 1] [--seconds 60] [--pairs 6] [--frames 50] [--threads 1]
-needs: pip install -e '.[cpu,video,export,bench]'; takes about 8 minutes
+needs: pip install -e '.[cpu,video,export,bench]', pixelrt export engines/road-unet/recipe.toml; takes about 8 minutes
 """
 
 from __future__ import annotations
@@ -79,9 +79,7 @@ def _arguments() -> argparse.Namespace:
         choices=("float32", "bfloat16"),
         default="bfloat16" if processor().bfloat16 else "float32",
     )
-    parser.add_argument(
-        "--json", dest="out", type=Path, help="result file (benchmarks/results/live_latency.json)"
-    )
+    harness.add_result_file(parser, "live_latency")
     parser.add_argument("--task", choices=tuple(_TASKS), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if min(arguments.seconds, arguments.frames) < 2 or min(arguments.rounds, arguments.pairs) < 1:

@@ -28,7 +28,7 @@ def main() -> int:
     )
     parser.add_argument("--bundle", type=Path, default=harness.BUNDLE)
     parser.add_argument("--frames", type=int, default=2000)
-    parser.add_argument("--out", type=Path, help="result file (benchmarks/results/memory.json)")
+    harness.add_result_file(parser, "memory")
     arguments = parser.parse_args()
     before = harness.quiet_or_warn()
     frames = harness.drive(8)

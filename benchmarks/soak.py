@@ -68,7 +68,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--bundle", type=Path, help="another network (road-unet, exported small)")
     parser.add_argument("--threads", type=int, default=1, help="of the network")
-    parser.add_argument("--json", dest="out", type=Path, help="result file (benchmarks/results/soak.json)")
+    harness.add_result_file(parser, "soak")
     parser.add_argument("--watch", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.minutes < 0.1:
@@ -93,12 +93,13 @@ def _soak(arguments: argparse.Namespace) -> int:
     before = harness.quiet_or_warn()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        bundle = arguments.bundle or _exported(folder)
+        bundle = (arguments.bundle or _exported(folder)).resolve()
         say("drawing the film")
         live_camera.make_film(folder / "film.flv", _FILM_FRAMES, FRAME_SIZE)
         options = ["--bundle", str(bundle), "--threads", str(arguments.threads)]
-        command = [sys.executable, __file__, "--watch", name, "--minutes", str(arguments.minutes), *options]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as watcher:
+        script = str(Path(__file__).resolve())
+        command = [sys.executable, script, "--watch", name, "--minutes", str(arguments.minutes), *options]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=folder) as watcher:
             try:
                 with _Sleeper() as sleeper:
                     samples = list(_samples(watcher))
@@ -124,7 +125,6 @@ def _soak(arguments: argparse.Namespace) -> int:
         "last_against_first": _last_against_first(rows),
         "stream": found["stream"],
         "order": found["order"],
-        "samples": {name: [sample[name] for sample in samples] for name in samples[0]},
     }
     return harness.finish("soak", figures, _bars(rows, found, span_s), before, arguments.out)
 
@@ -186,7 +186,8 @@ def _exported(folder: Path) -> Path:
     text = harness.RECIPE.read_text(encoding="utf-8")
     for pattern, other in changes.items():
         text = re.sub(pattern, other, text)
-    recipe = folder / "recipe.toml"
+    recipe = folder / harness.RECIPE.parent.name / harness.RECIPE.name  # a bundle is called after its folder
+    recipe.parent.mkdir()
     recipe.write_text(text, encoding="utf-8")
     command = [sys.executable, "-m", "pixelrt", "export", str(recipe), "--no-engines", "--quiet"]
     subprocess.run([*command, "--out", str(folder / "bundle")], check=True, stdout=subprocess.DEVNULL)
@@ -292,7 +293,7 @@ def _watch(arguments: argparse.Namespace) -> Found:
         open_source(address) as source,
     ):
         sent_s = np.load(times, mmap_mode="r")
-        sinks = open_sinks([f"{folder}/run.mp4?segment={span_s:g}"], source)
+        sinks = open_sinks([f"run.mp4?segment={span_s:g}"], source)
         stream = segmenter.stream(source, sinks=sinks)
         begin_s = None
         for delivery in stream:

@@ -28,7 +28,7 @@ def main() -> int:
     )
     parser.add_argument("--bundle", type=Path)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--out", type=Path, help="result file (benchmarks/results/startup.json)")
+    harness.add_result_file(parser, "startup")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:

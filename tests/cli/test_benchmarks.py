@@ -54,9 +54,9 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "recipe.toml"
 
 
-def benchmark(script: str, recipe: Path, *words: str, out: str = "--out") -> tuple[dict[str, Any], str]:
+def benchmark(script: str, recipe: Path, *words: str) -> tuple[dict[str, Any], str]:
     file = recipe.with_name(f"{script}.json")
-    options = ["--bundle", str(recipe.with_name("bundle")), out, str(file), *words]
+    options = ["--bundle", str(recipe.with_name("bundle")), "--json", str(file), *words]
     done = subprocess.run(
         [sys.executable, str(BENCHMARKS / script), *options],
         capture_output=True,
@@ -165,4 +165,4 @@ def test_soak(recipe: Path) -> None:
 
 def live(script: str, recipe: Path, *words: str) -> tuple[dict[str, Any], str]:
     """The benchmarks of live video name their result file `--json`."""
-    return benchmark(script, recipe, *words, out="--json")
+    return benchmark(script, recipe, *words)

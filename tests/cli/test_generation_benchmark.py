@@ -107,7 +107,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., tuple[int, st
 def test_everybody_makes_the_same_images(
     run: Callable[..., tuple[int, str]], recipe: Path, tmp_path: Path
 ) -> None:
-    words = ("--rounds", "2", "--seconds", "0.01", "--threads", "1", "--out", tmp_path / "found.json")
+    words = ("--rounds", "2", "--seconds", "0.01", "--threads", "1", "--json", tmp_path / "found.json")
     code, shown = run("--recipes", recipe, *words)
     found = json.loads((tmp_path / "found.json").read_text())
     network = found["networks"][Bundle.open(recipe.with_name("bundle")).manifest.name]

@@ -84,7 +84,7 @@ def test_bars_that_generators_miss_are_named() -> None:
     assert told and sorted(re.findall(r"\((\d\.\d\d)\)", told[1])) == sorted(f"{each:.2f}" for each in missed)
 
 
-@pytest.mark.parametrize("name", ["cpu_overhead", "isolation", "live_latency", "memory", "startup"])
+@pytest.mark.parametrize("name", ["cpu_overhead", "isolation", "live_latency", "memory", "soak", "startup"])
 def test_other_bars_are_met_or_named(name: str) -> None:
     missed = [bar["name"] for bar in results(name)["bars"] if bar["verdict"] == "MISSED"]
     assert [bar for bar in missed if bar not in MEASURED] == []
@@ -122,6 +122,22 @@ def test_overlays() -> None:
     drawn = ("pixelrt", "pixelrt with legend", "opencv", "supervision")
     for (cell,), who in zip(table("| overlay at").values(), drawn, strict=True):
         check(cell, middle(rounds[f"overlay: {who.split()[0]}"], who, "median_ms"))
+
+
+def test_half_an_hour() -> None:
+    found = results("soak")
+    told = re.search(r"Of ([\d,]+) frames sent ([\d,]+) were delivered,.* other (\d+) are", MEASURED)
+    order, (source,) = found["order"], found["stream"]["sources"]
+    assert told
+    for cell, value in zip(told.groups(), (order["sent"], order["delivered"]), strict=False):
+        check(cell, value)
+    check(told[3], source["lost"]["replaced"] + source["dropped"]["newer"])
+    assert order["sent"] - order["delivered"] == int(told[3])
+    first, *_, last = found["by_minute"]
+    names = ("rss_mb", "anonymous_mb", "p50_ms", "p99_ms", "threads", "descriptors")
+    for cells, name in zip(table("| half an hour").values(), names, strict=True):
+        for cell, value in zip(cells, (first[name], last[name], last[name] / first[name]), strict=True):
+            check(cell, value)
 
 
 def test_the_rest() -> None:
