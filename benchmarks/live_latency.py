@@ -13,7 +13,7 @@ In each round every contender (`live_contenders.py`), in a process of its own,
   overlay   draws the classes over a frame of 1080x1920 on one core, against OpenCV by hand and `supervision`
 
 python benchmarks/live_latency.py [--rounds 1] [--seconds 60] [--pairs 6] [--frames 50] [--threads 1]
-needs: pip install -e '.[cpu,video,export,bench]', pixelrt export engines/road-unet/recipe.toml; takes about 8 minutes
+needs: pip install -e '.[cpu,video,export,bench]', pixelrt export engines/road-unet/recipe.toml, 8 minutes
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ def main() -> int:
     )
     parser.add_argument("--bundle", type=Path)
     parser.add_argument("--rounds", type=int, default=7)
-    harness.add_result_file(parser, "startup")
+    parser.add_argument("--json", dest="out", type=Path, metavar="FILE", help="where the figures go")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:

@@ -113,7 +113,7 @@ def test_cpu_overhead(recipe: Path) -> None:
 
 def test_live_latency(recipe: Path) -> None:
     options = ("--recipe", str(recipe), "--rounds", "1", "--seconds", "2", "--frames", "8", "--pairs", "2")
-    found, shown = live("live_latency.py", recipe, *options)
+    found, shown = benchmark("live_latency.py", recipe, *options)
     rounds = found["rounds"]
     films = ("pixelrt", "opencv", "model_api")
     loops = (*films, "opencv_grabber")
@@ -145,7 +145,7 @@ def test_live_latency(recipe: Path) -> None:
 
 
 def test_soak(recipe: Path) -> None:
-    found, shown = live("soak.py", recipe, "--minutes", "0.1")
+    found, shown = benchmark("soak.py", recipe, "--minutes", "0.1")
     first, *_, last = found["by_minute"]
     assert [row["minute"] for row in found["by_minute"]] == [1, 2, 3, 4]
     assert found["warm_up_s"] == 3.0
@@ -154,15 +154,9 @@ def test_soak(recipe: Path) -> None:
     assert first["frames"] > 1 and last["rss_mb"] > last["anonymous_mb"] > 20
     assert all(0 < row["late_p99_ms"] <= row["late_max_ms"] for row in found["by_minute"])
     assert found["last_against_first"]["p99_ms"] == pytest.approx(last["p99_ms"] / first["p99_ms"], abs=1e-4)
-    assert len(found["samples"]["rss_bytes"]) == len(found["samples"]["threads"]) >= 6
     (source,) = found["stream"]["sources"]
     assert source["captured"] == source["delivered"] + sum(source["dropped"].values())
     (sink,) = found["stream"]["sinks"]
     assert sink["written"] > 5 and sink["failed"] == ""
     assert found["bars"][-1]["verdict"] == "met"
     assert "late p99 ms" in shown
-
-
-def live(script: str, recipe: Path, *words: str) -> tuple[dict[str, Any], str]:
-    """The benchmarks of live video name their result file `--json`."""
-    return benchmark(script, recipe, *words)
