@@ -312,8 +312,10 @@ def test_after_a_missing_picture_the_next_keyframe_is_waited_for() -> None:
     assert decoder.damaged == 10
 
 
-def times(*pairs: tuple[float | None, float], opened_s: float = 99.0) -> list[float | None]:
-    timeline = Timeline(opened_s=opened_s)
+def times(
+    *pairs: tuple[float | None, float], opened_s: float = 99.0, opening_s: float = 0.0
+) -> list[float | None]:
+    timeline = Timeline(opened_s=opened_s, opening_s=opening_s)
     return [timeline.time_s(pts_s, captured_s) for pts_s, captured_s in pairs]
 
 
@@ -387,13 +389,36 @@ def test_what_opening_took_is_not_in_the_times(waited: int, opening_s: float) ->
     counts = 0.04 * np.arange(200)
     came_s = 100 + np.where(np.arange(200) < waited, 0, opening_s + counts)
     pairs = zip(counts, came_s, strict=True)
-    assert times(*pairs, opened_s=100.0) == pytest.approx(counts)
+    assert times(*pairs, opened_s=100.0, opening_s=opening_s) == pytest.approx(counts)
+
+
+@pytest.mark.parametrize(
+    ("later_s", "counted_fps", "counted_later_s"),
+    [
+        pytest.param(30.0, 25, 12.0, id="a wrong clock and a program that began late"),
+        pytest.param(5.0, 10, 0.0, id="a relay that pauses its count when it has connected"),
+        pytest.param(30.0, 10, 30.0, id="a right clock and a program that began late"),
+    ],
+)
+def test_no_more_than_opening_took_is_left_out(
+    later_s: float, counted_fps: int, counted_later_s: float
+) -> None:
+    """Ten pictures a second, the second one later than the first, which came during opening."""
+    opening_s, numbers = 1.0, np.arange(1, 600)
+    since_s = later_s + numbers / 10
+    counts = counted_later_s + numbers / counted_fps
+    pairs = zip(counts, 100 + opening_s + since_s, strict=True)
+    given = times((0.0, 100.0), *pairs, opened_s=100.0, opening_s=opening_s)
+    assert np.abs(since_s - given[1:]).max() < 1.001
+    assert min(np.diff(given)) > 0
 
 
 def test_the_past_that_came_during_opening_has_times_that_grow() -> None:
     """Five seconds of it, within 1.8 s."""
     came_s = [0.0] * 125 + [1.8 + 0.04 * number for number in range(250)]
-    given = times(*((0.04 * number, 100 + at_s) for number, at_s in enumerate(came_s)), opened_s=100.0)
+    given = times(
+        *((0.04 * number, 100 + at_s) for number, at_s in enumerate(came_s)), opened_s=100.0, opening_s=1.8
+    )
     steps_s = np.diff(given)
     assert min(steps_s) > 0.019
     assert max(steps_s) < 0.041

@@ -181,6 +181,7 @@ def test_waiting_for_its_turn_is_no_part_of_opening(
     ):
         assert connection is not None
         assert connection.opened_s > began_s + 1.6
+        assert 0 < connection.opening_s < time.monotonic() - connection.opened_s
     impatient = read_settings(f"{http.url}/text#connect=1.5", SourceOptions())
     with (
         nothing_left(),
@@ -189,6 +190,17 @@ def test_waiting_for_its_turn_is_no_part_of_opening(
         connected(av, impatient, Opening(*place), lambda: False),
     ):
         pass
+
+
+def test_a_connection_tells_its_times_how_long_opening_took(http: LiveServer) -> None:
+    """What a second picture of half a minute later is behind by, beyond that, is in its time."""
+    settings = read_settings(f"{http.url}/ts", SourceOptions())
+    opening = Opening(settings.host, settings.port or 0)
+    with nothing_left(), connected(av, settings, opening, lambda: False) as connection:
+        assert connection is not None
+        timeline, ended_s = connection.timeline(), connection.opened_s + connection.opening_s
+        assert timeline.time_s(7.0, connection.opened_s) == 0
+        assert timeline.time_s(7.04, ended_s + 30) == pytest.approx(29)
 
 
 def test_a_certificate_that_nobody_knows_is_refused_unless_told(certificate: Path) -> None:

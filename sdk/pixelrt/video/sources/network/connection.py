@@ -54,11 +54,15 @@ class Connection:
     """Whether packets have times. In a format without any (MJPEG over HTTP) FFmpeg makes some up."""
     opened_s: float
     """When FFmpeg began to open it: nothing that it gives is older."""
+    opening_s: float
+    """How long that took."""
     settings: NetworkSettings
 
     def timeline(self) -> Timeline | FilmTimeline:
         """What gives its pictures their times."""
-        return Timeline(counts=self.timed, opened_s=self.opened_s) if self.live else FilmTimeline(self.fps)
+        if not self.live:
+            return FilmTimeline(self.fps)
+        return Timeline(counts=self.timed, opened_s=self.opened_s, opening_s=self.opening_s)
 
     def packets(self, cancelled: Callable[[], bool]) -> Iterator[tuple[Any, Arrival]]:
         """Packets as they come, each with its time; ends with a file, or when cancelled.
@@ -223,7 +227,8 @@ def _describe(av: Any, container: Any, settings: NetworkSettings, opened_s: floa
     if not SLOWEST_FPS <= fps <= FASTEST_FPS:  # some cameras send a clock rate
         fps = settings.fps
     frames = None if live else stream.frames or None
-    return Connection(av, container, stream, live, fps, frames, timed, opened_s, settings)
+    opening_s = time.monotonic() - opened_s
+    return Connection(av, container, stream, live, fps, frames, timed, opened_s, opening_s, settings)
 
 
 def _is_live(container: Any, settings: NetworkSettings) -> bool:

@@ -12,6 +12,7 @@ class Timeline:
 
     Of pictures that came while the connection was opened nobody knows when they came. What opening took is
     left out of the times, where the camera counts: they go on evenly to the first picture that came later.
+    No more than that is: the rest may be a wrong clock, or a program that began late.
 
     The camera's count is followed while it is less than a second away from the time of arrival, so that
     hiccups of the line are not in it. A clock that drifts is held there by steps that are as small as its
@@ -26,10 +27,13 @@ class Timeline:
         counts: Whether the camera does. Where it does not, FFmpeg makes up a count of 25 pictures a second.
         opened_s: When opening the connection began, `time.monotonic`, which is when pictures are said to have
             come that came meanwhile.
+        opening_s: How long that took.
     """
 
-    def __init__(self, *, counts: bool = True, opened_s: float = float("-inf")) -> None:
-        self._counts, self._opened_s = counts, opened_s
+    def __init__(
+        self, *, counts: bool = True, opened_s: float = float("-inf"), opening_s: float = 0.0
+    ) -> None:
+        self._counts, self._opened_s, self._opening_s = counts, opened_s, opening_s
         self._began_s: float | None = None
         self._pts_s: float | None = None
         self._captured_s = self._time_s = 0.0
@@ -52,8 +56,9 @@ class Timeline:
                 return None
             else:
                 if self._captured_s <= self._opened_s < captured_s:
-                    self._began_s += max(behind_s - step_s, 0.0)
-                    behind_s = min(behind_s, step_s)
+                    opening_s = min(max(behind_s - step_s, 0.0), self._opening_s)
+                    self._began_s += opening_s
+                    behind_s -= opening_s
                 most_s = max(behind_s + _APART_S, step_s / 2)
                 step_s = min(max(step_s, behind_s - _APART_S), most_s)
             self._time_s += step_s
