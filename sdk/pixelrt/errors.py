@@ -22,7 +22,9 @@
     ├── SourceError           frames that cannot be opened or read
     │   ├── SourceStalled     the connection stands, and nothing came for too long
     │   └── UnusableSource    trying again cannot help: a wrong password, no video at that address
+    │       └── MisspeltSource    its address is misspelt
     └── SinkError             results that cannot be written
+        └── MisspeltSink      their address is misspelt
 
 A message says what was found, what was expected and what to do next.
 """
@@ -128,5 +130,17 @@ class UnusableSource(SourceError):
     """
 
 
+class MisspeltSource(UnusableSource):
+    """An address of a source that nothing can be meant by. Exit code 2, as of every wrong argument."""
+
+    exit_code = 2
+
+
 class SinkError(PixelRTError):
     """Results that cannot be written."""
+
+
+class MisspeltSink(SinkError):
+    """An address of a sink that nothing can be meant by. Exit code 2, as of every wrong argument."""
+
+    exit_code = 2

@@ -203,7 +203,7 @@ def test_a_run_of_several_sources(
     ("words", "code", "message"),
     [
         ([DRIVE, "--out", "null:", DRIVE], 2, "every SOURCE stands next to the other ones"),
-        ([DRIVE, DRIVE, "--sheet", "s.png"], 1, "put {source} in it, such as s-{source}.png"),
+        ([DRIVE, DRIVE, "--sheet", "s.png"], 2, "put {source} in it, such as s-{source}.png"),
         ([DRIVE, "--metrics", "9090"], 2, "did you mean :9090?"),
         ([DRIVE, "--metrics", "203.0.113.1:9090"], 1, "that is not this machine"),
         ([DRIVE, "--policy", "newest"], 2, "--policy cannot be 'newest'"),

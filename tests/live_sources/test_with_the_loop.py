@@ -108,7 +108,7 @@ def test_sixteen_cameras_at_once_of_which_all_die_and_come_back() -> None:
         frames: dict[str, list[Seen]] = defaultdict(list)
         events: list[Event] = []
         memory: list[float] = []
-        urls = [f"{server.url}?channel={number}#{QUICK}&stall=7" for number in range(CAMERAS)]
+        urls = [f"{server.url}?channel={number}#{QUICK}&stall=40" for number in range(CAMERAS)]
         with network() as segmenter, segmenter.stream(urls, on_event=events.append, stall=60) as stream:
             given = witnesses(stream)
             results = iter(stream)  # its end would be that of the stream
@@ -131,7 +131,7 @@ def test_sixteen_cameras_at_once_of_which_all_die_and_come_back() -> None:
             stream.close()
             closed_s = time.monotonic() - began_s
             sources = stream.statistics().sources
-    assert closed_s < 10, "one whose socket is in doubt, on a busy machine, waits for FFmpeg's 7 s"
+    assert closed_s < 10, "every connection is hung up on; FFmpeg's own patience is 40 s"
     assert len(frames) == CAMERAS
     for source, witness in zip(sources, given, strict=True):
         check_run(source, witness, frames[source.name])

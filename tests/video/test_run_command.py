@@ -85,17 +85,39 @@ def test_no_legend(bundle: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("words", "code", "message"),
     [
-        (["nowhere.mp4"], "error: nowhere.mp4 does not exist"),
-        ([DRIVE, "--out", "out.xyz"], "error: out.xyz ends in .xyz"),
-        ([DRIVE, "--out", "nowhere/out.mp4"], "error: nowhere/out.mp4 cannot be written: there is no folder"),
-        ([DRIVE, "--sheet", "sheet.txt"], "error: sheet.txt ends in .txt"),
-        ([DRIVE, "--json", "nowhere/a.json"], "error: nowhere/a.json cannot be written: there is no folder"),
-        ([DRIVE, "--labels", "ids"], "error: labels were given"),
-        ([DRIVE, "--out", "o.png", "--json", "o.png"], "error: o.png was asked for twice"),
-        ([DRIVE, "--out", "a/../o.png", "--sheet", "o.png"], "error: o.png was asked for twice"),
-        ([DRIVE, "--sheet", "o.png", "--json", "./o.png"], "error: ./o.png was asked for twice"),
+        (["nowhere.mp4"], 1, "error: nowhere.mp4 does not exist"),
+        (
+            ["rstp://camera/live"],
+            2,
+            "error: rstp://camera/live: unknown scheme rstp:// (did you mean 'rtsp'?); ",
+        ),
+        (["rtsp://camera/live#stal=3"], 2, "rtsp:// has no option 'stal' (did you mean 'stall'?)"),
+        (["udp://camera"], 2, "error: udp://camera: there is no port in it"),
+        (["test://drive?frame=3"], 2, "error: test://drive has no option 'frame' (did you mean 'frames'?)"),
+        (["test://drive?frames=0"], 2, "error: a drive has at least 1 frame"),
+        (["csi://front"], 2, "error: csi://front names no camera"),
+        (["/dev/video0?format=jpg"], 2, "format=jpg: expected one of bgr24, "),
+        ([DRIVE, "--out", "out.xyz"], 2, "error: out.xyz ends in .xyz"),
+        ([DRIVE, "--out", "out.mp4?encode=mpeg4"], 2, "error: out.mp4: .mp4 has no option 'encode'"),
+        ([DRIVE, "--out", "web://local:host"], 2, "error: web://local:host: 'local:host' is no address"),
+        ([DRIVE, "--out", "{sources}.mp4"], 2, "error: {sources}.mp4 has {sources} in it (did you mean"),
+        (
+            [DRIVE, "--out", "nowhere/out.mp4"],
+            1,
+            "error: nowhere/out.mp4 cannot be written: there is no folder",
+        ),
+        ([DRIVE, "--sheet", "sheet.txt"], 2, "error: sheet.txt ends in .txt"),
+        (
+            [DRIVE, "--json", "nowhere/a.json"],
+            1,
+            "error: nowhere/a.json cannot be written: there is no folder",
+        ),
+        ([DRIVE, "--labels", "ids"], 1, "error: labels were given"),
+        ([DRIVE, "--out", "o.png", "--json", "o.png"], 2, "error: o.png was asked for twice"),
+        ([DRIVE, "--out", "a/../o.png", "--sheet", "o.png"], 2, "error: o.png was asked for twice"),
+        ([DRIVE, "--sheet", "o.png", "--json", "./o.png"], 2, "error: ./o.png was asked for twice"),
     ],
 )
 def test_errors_are_one_message(
@@ -104,10 +126,11 @@ def test_errors_are_one_message(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
     words: list[str],
+    code: int,
     message: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert main(["run", bundle, *words]) == 1
+    assert main(["run", bundle, *words]) == code
     shown = capsys.readouterr()
     assert message in shown.err
     assert "Traceback" not in shown.err
@@ -157,9 +180,9 @@ def test_wrong_arguments_are_said_first(
     ("words", "code", "message"),
     [
         ("--out nowhere/out.mp4", 1, "there is no folder"),
-        ("--out out.mp4?segmen=3", 1, "did you mean 'segment'?"),
-        ("--out web://:99999", 1, "port is 99999"),
-        ("--sheet sheet.txt", 1, "ends in .txt"),
+        ("--out out.mp4?segmen=3", 2, "did you mean 'segment'?"),
+        ("--out web://:99999", 2, "port is 99999"),
+        ("--sheet sheet.txt", 2, "ends in .txt"),
         ("--adaptive", 2, "--adaptive: files wait for the network"),
         (
             "rtsp://127.0.0.1:9/live --keep-going --adaptive",

@@ -26,7 +26,7 @@ from pixelrt.encoding import (
     whole_number,
     write_whole,
 )
-from pixelrt.errors import InputError, SinkError
+from pixelrt.errors import InputError, MisspeltSink, SinkError
 from pixelrt.generation import Generated
 from pixelrt.manifest import GenerationManifest
 from pixelrt.video.legend import Legend
@@ -112,12 +112,12 @@ def _kind_of(text: str) -> str:
         return "null"
     refuse_scheme(text, _KNOWN)
     if not text:
-        raise SinkError(f"--out is empty; expected {_KNOWN}")
+        raise MisspeltSink(f"--out is empty; expected {_KNOWN}")
     if text.endswith(("/", os.sep)) or Path(text).is_dir():
         return "folder"
     kind = _ENDINGS.get(Path(text).suffix.lower())
     if kind is None:
-        raise SinkError(unknown_place(text, list(_ENDINGS), _KNOWN, "a folder of images"))
+        raise MisspeltSink(unknown_place(text, list(_ENDINGS), _KNOWN, "a folder of images"))
     return kind
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from pixelrt.encoding import FRAME_SIZE, ImageFolder
-from pixelrt.errors import InputError, SinkError
+from pixelrt.errors import InputError, MisspeltSink
 from pixelrt.segmentation import Segmentation
 from pixelrt.video.delivery import Delivery
 from pixelrt.video.sinks.base import BaseSink
@@ -90,7 +90,7 @@ def open_arrays(uri: str, options: SinkOptions) -> ArraysFolder:
     Raises:
         SinkError: If an option is unknown, or the folder cannot be made.
     """
-    address = parse_path(uri, error=SinkError)
-    given = address.options({"compress": switch}, SinkError)
+    address = parse_path(uri, error=MisspeltSink)
+    given = address.options({"compress": switch}, MisspeltSink)
     path = Path(address.rest)
     return ArraysFolder(open_folder(path, options, SUFFIX, ending=path.suffix), **given)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pixelrt.encoding import Draft
-from pixelrt.errors import SinkError
+from pixelrt.errors import MisspeltSink, SinkError
 from pixelrt.terminal import say_at_once
 from pixelrt.video.delivery import Delivery
 from pixelrt.video.sinks.base import BaseSink
@@ -192,7 +192,7 @@ def open_stdout(uri: str, options: SinkOptions) -> StandardOutput:
         SinkError: If something follows the colon.
     """
     if uri not in (STDOUT, "-"):
-        raise SinkError(f"{uri}: nothing follows {STDOUT}, which is standard output; a file is out.jsonl")
+        raise MisspeltSink(f"{uri}: nothing follows {STDOUT}, which is standard output; a file is out.jsonl")
     return StandardOutput()
 
 
@@ -202,6 +202,6 @@ def open_lines(uri: str, options: SinkOptions) -> JsonLines:
     Raises:
         SinkError: If an option is unknown, or the file cannot be made.
     """
-    address = parse_path(uri, error=SinkError)
-    given = {"keep": options.live, **address.options(PART_READERS, SinkError)}
+    address = parse_path(uri, error=MisspeltSink)
+    given = {"keep": options.live, **address.options(PART_READERS, MisspeltSink)}
     return JsonLines(Path(address.rest), options=PartOptions(**given), taken=options.taken)

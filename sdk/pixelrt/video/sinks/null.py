@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pixelrt.errors import SinkError
+from pixelrt.errors import MisspeltSink
 from pixelrt.video.delivery import Delivery
 from pixelrt.video.sinks.base import BaseSink
 from pixelrt.video.sinks.kinds import SinkOptions
@@ -24,5 +24,5 @@ def open_null(uri: str, options: SinkOptions) -> NullSink:
         SinkError: If something follows the colon.
     """
     if uri != "null:":
-        raise SinkError(f"{uri}: nothing follows null:; write null: alone")
+        raise MisspeltSink(f"{uri}: nothing follows null:; write null: alone")
     return NullSink()

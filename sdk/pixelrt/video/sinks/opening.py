@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pixelrt.encoding import FORMATS, IMAGES
-from pixelrt.errors import InputError, SinkError
+from pixelrt.errors import InputError, MisspeltSink, SinkError
 from pixelrt.strict import type_of
 from pixelrt.video.sinks.arrays import open_arrays
 from pixelrt.video.sinks.base import Sink
@@ -116,7 +116,7 @@ def open_sinks(
     now = datetime.datetime.now(datetime.timezone.utc)
     texts = [timed(os.fspath(uri), now) for uri in uris]
     if sum(prints([text]) for text in texts) > 1:
-        raise SinkError("standard output was asked for twice; give one sink for it")
+        raise MisspeltSink("standard output was asked for twice; give one sink for it")
     places = [*written_by(texts, *sources), *others]
     check_places(places, *sources)
     options = SinkOptions(sources=sources, num_frames=num_frames, taken=frozenset(map(behind_links, places)))
@@ -177,7 +177,7 @@ def _per_source(text: str, kind: SinkKind, sources: tuple[Source, ...]) -> list[
     """The URI once, or once per source."""
     if not kind.one_source:
         if FIELD in text:
-            raise SinkError(f"{text} holds all sources, so it has no {FIELD}; leave it away")
+            raise MisspeltSink(f"{text} holds all sources, so it has no {FIELD}; leave it away")
         if kind.paths is not no_path:
             check_fields(text)
         return [text]
@@ -200,7 +200,7 @@ def _kind(text: str) -> SinkKind:
     path = Path(place)
     suffix = path.suffix.lower()
     if path.name in ("", ".."):
-        raise SinkError(f"{text!r} names no file and no folder of its own; expected {_KNOWN}")
+        raise MisspeltSink(f"{text!r} names no file and no folder of its own; expected {_KNOWN}")
     if place.endswith(("/", os.sep)):
         return _FOLDERS.get(suffix, _FOLDERS[""])
     if path.is_dir():
@@ -208,5 +208,5 @@ def _kind(text: str) -> SinkKind:
             raise SinkError(f"{text} is a folder, expected a file; for a folder of masks write {place}/")
         return _FOLDERS.get(suffix, _FOLDERS[""])
     if suffix not in _SUFFIXES:
-        raise SinkError(unknown_place(text, list(_SUFFIXES), _KNOWN, "a folder of masks"))
+        raise MisspeltSink(unknown_place(text, list(_SUFFIXES), _KNOWN, "a folder of masks"))
     return _SUFFIXES[suffix]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pixelrt.encoding import ImageFolder, encode_image, temporary_for, write_whole
-from pixelrt.errors import SinkError
+from pixelrt.errors import MisspeltSink, SinkError
 from pixelrt.video.delivery import Delivery
 from pixelrt.video.sinks.base import BaseSink
 from pixelrt.video.sinks.folders import open_folder
@@ -112,6 +112,6 @@ def open_picture(uri: str, options: SinkOptions) -> PictureSink:
 
 
 def _path(uri: str) -> Path:
-    address = parse_path(uri, error=SinkError)
-    address.options({}, SinkError)
+    address = parse_path(uri, error=MisspeltSink)
+    address.options({}, MisspeltSink)
     return Path(address.rest)

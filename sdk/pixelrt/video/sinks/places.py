@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from pixelrt.errors import SinkError
+from pixelrt.errors import MisspeltSink, SinkError
 from pixelrt.strict import suggestion
 
 FIELD = "{source}"
@@ -54,7 +54,7 @@ def check_places(places: Iterable[str | os.PathLike[str]], *sources: Read) -> No
         if place in read:
             raise SinkError(f"{text} is where {read[place]} is read from; write somewhere else")
         if place in seen:
-            raise SinkError(f"{text} was asked for twice; write each result to a place of its own")
+            raise MisspeltSink(f"{text} was asked for twice; write each result to a place of its own")
         seen.add(place)
 
 
@@ -107,7 +107,7 @@ def per_source(text: str, sources: Sequence[Read]) -> list[str]:
     """
     check_fields(text)
     if len(sources) > 1 and FIELD not in text:
-        raise SinkError(
+        raise MisspeltSink(
             f"{text} holds one source, and there are {len(sources)}; put {FIELD} in it, "
             f"such as {_apart(text)}"
         )
@@ -123,7 +123,7 @@ def check_fields(text: str) -> None:
     for field in re.findall(r"\{\w*\}", text):
         if field not in (FIELD, TIME):
             hint = suggestion(field, [FIELD, TIME])
-            raise SinkError(f"{text} has {field} in it{hint}; expected {FIELD}, {TIME}, or no braces")
+            raise MisspeltSink(f"{text} has {field} in it{hint}; expected {FIELD}, {TIME}, or no braces")
 
 
 def _apart(text: str) -> str:
@@ -147,7 +147,7 @@ def refuse_scheme(text: str, known: str, schemes: Sequence[str] = ("null:",)) ->
     """
     if scheme := re.match(r"([a-z][a-z0-9+.-]*)://|([a-z]{2,}):$", text):
         hint = suggestion(scheme[0], list(schemes))
-        raise SinkError(f"{text}: unknown scheme {scheme[0]}{hint}; expected {known}")
+        raise MisspeltSink(f"{text}: unknown scheme {scheme[0]}{hint}; expected {known}")
 
 
 def unknown_place(text: str, suffixes: Sequence[str], known: str, folder: str) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, TypeVar
 
-from pixelrt.errors import SinkError
+from pixelrt.errors import MisspeltSink
 from pixelrt.video.sinks.content import CONTENT_READERS, Content, FrameClock
 from pixelrt.video.sinks.kinds import SinkOptions
 from pixelrt.video.sinks.parts import PART_READERS, PartedSink, PartOptions
@@ -62,8 +62,8 @@ def open_recording(kind: type[Kind], uri: str, options: SinkOptions) -> Kind:
     Raises:
         SinkError: If an option is unknown, or the file cannot be made.
     """
-    address = parse_path(uri, error=SinkError)
-    given = address.options({**CONTENT_READERS, **PART_READERS}, SinkError)
+    address = parse_path(uri, error=MisspeltSink)
+    given = address.options({**CONTENT_READERS, **PART_READERS}, MisspeltSink)
     seen = {key: given.pop(key) for key in CONTENT_READERS if key in given}
     content = dataclasses.replace(kind.content, **seen)
     chosen = RecordingOptions(content=content, film=not options.live, **{"keep": options.live, **given})

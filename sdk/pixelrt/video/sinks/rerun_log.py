@@ -16,7 +16,7 @@ import numpy as np
 
 from pixelrt.dependency import require
 from pixelrt.encoding import Draft
-from pixelrt.errors import SinkError
+from pixelrt.errors import MisspeltSink, SinkError
 from pixelrt.video.delivery import Delivery
 from pixelrt.video.sinks.base import BaseSink
 from pixelrt.video.sinks.content import (
@@ -270,14 +270,16 @@ def open_viewer(uri: str, options: SinkOptions) -> RerunViewer:
     Raises:
         SinkError: If the address or an option cannot be used, or no viewer listens there.
     """
-    address = parse_address(uri, error=SinkError)
+    address = parse_address(uri, error=MisspeltSink)
     place = re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:/]*)(?::([^:/]*))?/?", address.rest)
     if place is None:
-        raise SinkError(f"{uri}: {address.rest!r} is no address, expected such as rerun://192.168.1.7:{PORT}")
+        raise MisspeltSink(
+            f"{uri}: {address.rest!r} is no address, expected such as rerun://192.168.1.7:{PORT}"
+        )
     host, port = place[1], place[2] or str(PORT)
     if not (port.isdecimal() and 0 < int(port) < 65_536):
-        raise SinkError(f"{uri}: {port!r} is no port, expected 1 to 65535, such as rerun://{host}:{PORT}")
-    content = Content(**address.options(CONTENT_READERS, SinkError))
+        raise MisspeltSink(f"{uri}: {port!r} is no port, expected 1 to 65535, such as rerun://{host}:{PORT}")
+    content = Content(**address.options(CONTENT_READERS, MisspeltSink))
     return RerunViewer(host or "127.0.0.1", int(port), content=content, film=not options.live)
 
 

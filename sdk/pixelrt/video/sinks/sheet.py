@@ -11,7 +11,7 @@ import numpy as np
 
 from pixelrt.dependency import require
 from pixelrt.encoding import encode_image, temporary_for, write_whole
-from pixelrt.errors import SinkError
+from pixelrt.errors import MisspeltSink, SinkError
 from pixelrt.manifest import ClassInfo
 from pixelrt.segmentation import Segmentation
 from pixelrt.video.artist import Artist
@@ -56,7 +56,9 @@ class ContactSheet(BaseSink):
         if count < 1:
             raise SinkError(f"a contact sheet shows at least 1 frame, and {count} were asked for")
         if path.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
-            raise SinkError(f"{path} ends in {path.suffix or 'nothing'}, expected an image such as sheet.png")
+            raise MisspeltSink(
+                f"{path} ends in {path.suffix or 'nothing'}, expected an image such as sheet.png"
+            )
         temporary_for(path)
         self._cv2 = require("cv2", "video", "drawing a contact sheet")
         self.path, self._classes, self._count, self._title = path, classes, count, title

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pixelrt.errors import SinkError
+from pixelrt.errors import MisspeltSink, SinkError
 from pixelrt.video.delivery import Delivery
 from pixelrt.video.sinks.base import BaseSink
 from pixelrt.video.sinks.kinds import SinkOptions
@@ -118,7 +118,7 @@ def open_systemd(uri: str, options: SinkOptions) -> SystemdSink:
         SinkError: If something follows the colon, or this is no service with `Type=notify`.
     """
     if uri != "systemd:":
-        raise SinkError(f"{uri}: nothing follows systemd:; write systemd: alone")
+        raise MisspeltSink(f"{uri}: nothing follows systemd:; write systemd: alone")
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address:
         raise SinkError(

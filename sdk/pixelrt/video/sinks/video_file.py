@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pixelrt.encoding import AUTOMATIC, ENCODERS, SOFTWARE, VideoEncoder
-from pixelrt.errors import SinkError
+from pixelrt.errors import MisspeltSink
 from pixelrt.terminal import complain
 from pixelrt.video.delivery import Delivery
 from pixelrt.video.frame import Frame
@@ -129,8 +129,8 @@ def open_video(uri: str, options: SinkOptions) -> VideoSink:
     Raises:
         SinkError: If an option is unknown, or the file cannot be made.
     """
-    address = parse_path(uri, error=SinkError)
-    given = {"keep": options.live, **address.options(_READERS, SinkError)}
+    address = parse_path(uri, error=MisspeltSink)
+    given = {"keep": options.live, **address.options(_READERS, MisspeltSink)}
     return VideoSink(
         Path(address.rest),
         source=options.source,

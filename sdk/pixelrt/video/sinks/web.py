@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from pixelrt.errors import InputError, SinkError
+from pixelrt.errors import InputError, MisspeltSink
 from pixelrt.terminal import complain
 from pixelrt.video.delivery import Delivery
 from pixelrt.video.health import Health
@@ -138,20 +138,20 @@ def page_options(uri: str) -> PageOptions:
     Raises:
         SinkError: If the address or an option cannot be used.
     """
-    address = parse_address(uri, error=SinkError)
+    address = parse_address(uri, error=MisspeltSink)
     place = re.fullmatch(r"(\[[^\]]*\]|[^\[\]:/]*)(?::(\d{1,5}))?/?", address.rest)
     if place is None or (not place[2] and re.fullmatch(r"\d+", place[1])):
         hint = f" (did you mean web://:{address.rest}?)" if address.rest.isdecimal() else ""
-        raise SinkError(
+        raise MisspeltSink(
             f"{uri}: {address.rest!r} is no address{hint}; expected web://HOST:PORT, such as web://:8080 for "
             "this machine alone or web://0.0.0.0:8080 for others too"
         )
-    given = address.options(_READERS, SinkError)
+    given = address.options(_READERS, MisspeltSink)
     host, port = place[1].strip("[]") or DEFAULT_HOST, int(place[2] or DEFAULT_PORT)
     try:
         return PageOptions(host=host, port=port, **{_NAMES.get(key, key): given[key] for key in given})
     except InputError as problem:
-        raise SinkError(f"{uri.partition('?')[0]}: {problem}") from problem
+        raise MisspeltSink(f"{uri.partition('?')[0]}: {problem}") from problem
 
 
 def numbers_of(statistics: StreamStatistics) -> Numbers:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import unquote_plus
 
-from pixelrt.errors import PixelRTError, SourceError
+from pixelrt.errors import MisspeltSource, PixelRTError
 from pixelrt.strict import suggestion
 from pixelrt.video.sources.hiding import HIDDEN, may_be_secret, without_secrets
 
@@ -38,7 +38,7 @@ class Address:
     def options(
         self,
         readers: Mapping[str, Callable[[str], Any]],
-        error: type[PixelRTError] = SourceError,
+        error: type[PixelRTError] = MisspeltSource,
         elsewhere: Collection[str] = (),
     ) -> dict[str, Any]:
         """Read the options.
@@ -81,7 +81,7 @@ class Address:
         return f"{key}{hint}; known: {', '.join(choices) or 'none'}"
 
 
-def parse_address(text: str, *, network: bool = False, error: type[PixelRTError] = SourceError) -> Address:
+def parse_address(text: str, *, network: bool = False, error: type[PixelRTError] = MisspeltSource) -> Address:
     """Take a URI apart.
 
     Args:
@@ -99,7 +99,7 @@ def parse_address(text: str, *, network: bool = False, error: type[PixelRTError]
     return Address(shown, scheme.lower(), place, _pairs(shown, mark, query, error), network)
 
 
-def parse_path(text: str, *, error: type[PixelRTError] = SourceError) -> Address:
+def parse_path(text: str, *, error: type[PixelRTError] = MisspeltSource) -> Address:
     """Take a path with options apart; its scheme is empty.
 
     Args:

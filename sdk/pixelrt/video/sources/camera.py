@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from pixelrt.errors import SourceError, SourceStalled
+from pixelrt.errors import MisspeltSource, SourceError, SourceStalled
 from pixelrt.manifest import ColorOrder
 from pixelrt.video.events import Event
 from pixelrt.video.frame import Bytes, Frame
@@ -244,7 +244,9 @@ def open_camera(text: str, options: SourceOptions) -> Reconnecting:
     address = parse_address(text if "://" in text else f"v4l2://{text}")
     path = f"/dev/video{address.rest}" if re.fullmatch(r"\d+", address.rest) else address.rest
     if not path.startswith("/"):
-        raise SourceError(f"{without_secrets(text)} names no camera, expected 0, /dev/video0 or {_EXAMPLE}")
+        raise MisspeltSource(
+            f"{without_secrets(text)} names no camera, expected 0, /dev/video0 or {_EXAMPLE}"
+        )
     values = address.options(_READERS)
     camera = CameraOptions(
         wish=Wish(size=values.get("size"), fps=values.get("fps"), format=values.get("format")),

@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl
 
 import numpy as np
 
-from pixelrt.errors import SourceError
+from pixelrt.errors import MisspeltSource, SourceError
 from pixelrt.manifest import ColorOrder
 from pixelrt.strict import suggestion
 from pixelrt.video.drive import CLASSES, Drive, DriveOptions
@@ -61,7 +61,7 @@ def open_test(text: str, options: SourceOptions) -> DriveSource:
     if kind != "drive":
         shown = without_secrets(text)
         kind = HIDDEN if HIDDEN in shown else kind
-        raise SourceError(f"{shown}: no test source {kind!r}{suggestion(kind, ['drive'])}; try {EXAMPLE}")
+        raise MisspeltSource(f"{shown}: no test source {kind!r}{suggestion(kind, ['drive'])}; try {EXAMPLE}")
     return DriveSource(query, options.color)
 
 
@@ -69,36 +69,44 @@ def parse(query: str) -> DriveOptions:
     """The options in a query such as `frames=300&size=720x1280&seed=7`.
 
     Raises:
-        SourceError: If the query has an unknown or repeated key, or a value that cannot be used.
+        MisspeltSource: If the query has an unknown or repeated key, or a value that cannot be used.
     """
     values: dict[str, Any] = {}
     try:
         pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query))
     except ValueError as problem:
-        raise SourceError(f"{query!r} is not a list of key=value ({problem}); try {EXAMPLE}") from problem
+        raise MisspeltSource(f"{query!r} is not a list of key=value ({problem}); try {EXAMPLE}") from problem
     for key, text in pairs:
         if key not in _READERS:
             hint = suggestion(key, list(_READERS))
-            raise SourceError(f"test://drive has no option {key!r}{hint}; known: {', '.join(_READERS)}")
+            raise MisspeltSource(f"test://drive has no option {key!r}{hint}; known: {', '.join(_READERS)}")
         if key in values:
-            raise SourceError(f"test://drive got {key} twice; give it once")
+            raise MisspeltSource(f"test://drive got {key} twice; give it once")
         values[key] = _READERS[key](key, text)
-    return DriveOptions(**values)
+    try:
+        return DriveOptions(**values)
+    except SourceError as problem:
+        raise MisspeltSource(str(problem)) from None
 
 
 def _whole(key: str, text: str) -> int:
     try:
         return int(text)
     except ValueError:
-        raise SourceError(f"test://drive got {key}={text}, expected a whole number; try {EXAMPLE}") from None
+        raise MisspeltSource(
+            f"test://drive got {key}={text}, expected a whole number; try {EXAMPLE}"
+        ) from None
 
 
 def _rate(key: str, text: str) -> float:
     try:
         fps = float(text)
     except ValueError:
-        raise SourceError(f"test://drive got {key}={text}, expected a number such as 25") from None
-    check_fps(fps)
+        raise MisspeltSource(f"test://drive got {key}={text}, expected a number such as 25") from None
+    try:
+        check_fps(fps)
+    except SourceError as problem:
+        raise MisspeltSource(str(problem)) from None
     return fps
 
 
@@ -106,7 +114,7 @@ def _size(key: str, text: str) -> tuple[int, int]:
     try:
         return parse_size(text)
     except ValueError as problem:
-        raise SourceError(f"test://drive got {key}={text}: {problem}") from None
+        raise MisspeltSource(f"test://drive got {key}={text}: {problem}") from None
 
 
 _READERS: dict[str, Callable[[str, str], Any]] = {

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from pixelrt.errors import SourceError, UnusableSource
+from pixelrt.errors import MisspeltSource, SourceError, UnusableSource
 from pixelrt.manifest import ColorOrder
 from pixelrt.strict import suggestion
 from pixelrt.video.sources.address import scheme_of
@@ -110,16 +110,16 @@ def _opener(text: str) -> Opener | None:
     if scheme is None:
         return None
     if scheme == "file":
-        raise SourceError(f"{text}: files have no scheme; give the path alone, {text[len('file://') :]}")
+        raise MisspeltSource(f"{text}: files have no scheme; give the path alone, {text[len('file://') :]}")
     if scheme not in _OPENERS:
         hint = suggestion(scheme, list(_OPENERS))
-        raise SourceError(f"{without_secrets(text)}: unknown scheme {scheme}://{hint}; expected {_KNOWN}")
+        raise MisspeltSource(f"{without_secrets(text)}: unknown scheme {scheme}://{hint}; expected {_KNOWN}")
     return _OPENERS[scheme]
 
 
 def _open_path(text: str, options: SourceOptions) -> Source:
     if not text:
-        raise SourceError(f"the source is empty; expected {_KNOWN}")
+        raise MisspeltSource(f"the source is empty; expected {_KNOWN}")
     path = Path(text)
     if is_bag(text):
         return open_bag(text, options)

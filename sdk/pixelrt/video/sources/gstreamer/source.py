@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from pixelrt.errors import SourceError, SourceStalled, UnusableSource
+from pixelrt.errors import MisspeltSource, SourceError, SourceStalled, UnusableSource
 from pixelrt.manifest import ColorOrder
 from pixelrt.video.frame import Frame
 from pixelrt.video.sources.address import number, one_of, parse_address, switch, whole
@@ -187,7 +187,7 @@ def open_csi(text: str, options: SourceOptions) -> Reconnecting:
     """
     address = parse_address(text)
     if not re.fullmatch(r"\d{1,2}", address.rest):
-        raise SourceError(
+        raise MisspeltSource(
             f"{without_secrets(text)} names no camera, expected its number, such as csi://0?size=1080x1920&fps=30"
         )
     values = address.options(_CSI_READERS)
@@ -256,7 +256,7 @@ def open_pipeline(text: str, options: SourceOptions) -> Source:
     """
     pipeline = text.partition("://")[2].strip()
     if not pipeline:
-        raise SourceError(f"{text} has no pipeline, expected one such as gst://v4l2src device=/dev/video0")
+        raise MisspeltSource(f"{text} has no pipeline, expected one such as gst://v4l2src device=/dev/video0")
     play = PlayOptions(name="gst", color=options.color, fps=options.fps)
     if options.wait:
         return keep_open(pipeline, play, Persistence(reconnect=tells_end(), wait=True, backoff=_BACKOFF))

@@ -177,7 +177,8 @@ def connected(
                 opened_s = time.monotonic()
                 began_s += opened_s - queued_s  # it was the turn of others
                 patience_s = settings.connect_s, settings.stall_s
-                container = av.open(settings.url, options=_options(settings), timeout=patience_s)
+                if not cancelled():
+                    container = av.open(settings.url, options=_options(settings), timeout=patience_s)
     except (av.FFmpegError, OSError) as problem:
         failure = no_connection(av, problem, settings, time.monotonic() - began_s)
     if failure is not None:  # raised here, so that FFmpeg's, which holds the password, is not its context

@@ -2,7 +2,8 @@
 
 FFmpeg waits for data until its own time is over, and nobody can call it back. It does come back when its
 socket is shut down. The socket is found among those that this process opened meanwhile (Linux, in
-/proc/self/fd); it is used only when there is no doubt which one it is.
+/proc/self/fd); it is used only when there is no doubt which one it is: when no other connection to that
+host could have opened it.
 """
 
 from __future__ import annotations
@@ -11,126 +12,147 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-_TABLE = Path("/proc/self/fd")
-_TURN_S = 1.0
+_TABLE = "/proc/self/fd"
+_CONNECTIONS = Path("/proc/self/net/tcp"), Path("/proc/self/net/tcp6")
+_SYN_SENT = "02"
+_TURN_S = 5.0
 """A connection that has no socket after this is not waited for; then there is doubt."""
-_QUEUE_S = 5.0
-"""Nor is any after this: several to a host that does not answer would each wait for those before."""
 _LOOK_S = 0.01
 _LOCK = threading.Lock()
-_LATEST: dict[tuple[str, int], Opening] = {}
-"""By host and port: the opening that has its turn. Read and written with the lock held, as all below."""
-_KNOWN: set[str] = set()
-"""Sockets of which it is known whose they are."""
+_OPEN: list[Opening] = []
+"""Those in their block. Read and written with the lock held, as all below."""
+_APART: set[str] = set()
+"""Sockets that are none of FFmpeg's."""
 
 
 def open_sockets() -> dict[str, int]:
     """File descriptors of all sockets of this process, by what identifies each; empty where nobody knows."""
     sockets = {}
     with suppress(FileNotFoundError):
-        for entry in _TABLE.iterdir():
+        for number in os.listdir(_TABLE):
             with suppress(OSError):
-                identity = os.readlink(entry)
+                identity = os.readlink(f"{_TABLE}/{number}")
                 if identity.startswith("socket:"):
-                    sockets[identity] = int(entry.name)
+                    sockets[identity] = int(number)
     return sockets
 
 
 class Opening:
     """A context in which FFmpeg opens a connection, whose TCP socket is then `line`.
 
-    Several may be opened to one host at the same time. They begin one after another, each as soon as the
-    socket of the one before is there, so that each knows its own.
+    Several may be opened to one host at the same time. They begin one after another, each as soon as the one
+    before has its socket, connected or not. A socket that comes while one has its turn is its own.
 
     Args:
         host: Its name or address.
         port: Of the host.
-        cancelled: Whether nobody waits for the connection any more.
+        cancelled: Whether nobody waits for the connection any more; then there is no turn to wait for, and
+            nothing must be opened.
     """
 
     line: socket.socket | None = None
     """A second handle of the socket; None if there is none, or there is doubt which one it is."""
 
     def __init__(self, host: str, port: int, cancelled: Callable[[], bool] = lambda: False) -> None:
-        self._place, self._cancelled = (host, port), cancelled
+        self._host, self._port, self._cancelled = host, port, cancelled
         self._addresses: set[str | int] = set()
-        self._before: dict[str, int] = {}
+        self._before: set[str] = set()
         self._identity: str | None = None
-        self._is_open = False
-        self._turn_s = 0.0
+        self._is_alone = False
+        """Whether a new socket can be nobody else's."""
+        self._began_s = self._looked_s = 0.0
 
     def __enter__(self) -> Opening:
-        self._addresses = _addresses(*self._place)
-        until_s = time.monotonic() + _QUEUE_S
-        while not self._begin(anyway=time.monotonic() > until_s or self._cancelled()):
+        self._addresses = _addresses(self._host, self._port)
+        while not (self._cancelled() or self._begin()):
             time.sleep(_LOOK_S)
         return self
 
     def __exit__(self, *exception: object) -> None:
         with _LOCK:
-            known = self._look()
-            self._is_open = False
-            if _LATEST.get(self._place) is self:
-                del _LATEST[self._place]
-            if known and exception[0] is None:
-                found = self._found()
-                self.line = found.pop(self._identity, None) if self._identity else None
-                _close(found)
+            if self not in _OPEN:
+                return
+            self._look()
+            _OPEN.remove(self)
+            if exception[0] is not None:  # all that it opened is closed
+                return
+            self.line = self._handle()
+            if self.line is None:  # what it opened may be taken for that of one that has none yet
+                for other in self._others():
+                    other._is_alone = False
 
     def hang_up(self) -> None:
         """Shut the socket down, in the block and after it, where it is known. From any thread."""
         with _LOCK:
             if self.line is not None:
                 hang_up(self.line)
-            elif self._is_open and self._look():
-                found = self._found()
-                for identity, handle in found.items():
-                    if identity == self._identity:
-                        hang_up(handle)
-                _close(found)
+            elif self in _OPEN:
+                self._look()
+                handle = self._handle()
+                if handle is not None:
+                    hang_up(handle)
+                    handle.close()
 
-    def _begin(self, *, anyway: bool) -> bool:
-        """Take the turn, if the one before has its socket."""
+    def _begin(self) -> bool:
+        """Take the turn, if all before have their sockets."""
         with _LOCK:
-            last = _LATEST.get(self._place)
-            is_overdue = last is None or time.monotonic() > last._turn_s + _TURN_S
-            if last is not None and not (last._look() or is_overdue or anyway):
+            others = self._others()
+            rivals = [other for other in others if not other._has_socket()]
+            now_s = time.monotonic()
+            if any(now_s < rival._began_s + _TURN_S for rival in rivals):
                 return False
-            self._before = open_sockets()
-            self._turn_s = time.monotonic()
-            _KNOWN.intersection_update(self._before)
-            _LATEST[self._place] = self
-            self._is_open = True
+            for other in others:
+                other._is_alone = False
+            self._is_alone = not rivals
+            self._before = set(open_sockets())
+            self._began_s = now_s
+            _APART.intersection_update(self._before)
+            _OPEN.append(self)
             return True
 
-    def _look(self) -> bool:
-        """Whether its socket is known by now."""
-        found = self._found()
-        if self._identity not in found:  # FFmpeg may have opened another one, for an address it was sent to
-            new = found.keys() - _KNOWN
-            self._identity = new.pop() if len(new) == 1 else None
-            _KNOWN.update(filter(None, [self._identity]))
-        _close(found)
+    def _others(self) -> list[Opening]:
+        """Those that connect to the same host."""
+        return [
+            other
+            for other in _OPEN
+            if other is not self and other._port == self._port and other._addresses & self._addresses
+        ]
+
+    def _has_socket(self) -> bool:
+        """Whether its socket is known, by a look that is shared by all who wait."""
+        if self._identity is None and time.monotonic() > self._looked_s + _LOOK_S:
+            self._look()
         return self._identity is not None
 
-    def _found(self) -> dict[str, socket.socket]:
-        """Handles of the sockets to the host that were opened since."""
-        handles = {
-            identity: _handle_to(number, self._place[1], self._addresses)
-            for identity, number in open_sockets().items()
-            if identity not in self._before
-        }
-        return {identity: handle for identity, handle in handles.items() if handle is not None}
+    def _look(self) -> None:
+        """Find its socket."""
+        sockets = open_sockets()
+        self._looked_s = time.monotonic()
+        if self._identity in sockets:
+            return
+        self._identity = None  # FFmpeg may open another one, for an address it was sent to, and so may others
+        others = {other._identity for other in self._others()} - {None}
+        if self._is_alone and others <= sockets.keys():
+            new = [
+                identity
+                for identity in sockets.keys() - self._before - _APART
+                if _leads_to(identity, sockets[identity], self._port, self._addresses)
+            ]
+            self._identity = new[0] if len(new) == 1 else None
+
+    def _handle(self) -> socket.socket | None:
+        number = open_sockets().get(self._identity or "")
+        return None if number is None else _second_handle(number, self._identity)
 
 
 def keep_apart(sock: socket.socket) -> None:
     """Take a socket, which is not connected yet, for none of FFmpeg's."""
     with _LOCK:
-        _KNOWN.add(f"socket:[{os.fstat(sock.fileno()).st_ino}]")
+        _APART.add(_identity(sock.fileno()))
 
 
 def hang_up(line: socket.socket) -> None:
@@ -139,30 +161,48 @@ def hang_up(line: socket.socket) -> None:
         line.shutdown(socket.SHUT_RDWR)
 
 
-def _close(handles: dict[str, socket.socket]) -> None:
-    for handle in handles.values():
-        handle.close()
-
-
 def _addresses(host: str, port: int) -> set[str | int]:
     with suppress(OSError):
         return {entry[4][0] for entry in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)}
     return set()
 
 
-def _handle_to(number: int, port: int, addresses: set[str | int]) -> socket.socket | None:
+def _identity(number: int) -> str:
+    return f"socket:[{os.fstat(number).st_ino}]"
+
+
+def _second_handle(number: int, identity: str | None) -> socket.socket | None:
+    """A second handle of a socket, unless its number is another's by now."""
     try:
         duplicate = os.dup(number)
     except OSError:  # closed meanwhile
         return None
-    try:
-        handle = socket.socket(fileno=duplicate)
-    except OSError:  # closed meanwhile, and its number is that of a file now
-        os.close(duplicate)
-        return None
     with suppress(OSError):
-        peer = handle.getpeername()
-        if handle.type == socket.SOCK_STREAM and peer[1] == port and peer[0] in addresses:
-            return handle
-    handle.close()
+        if _identity(duplicate) == identity:
+            return socket.socket(fileno=duplicate)
+    os.close(duplicate)
     return None
+
+
+def _leads_to(identity: str, number: int, port: int, addresses: set[str | int]) -> bool:
+    """Whether it is a TCP socket to that host, connected or, where none else can be meant, not yet."""
+    handle = _second_handle(number, identity)
+    if handle is None:
+        return False
+    with handle:
+        if handle.type != socket.SOCK_STREAM or handle.family not in (socket.AF_INET, socket.AF_INET6):
+            return False
+        with suppress(OSError):
+            peer = handle.getpeername()
+            return peer[1] == port and peer[0] in addresses
+    return len(addresses) == 1 and identity in _connecting(port)  # to one of several FFmpeg opens several
+
+
+def _connecting(port: int) -> Iterator[str]:
+    """Sockets that are being connected to a port."""
+    for table in _CONNECTIONS:
+        with suppress(OSError):
+            for line in table.read_text().splitlines():
+                fields = line.split()
+                if fields[3] == _SYN_SENT and fields[2].endswith(f":{port:04X}"):
+                    yield f"socket:[{fields[9]}]"

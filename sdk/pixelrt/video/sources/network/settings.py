@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from pixelrt.errors import SourceError
+from pixelrt.errors import MisspeltSource
 from pixelrt.manifest import ColorOrder
 from pixelrt.video.sources.address import number, one_of, parse_address, scheme_of, switch
 from pixelrt.video.sources.base import SourceOptions
@@ -80,22 +80,22 @@ def read_settings(text: str, options: SourceOptions) -> NetworkSettings:
     """Take a network address apart.
 
     Raises:
-        SourceError: If it has no host, no port where one is needed, or unknown options.
+        MisspeltSource: If it has no host, no port where one is needed, or unknown options.
     """
     url, _, behind = text.partition("#")
     scheme = scheme_of(url) or ""
     if not text.isprintable() or " " in url:
-        raise SourceError(
+        raise MisspeltSource(
             f"{without_secrets(url)!r}: a space or a character that cannot be seen stands in it; "
             "write a space as %20, and others likewise"
         )
     if "@" in behind:
-        raise SourceError(
+        raise MisspeltSource(
             f"{scheme}://{HIDDEN}: there is an '@' behind a '#', and options stand there; {_ESCAPES}"
         )
     shown = without_secrets(url)
     if _is_ambiguous(url):
-        raise SourceError(
+        raise MisspeltSource(
             f"{shown}: there is an '@' behind its first '/' or '?', which may be the password's; {_ESCAPES}"
         )
     host, port = _place(url, shown, scheme)
@@ -126,20 +126,20 @@ def _is_ambiguous(url: str) -> bool:
 def _place(url: str, shown: str, scheme: str) -> tuple[str, int | None]:
     parts = _parts(url)
     if parts is None:
-        raise SourceError(
+        raise MisspeltSource(
             f"{shown}: expected {scheme}://user:password@host:port/path, with a port up to 65535; {_ESCAPES}"
         )
     host, port = parts
     if not _can_be_host(host):
-        raise SourceError(
+        raise MisspeltSource(
             f"{shown}: no host has such a name; its parts have 1 to 63 letters, digits and hyphens"
         )
     if not host and scheme != "udp":
-        raise SourceError(
+        raise MisspeltSource(
             f"{shown}: there is no host in it; expected {scheme}://host{_port_hint(scheme)}/..."
         )
     if port is None and scheme in _NEEDS_PORT:
-        raise SourceError(f"{shown}: there is no port in it; expected {shown}:5000")
+        raise MisspeltSource(f"{shown}: there is no port in it; expected {shown}:5000")
     return host, port
 
 
@@ -197,7 +197,7 @@ def _persistence(values: dict[str, Any], shown: str, *, wait: bool) -> Persisten
     first_s = values.pop("backoff", 0.5)
     most_s = values.pop("backoff_most", max(10.0, first_s))
     if first_s > most_s:
-        raise SourceError(f"{shown}: backoff={first_s:g} is above backoff_most={most_s:g}")
+        raise MisspeltSource(f"{shown}: backoff={first_s:g} is above backoff_most={most_s:g}")
     return Persistence(
         reconnect=values.pop("reconnect", True),
         wait=values.pop("wait", wait),
