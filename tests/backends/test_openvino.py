@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,8 +18,10 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 import pixelrt
 from pixelrt import Random
+from pixelrt.backends import openvino
 from pixelrt.bundle import Bundle
 from pixelrt.manifest import LatentInfo, OutputInfo
+from pixelrt.video.live.failing import Failing
 from pixelrt_export.fuse_generator import GeneratorSpec, generator_axes
 
 SIZE = (8, 12)
@@ -49,6 +54,24 @@ def from_a_learned_constant(operator: str) -> ModelProto:
         [numpy_helper.from_array(value, name) for name, value in constants.items()],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+
+
+@pytest.mark.parametrize("problem", [RuntimeError("no plugin"), MemoryError(), AttributeError("Core")])
+def test_a_core_that_cannot_be_made_is_an_error_and_no_endless_wait(
+    monkeypatch: pytest.MonkeyPatch, problem: Exception
+) -> None:
+    def failing() -> None:
+        raise problem
+
+    monkeypatch.setattr(openvino, "_library", lambda: SimpleNamespace(Core=failing))
+    loading = Future[BaseException]()
+
+    def load() -> None:
+        with Failing(loading.set_result):
+            openvino._lasting_core.__wrapped__()
+
+    threading.Thread(target=load, daemon=True).start()
+    assert loading.result(timeout=10) is problem
 
 
 @pytest.mark.parametrize("operator", ["Conv", "ConvTranspose"])

@@ -177,6 +177,47 @@ def test_a_handler_of_the_log_is_no_place_to_wait() -> None:
     assert not interrupts_a_lock()
 
 
+HELD = """
+import signal, sys, threading, time
+sys.path.insert(0, {support!r})
+from live import Camera, network
+from pixelrt.video.live.ledger import Ledger
+from pixelrt.video.live.stages import StageClock
+
+def interrupted(self):
+    if threading.current_thread() is not threading.main_thread() or self not in fresh:
+        return original(self)
+    fresh.clear()
+    with self._lock:
+        time.sleep(0.3)  # the other threads come to need the lock
+        signal.raise_signal(signal.SIGUSR1)
+    return original(self)
+
+original, {where} = {where}, interrupted
+stream = network(0.02).stream(Camera(None, 0.001))
+fresh = [stream._loop._books.{book}]
+signal.signal(signal.SIGUSR1, lambda *_: stream.close())
+threading.Thread(target=lambda: [time.sleep(0.1) for _ in stream], daemon=True).start()
+time.sleep(0.25)
+stream.statistics()
+stream.close()
+assert not fresh
+print(len(list(stream)), [source.in_flight for source in stream.statistics().sources])
+"""
+
+
+@pytest.mark.parametrize(("where", "book"), [("Ledger.accounts", "ledger"), ("StageClock.whole", "clock")])
+def test_a_signal_handler_waits_for_no_lock_of_a_thread_that_waits_for_the_interrupted_one(
+    where: str, book: str
+) -> None:
+    code = HELD.format(support=str(Path(__file__).parents[1] / "support"), where=where, book=book)
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert not ended.stderr
+    assert ended.stdout == "0 [0]\n"
+
+
 def test_an_item_that_a_signal_handler_dropped_is_not_taken() -> None:
     dropped: list[int] = []
     mailbox: Mailbox[int] = Mailbox(

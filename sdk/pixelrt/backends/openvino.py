@@ -236,7 +236,7 @@ def _lasting_core() -> Any:
         try:
             made = library.Core()
             made.get_property("CPU", "FULL_DEVICE_NAME")  # loads the plugin
-        except RuntimeError as problem:
+        except BaseException as problem:  # noqa: BLE001  # whoever waits gets it
             loaded.set_exception(problem)
         else:
             loaded.set_result(made)

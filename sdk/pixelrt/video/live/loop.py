@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import logging
 import math
@@ -145,16 +146,27 @@ class Loop:
         self._halt(self.outlets.abort)
 
     def close(self) -> None:
-        """Stop, and wait until it has; safe to call twice, and in a thread of the stream itself."""
+        """Stop, and wait until it has; safe to call twice, and in a thread of the stream itself.
+
+        A signal handler that came in the middle of something waits for nothing, not even for a lock: who has
+        it may wait for one that the handler interrupted.
+        """
         if self._is_elsewhere():
             return
+        if interrupts_a_lock():
+            with contextlib.suppress(RuntimeError):  # no thread is started any more when Python ends
+                _thread.start_new_thread(self._stop, ())  # `Thread.start` needs a lock of its own
+                return
         try:
-            self._halt(self.outlets.stop)
-            self.outlets.stop()
+            self._stop()
         except BaseException:  # Ctrl-C, or the second one: this is not waited for
             self._end_wait()
             raise
         self._join()
+
+    def _stop(self) -> None:
+        self._halt(self.outlets.stop)
+        self.outlets.stop()
 
     @property
     def outputs(self) -> tuple[Path, ...]:

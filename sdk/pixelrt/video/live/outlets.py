@@ -264,7 +264,7 @@ class Outlets:
             if self.has_program:
                 self._program.put(place, Outgoing(place, delivery))
             else:
-                self._delivered(Outgoing(place, delivery))
+                self._time(self._counted(Outgoing(place, delivery)))
 
     def kept(self, frame: Frame) -> Frame:
         """The frame as sinks may look at it later: of one on a GPU a copy on the host, if any sink does.
@@ -300,12 +300,11 @@ class Outlets:
             None if there is none, or none any more (`finished`).
         """
         delivered: list[Delivery] = []
-        while True:
-            taken = self._program.take(timeout_s, noted=lambda outgoing: self._note(outgoing, delivered))
-            if not taken:
-                return None
+        while self._program.take(timeout_s, noted=lambda outgoing: self._note(outgoing, delivered)):
             if delivered:
+                self._time(delivered[0])
                 return delivered[0]
+        return None
 
     @property
     def finished(self) -> bool:
@@ -350,12 +349,13 @@ class Outlets:
         if self._is_late(outgoing.delivery):
             self._ledger.dropped(outgoing.place, "deadline")
         else:
-            delivered.append(self._delivered(outgoing))
+            delivered.append(self._counted(outgoing))
 
-    def _delivered(self, outgoing: Outgoing) -> Delivery:
-        now_s = time.monotonic()
-        delivery = outgoing.delivery.delivered_at(now_s)
+    def _counted(self, outgoing: Outgoing) -> Delivery:
         self._ledger.delivered(outgoing.place)
-        self._clock.add("deliver", now_s - delivery.times.computed_s)
-        self._clock.add("capture to delivery", now_s - delivery.times.captured_s)
-        return delivery
+        return outgoing.delivery.delivered_at(time.monotonic())
+
+    def _time(self, delivery: Delivery) -> None:
+        times = delivery.times
+        self._clock.add("deliver", times.delivered_s - times.computed_s)
+        self._clock.add("capture to delivery", times.delivered_s - times.captured_s)

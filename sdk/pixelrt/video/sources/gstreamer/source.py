@@ -229,7 +229,7 @@ def keep_open(
             source.close()
             raise UnusableSource(
                 f"{options.name}: GStreamer calls it a film, and only cameras are waited for; if it is a "
-                "camera, set is-live=true (and do-timestamp=true) on its source element"
+                "camera, set is-live=true (and do-timestamp=true) on its source element; else do not wait"
             )
         return source
 
