@@ -445,7 +445,7 @@ def test_a_stream_steps_down_under_load_and_up_again(
     monkeypatch.setattr(sizing, "AdaptingOptions", quick)
     events: list[Event] = []
     with pixelrt.load(two_sizes, task="segmentation", device="cpu", threads=1) as segmenter:
-        period_s = fastest_s(segmenter) / 0.4
+        period_s = fastest_s(segmenter) / 0.25
         street = Street(None, period_s)
         with segmenter.stream(street, adaptive=True, on_event=events.append) as stream:
             results = iter(stream)
