@@ -385,7 +385,7 @@ ERRORS: list[tuple[Kind, str, str]] = [
     (ALL, "--out a.gif --mask two --image two --label cat", "one image for all, and two has more; give"),
 ]
 
-MISSPELT = ("--out a", "--out a.pgn", "--out web://a", "--out nul:", "--out=", "--out a.png --json a.png")
+MISSPELT = ("--out a.pgn", "--out web://a", "--out nul:", "--out=")
 
 
 @pytest.mark.parametrize(("kind", "words", "message"), ERRORS, ids=[words for _, words, _ in ERRORS])

@@ -237,6 +237,12 @@ class TestFailing:
         assert "Traceback" not in done.stderr
         assert left_in(tmp_path) == set()
 
+    def test_a_misspelt_address_in_a_recipe_is_no_wrong_argument(self, tmp_path: Path) -> None:
+        done = pixelrt_export(write_recipe(tmp_path, text=RECIPE.replace("?frames=3", "?frame=3")))
+        assert done.returncode == 1
+        assert "error: gate.images: test://drive has no option 'frame' (did you mean" in done.stderr
+        assert left_in(tmp_path) == set()
+
     @pytest.mark.parametrize(
         ("changes", "message"),
         [

@@ -218,6 +218,44 @@ def test_a_signal_handler_waits_for_no_lock_of_a_thread_that_waits_for_the_inter
     assert ended.stdout == "0 [0]\n"
 
 
+def test_nothing_is_delivered_after_a_signal_handler_has_closed_the_stream() -> None:
+    """Wherever it came, also where the stream is stopped a moment later only."""
+    closed: list[bool] = []
+    late = 0
+    for number in range(20):
+        camera = Camera(None, 0.0005)
+        stream = network(0.001).stream(camera)
+
+        def close(stream: Stream = stream) -> None:
+            stream.close()
+            closed.append(True)
+
+        closed.clear()
+        with handled(close):
+            signalling = threading.Timer(0.05 + number * 0.0007, os.kill, (os.getpid(), signal.SIGUSR1))
+            signalling.start()
+            taken = []
+            for delivery in stream:
+                late += bool(closed)
+                taken.append(delivery)
+            signalling.join()
+        check_accounts(stream.statistics(), taken, cameras=[camera], ended=True)
+    assert late <= 3, "but for one that had its hands on a result already"
+
+
+def test_a_sink_that_closes_the_stream_at_once_has_no_thread_started() -> None:
+    class Closing(Notes):
+        def attach(self, view: object) -> None:
+            stream.close()
+
+    for _ in range(5):
+        camera = Camera(None, 0.0005)
+        stream = network().stream(camera, sinks=[Closing()])
+        assert not list(stream)
+        assert gone()
+        assert stream.statistics().sources[0].captured == 0
+
+
 def test_an_item_that_a_signal_handler_dropped_is_not_taken() -> None:
     dropped: list[int] = []
     mailbox: Mailbox[int] = Mailbox(

@@ -9,13 +9,17 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import pytest
 from leaks import nothing_left
 
+from pixelrt.video.sources.base import SourceOptions
+from pixelrt.video.sources.network import line
+from pixelrt.video.sources.network.connection import opening_of
 from pixelrt.video.sources.network.line import Opening, hang_up, keep_apart
+from pixelrt.video.sources.network.settings import read_settings
 
 HOST, LINE = "127.0.0.1", "pixelrt.video.sources.network.line"
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="/proc/self/fd is Linux's")
@@ -37,18 +41,18 @@ def test_the_one_new_socket_is_found_and_whoever_waits_on_it_is_woken(server: so
         with Opening(*server.getsockname()) as opening:
             client = stack.enter_context(connect(server))
         assert opening.line is not None
-        line = stack.enter_context(opening.line)
-        assert line.getsockname() == client.getsockname()
+        handle = stack.enter_context(opening.line)
+        assert handle.getsockname() == client.getsockname()
         received: list[bytes] = []
         waiting = threading.Thread(target=lambda: received.append(client.recv(10)))
         waiting.start()
         time.sleep(0.1)
         assert waiting.is_alive()
-        hang_up(line)
+        hang_up(handle)
         waiting.join(10)
         assert received == [b""]
         assert older.fileno() >= 0
-        hang_up(line)
+        hang_up(handle)
 
 
 def test_one_that_is_still_being_opened_is_hung_up_and_no_other(server: socket.socket) -> None:
@@ -173,8 +177,9 @@ def test_one_that_fails_leaves_the_next_ones_socket_alone(server: socket.socket)
 
 
 @pytest.mark.parametrize("leave", [False, True])
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
 def test_one_that_was_sent_elsewhere_leaves_the_next_ones_socket_alone(
-    server: socket.socket, leave: bool
+    server: socket.socket, leave: bool, order: tuple[int, int]
 ) -> None:
     place = server.getsockname()
     with nothing_left(), ExitStack() as stack:
@@ -185,9 +190,11 @@ def test_one_that_was_sent_elsewhere_leaves_the_next_ones_socket_alone(
             clients = [stack.enter_context(connect(server))]  # the first's other one
             if leave:
                 first.__exit__(None, None, None)
-            second.hang_up()
+            for each in order:
+                (first, second)[each].hang_up()
             clients.append(stack.enter_context(connect(server)))
-            first.hang_up()
+            for each in order:
+                (first, second)[each].hang_up()
             clients[0].send(b"not shut down")
             clients[1].send(b"not shut down")
         second.__exit__(None, None, None)
@@ -208,25 +215,86 @@ def test_one_that_overtook_another_touches_neither_socket(
         assert [first.line, second.line] == [None, None]
 
 
+def test_many_without_a_socket_wait_for_each_other_no_longer_than_one(
+    server: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(f"{LINE}._TURN_S", 0.3)
+    monkeypatch.setattr(f"{LINE}._QUEUE_S", 0.5)
+    began_s = time.monotonic()
+    with ExitStack() as stack:
+        openings = [Opening(*server.getsockname()) for _ in range(6)]
+        waiting = [threading.Thread(target=lambda each=each: stack.enter_context(each)) for each in openings]
+        for thread in waiting:
+            thread.start()
+        for thread in waiting:
+            thread.join()
+        assert time.monotonic() - began_s < 1.2, "and not 5 times 0.3 s"
+    assert [each.line for each in openings] == 6 * [None]
+
+
+def test_those_without_a_tcp_connection_take_no_turns() -> None:
+    options = SourceOptions()
+    began_s = time.monotonic()
+    with ExitStack() as stack:
+        for address in 3 * ["udp://127.0.0.1:5000", "srt://127.0.0.1:5000"]:
+            stack.enter_context(opening_of(read_settings(address, options), lambda: False))
+        assert time.monotonic() - began_s < 1
+
+
+def connecting(place: tuple[str, int]) -> socket.socket:
+    """It has begun to connect, and nobody waits until it has."""
+    client = socket.socket()
+    client.setblocking(False)
+    assert client.connect_ex(place) == errno.EINPROGRESS
+    return client
+
+
+def is_over(client: socket.socket, within_s: float) -> bool:
+    """Whether it has connected, or failed to."""
+    return bool(select.select([], [client], [], within_s)[1])
+
+
+@contextmanager
+def deaf(host: str = HOST, port: int = 0) -> Iterator[tuple[str, int]]:
+    """A place that does not answer whoever connects."""
+    with closing(socket.create_server((host, port), backlog=0)) as full, ExitStack() as stack:
+        while is_over(stack.enter_context(connecting(full.getsockname())), 0.2):
+            pass
+        yield full.getsockname()
+
+
 def test_one_that_is_not_connected_yet_holds_up_nobody() -> None:
-    """A host that does not answer; each socket is known as soon as FFmpeg begins to connect it."""
-    with closing(socket.create_server((HOST, 0), backlog=0)) as full, nothing_left(), ExitStack() as stack:
-        while True:
-            client = stack.enter_context(socket.socket())
-            client.setblocking(False)
-            client.connect_ex(full.getsockname())
-            if not select.select([], [client], [], 0.2)[1]:
-                break
+    """Each socket is known as soon as FFmpeg begins to connect it."""
+    with deaf() as place, nothing_left(), ExitStack() as stack:
         began_s = time.monotonic()
         openings = []
         for _ in range(3):
-            openings.append(Opening(*full.getsockname()).__enter__())
-            client = stack.enter_context(socket.socket())
-            client.setblocking(False)
-            assert client.connect_ex(full.getsockname()) == errno.EINPROGRESS
-            assert not select.select([], [client], [], 0)[1]
+            openings.append(Opening(*place).__enter__())
+            client = stack.enter_context(connecting(place))
+            assert not is_over(client, 0)
         assert time.monotonic() - began_s < 2
         openings[2].hang_up()
-        assert select.select([], [client], [], 5)[1], "its connecting is broken off"
+        assert is_over(client, 5), "its connecting is broken off"
         for opening in openings:
             opening.__exit__(ConnectionError, ConnectionError(), None)
+
+
+def test_one_that_is_not_connected_yet_is_none_of_another_host(server: socket.socket) -> None:
+    place = server.getsockname()
+    with deaf("127.0.0.2", place[1]) as other_place, nothing_left(), ExitStack() as stack:
+        with Opening(*place) as opening:
+            other = stack.enter_context(connecting(other_place))
+            opening.hang_up()
+            assert not is_over(other, 0.1)
+            client = stack.enter_context(connect(server))
+        assert opening.line is not None
+        assert stack.enter_context(opening.line).getsockname() == client.getsockname()
+
+
+@pytest.mark.skipif(sys.byteorder == "big", reason="the kernel writes words as they lie in memory")
+@pytest.mark.parametrize(
+    ("words", "address"),
+    [("0200007F", "127.0.0.2"), ("000080FE000000000000000002000100", "fe80::1:2")],
+)
+def test_addresses_of_the_kernels_table(words: str, address: str) -> None:
+    assert line._address(words) == address

@@ -115,9 +115,15 @@ def test_no_legend(bundle: str, tmp_path: Path) -> None:
             "error: nowhere/a.json cannot be written: there is no folder",
         ),
         ([DRIVE, "--labels", "ids"], 1, "error: labels were given"),
-        ([DRIVE, "--out", "o.png", "--json", "o.png"], 2, "error: o.png was asked for twice"),
-        ([DRIVE, "--out", "a/../o.png", "--sheet", "o.png"], 2, "error: o.png was asked for twice"),
-        ([DRIVE, "--sheet", "o.png", "--json", "./o.png"], 2, "error: ./o.png was asked for twice"),
+        ([DRIVE, "--out", "masks"], 1, "error: masks has no suffix"),
+        (
+            [DRIVE, "rstp://camera/live", "--keep-going"],
+            2,
+            "error: rstp://camera/live: unknown scheme rstp://",
+        ),
+        ([DRIVE, "--out", "o.png", "--json", "o.png"], 1, "error: o.png was asked for twice"),
+        ([DRIVE, "--out", "a/../o.png", "--sheet", "o.png"], 1, "error: o.png was asked for twice"),
+        ([DRIVE, "--sheet", "o.png", "--json", "./o.png"], 1, "error: ./o.png was asked for twice"),
     ],
 )
 def test_errors_are_one_message(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol, TypeVar
@@ -11,7 +12,7 @@ from typing import NamedTuple, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from pixelrt.errors import SourceError
+from pixelrt.errors import MisspeltSource, SourceError
 from pixelrt.manifest import ColorOrder
 from pixelrt_export.images import evenly_spread
 
@@ -35,6 +36,19 @@ class Numbered(Protocol):
 
 
 T = TypeVar("T", bound=Numbered)
+
+
+@contextmanager
+def of_recipe(key: str) -> Iterator[None]:
+    """Say which key of a recipe has a misspelt address: the arguments of a command are right then.
+
+    Raises:
+        SourceError: Where the block raises `MisspeltSource`.
+    """
+    try:
+        yield
+    except MisspeltSource as problem:
+        raise SourceError(f"{key}: {problem}") from problem
 
 
 def arrays_of(images: Images | None) -> Arrays | None:

@@ -27,6 +27,7 @@ from pixelrt_export.samples.common import (
     found_text,
     in_order,
     is_folder,
+    of_recipe,
     some,
 )
 from pixelrt_export.samples.masks import check_masks, mask_item, read_masks
@@ -165,7 +166,9 @@ def _images(recipe: GenerationRecipe, arrays: Arrays | None, choice: Choice) -> 
         files = find_images(Path(place), max_images=_ALL).images
         return [_image_file(files[index], section) for index in sorted(choice(len(files)))]
     check_channels(place, section.channels)
-    with open_source(place) as source:
+    with of_recipe("gate.images"):
+        opened = open_source(place)
+    with opened as source:
         items = [
             Item(frame.name, resized(in_order(frame.image, section.frame_color), section.size))
             for frame in chosen(source, choice(source.num_frames))

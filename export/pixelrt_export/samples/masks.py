@@ -10,7 +10,7 @@ from pixelrt.metrics import UNLABELLED, foreign_ids
 from pixelrt.video.sources import MaskSource, open_masks
 from pixelrt_export.palettes import class_infos
 from pixelrt_export.recipe import GenerationRecipe, MaskSection
-from pixelrt_export.samples.common import Arrays, Bytes, Choice, Item, chosen, found_text, some
+from pixelrt_export.samples.common import Arrays, Bytes, Choice, Item, chosen, found_text, of_recipe, some
 
 
 def read_masks(recipe: GenerationRecipe, arrays: Arrays | None, choice: Choice) -> list[Item]:
@@ -26,7 +26,9 @@ def read_masks(recipe: GenerationRecipe, arrays: Arrays | None, choice: Choice) 
         return []
     if arrays is not None:
         return [_mask_array(arrays[index], index, section) for index in sorted(choice(len(arrays)))]
-    with open_masks(place) as source:
+    with of_recipe("gate.masks"):
+        opened = open_masks(place)
+    with opened as source:
         _check_classes(source, place, section)
         picked = chosen(source, choice(source.num_frames))
         items = [mask_item(mask.name, mask.ids, section) for mask in picked]

@@ -20,6 +20,7 @@ from pixelrt_export.samples.common import (
     found_text,
     in_order,
     is_folder,
+    of_recipe,
     spread,
 )
 from pixelrt_export.samples.needs import can_do_without, missing
@@ -125,7 +126,9 @@ def _check_aspect(label: tuple[int, ...], frame: tuple[int, ...], what: str) -> 
 def _from_source(address: str, recipe: SegmentationRecipe, steps: Steps) -> list[Sample]:
     form = recipe.input
     check_channels(address, form.channels)
-    with open_source(address, labels=recipe.gate.labels) as source:
+    with of_recipe("gate.images"):
+        opened = open_source(address, labels=recipe.gate.labels)
+    with opened as source:
         heads = _heads_with_truth(source, recipe)
         indices = spread(source.num_frames, recipe.gate.max_images)
         samples: list[Sample] = []

@@ -117,7 +117,7 @@ def _kind_of(text: str) -> str:
         return "folder"
     kind = _ENDINGS.get(Path(text).suffix.lower())
     if kind is None:
-        raise MisspeltSink(unknown_place(text, list(_ENDINGS), _KNOWN, "a folder of images"))
+        raise unknown_place(text, list(_ENDINGS), _KNOWN, "a folder of images")
     return kind
 
 

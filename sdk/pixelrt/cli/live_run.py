@@ -21,7 +21,7 @@ from pixelrt.cli.live_report import advice_on_deadline, show
 from pixelrt.cli.options import machine_options
 from pixelrt.cli.stopping import INTERRUPTED_LOAD, Stop
 from pixelrt.cli.wording import counted
-from pixelrt.errors import InputError, PixelRTError, SinkError, SourceError
+from pixelrt.errors import InputError, MisspeltSource, PixelRTError, SinkError, SourceError
 from pixelrt.interrupts import running
 from pixelrt.manifest import Head
 from pixelrt.terminal import complain
@@ -222,9 +222,11 @@ def _told(uri: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _leaving_out(missing: list[SourceError]) -> Iterator[None]:
-    """Say what is wrong with a source that is not there, and go on."""
+    """Say what is wrong with a source that is not there, and go on; one that is misspelt ends the command."""
     try:
         yield
+    except MisspeltSource:
+        raise
     except SourceError as problem:
         missing.append(problem)
         complain(f"warning: left out: {problem}")

@@ -154,6 +154,7 @@ class Loop:
         if self._is_elsewhere():
             return
         if interrupts_a_lock():
+            self.outlets.is_left = True
             with contextlib.suppress(RuntimeError):  # no thread is started any more when Python ends
                 _thread.start_new_thread(self._stop, ())  # `Thread.start` needs a lock of its own
                 return
@@ -233,7 +234,7 @@ class Loop:
         return tuple(jobs)
 
     def _start_all(self) -> None:
-        if self._is_halted:  # while the sinks were attached
+        if self._is_halted or self.outlets.is_left:  # while the sinks were attached
             self._figures.end()
             return
         for job in self._jobs:

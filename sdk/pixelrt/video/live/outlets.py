@@ -247,6 +247,8 @@ class Outlets:
         )
         self.has_program = True
         """Whether somebody takes results; without, they are delivered when the sinks have them."""
+        self.is_left = False
+        """Whether the program takes no more. A signal handler may set it, which must wait for no lock."""
         self.on_result: Callable[[], None] = nothing
         """Called when there is a result that is not too old."""
         self._stopped = False
@@ -300,7 +302,10 @@ class Outlets:
             None if there is none, or none any more (`finished`).
         """
         delivered: list[Delivery] = []
-        while self._program.take(timeout_s, noted=lambda outgoing: self._note(outgoing, delivered)):
+        while not self.is_left:
+            taken = self._program.take(timeout_s, noted=lambda outgoing: self._note(outgoing, delivered))
+            if not taken:
+                break
             if delivered:
                 self._time(delivered[0])
                 return delivered[0]
@@ -346,7 +351,9 @@ class Outlets:
 
     def _note(self, outgoing: Outgoing, delivered: list[Delivery]) -> None:
         """Count a result of the program, with the mailbox's lock: whoever closes that settles all counts."""
-        if self._is_late(outgoing.delivery):
+        if self.is_left:
+            self._ledger.dropped(outgoing.place, STOPPED)
+        elif self._is_late(outgoing.delivery):
             self._ledger.dropped(outgoing.place, "deadline")
         else:
             delivered.append(self._counted(outgoing))

@@ -208,5 +208,5 @@ def _kind(text: str) -> SinkKind:
             raise SinkError(f"{text} is a folder, expected a file; for a folder of masks write {place}/")
         return _FOLDERS.get(suffix, _FOLDERS[""])
     if suffix not in _SUFFIXES:
-        raise MisspeltSink(unknown_place(text, list(_SUFFIXES), _KNOWN, "a folder of masks"))
+        raise unknown_place(text, list(_SUFFIXES), _KNOWN, "a folder of masks")
     return _SUFFIXES[suffix]

@@ -54,7 +54,7 @@ def check_places(places: Iterable[str | os.PathLike[str]], *sources: Read) -> No
         if place in read:
             raise SinkError(f"{text} is where {read[place]} is read from; write somewhere else")
         if place in seen:
-            raise MisspeltSink(f"{text} was asked for twice; write each result to a place of its own")
+            raise SinkError(f"{text} was asked for twice; write each result to a place of its own")
         seen.add(place)
 
 
@@ -150,8 +150,8 @@ def refuse_scheme(text: str, known: str, schemes: Sequence[str] = ("null:",)) ->
         raise MisspeltSink(f"{text}: unknown scheme {scheme[0]}{hint}; expected {known}")
 
 
-def unknown_place(text: str, suffixes: Sequence[str], known: str, folder: str) -> str:
-    """What to say about a place with a suffix that nobody knows, or without one.
+def unknown_place(text: str, suffixes: Sequence[str], known: str, folder: str) -> SinkError:
+    """The error of a place with a suffix that nobody knows, or without one, which is no folder yet.
 
     Args:
         text: The place.
@@ -161,5 +161,5 @@ def unknown_place(text: str, suffixes: Sequence[str], known: str, folder: str) -
     """
     suffix = Path(text).suffix.lower()
     if not suffix:
-        return f"{text} has no suffix; expected {known}; for {folder} write {text}/"
-    return f"{text} ends in {suffix}{suggestion(suffix, list(suffixes))}; expected {known}"
+        return SinkError(f"{text} has no suffix; expected {known}; for {folder} write {text}/")
+    return MisspeltSink(f"{text} ends in {suffix}{suggestion(suffix, list(suffixes))}; expected {known}")

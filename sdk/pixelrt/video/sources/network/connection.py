@@ -17,6 +17,7 @@ from pixelrt.video.sources.network.packets import Arrival
 from pixelrt.video.sources.network.reasons import broken, no_connection
 from pixelrt.video.sources.network.settings import (
     ALWAYS_LIVE,
+    DATAGRAMS,
     ENCRYPTED,
     RTSP,
     STANDARD_PORTS,
@@ -153,6 +154,8 @@ def _clock_s(packet: Any) -> float | None:
 
 def opening_of(settings: NetworkSettings, cancelled: Callable[[], bool]) -> Opening:
     """What knows the socket of a connection, for `connected`."""
+    if settings.scheme in DATAGRAMS:
+        return Opening("", 0, cancelled)
     return Opening(settings.host, settings.port or STANDARD_PORTS.get(settings.scheme, 0), cancelled)
 
 

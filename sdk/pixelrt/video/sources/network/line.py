@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import os
 import socket
+import struct
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -21,6 +22,8 @@ _CONNECTIONS = Path("/proc/self/net/tcp"), Path("/proc/self/net/tcp6")
 _SYN_SENT = "02"
 _TURN_S = 5.0
 """A connection that has no socket after this is not waited for; then there is doubt."""
+_QUEUE_S = 20.0
+"""Nor is any after this: several to a host that does not answer would each wait for those before."""
 _LOOK_S = 0.01
 _LOCK = threading.Lock()
 _OPEN: list[Opening] = []
@@ -68,7 +71,8 @@ class Opening:
 
     def __enter__(self) -> Opening:
         self._addresses = _addresses(self._host, self._port)
-        while not (self._cancelled() or self._begin()):
+        until_s = time.monotonic() + _QUEUE_S
+        while not (self._cancelled() or self._begin(anyway=time.monotonic() > until_s)):
             time.sleep(_LOOK_S)
         return self
 
@@ -76,14 +80,14 @@ class Opening:
         with _LOCK:
             if self not in _OPEN:
                 return
+            if exception[0] is not None:  # all that it opened is closed
+                _OPEN.remove(self)
+                return
             self._look()
             _OPEN.remove(self)
-            if exception[0] is not None:  # all that it opened is closed
-                return
             self.line = self._handle()
-            if self.line is None:  # what it opened may be taken for that of one that has none yet
-                for other in self._others():
-                    other._is_alone = False
+            if self.line is None:
+                _put_in_doubt(self._others())
 
     def hang_up(self) -> None:
         """Shut the socket down, in the block and after it, where it is known. From any thread."""
@@ -97,16 +101,15 @@ class Opening:
                     hang_up(handle)
                     handle.close()
 
-    def _begin(self) -> bool:
+    def _begin(self, *, anyway: bool) -> bool:
         """Take the turn, if all before have their sockets."""
         with _LOCK:
             others = self._others()
             rivals = [other for other in others if not other._has_socket()]
             now_s = time.monotonic()
-            if any(now_s < rival._began_s + _TURN_S for rival in rivals):
+            if not anyway and any(now_s < rival._began_s + _TURN_S for rival in rivals):
                 return False
-            for other in others:
-                other._is_alone = False
+            _put_in_doubt(others)
             self._is_alone = not rivals
             self._before = set(open_sockets())
             self._began_s = now_s
@@ -134,9 +137,11 @@ class Opening:
         self._looked_s = time.monotonic()
         if self._identity in sockets:
             return
-        self._identity = None  # FFmpeg may open another one, for an address it was sent to, and so may others
-        others = {other._identity for other in self._others()} - {None}
-        if self._is_alone and others <= sockets.keys():
+        others = self._others()
+        if self._identity is not None:  # FFmpeg opens another one, for an address it was sent to
+            self._identity = None
+            _put_in_doubt(others)
+        if self._is_alone and {other._identity for other in others} - {None} <= sockets.keys():
             new = [
                 identity
                 for identity in sockets.keys() - self._before - _APART
@@ -161,7 +166,15 @@ def hang_up(line: socket.socket) -> None:
         line.shutdown(socket.SHUT_RDWR)
 
 
+def _put_in_doubt(openings: Iterable[Opening]) -> None:
+    """A socket that comes may be another's from now on."""
+    for opening in openings:
+        opening._is_alone = False
+
+
 def _addresses(host: str, port: int) -> set[str | int]:
+    if not port:
+        return set()
     with suppress(OSError):
         return {entry[4][0] for entry in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)}
     return set()
@@ -195,14 +208,23 @@ def _leads_to(identity: str, number: int, port: int, addresses: set[str | int]) 
         with suppress(OSError):
             peer = handle.getpeername()
             return peer[1] == port and peer[0] in addresses
-    return len(addresses) == 1 and identity in _connecting(port)  # to one of several FFmpeg opens several
+    if len(addresses) > 1:  # to one of several FFmpeg opens several
+        return False
+    return any((identity, address, port) in _connecting() for address in addresses)
 
 
-def _connecting(port: int) -> Iterator[str]:
-    """Sockets that are being connected to a port."""
+def _connecting() -> Iterator[tuple[str, str | int, int]]:
+    """Sockets that are being connected, with the address and the port (proc_pid_net(5))."""
     for table in _CONNECTIONS:
         with suppress(OSError):
-            for line in table.read_text().splitlines():
+            for line in table.read_text().splitlines()[1:]:
                 fields = line.split()
-                if fields[3] == _SYN_SENT and fields[2].endswith(f":{port:04X}"):
-                    yield f"socket:[{fields[9]}]"
+                if fields[3] == _SYN_SENT:
+                    words, _, port = fields[2].partition(":")
+                    yield f"socket:[{fields[9]}]", _address(words), int(port, 16)
+
+
+def _address(words: str) -> str:
+    """Of the kernel's table: a number of 32 bits, or four, in hexadecimal digits, as they lie in memory."""
+    packed = b"".join(struct.pack("=I", int(words[at : at + 8], 16)) for at in range(0, len(words), 8))
+    return socket.inet_ntop(socket.AF_INET6 if len(packed) > 4 else socket.AF_INET, packed)

@@ -22,6 +22,8 @@ ALWAYS_LIVE = ("rtsp", "rtsps", "udp", "tcp", "rtmp", "rtmps", "srt")
 ENCRYPTED = ("rtsps", "https", "rtmps")
 STANDARD_PORTS = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443, "rtmp": 1935, "rtmps": 443}
 _NEEDS_PORT = ("udp", "tcp", "srt")
+DATAGRAMS = ("udp", "srt")
+"""Without a TCP connection."""
 _OF_SOME = ("transport", "live", "verify")
 """Options that not every scheme has."""
 
