@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from pixelrt.dependency import require
 from pixelrt.errors import MissingDependency
-from pixelrt.terminal import complain, console
+from pixelrt.terminal import complain, console, is_terminal
 
 _LINE_EVERY_S = 5.0
 
@@ -39,7 +39,7 @@ def showing_progress(*, plain: bool = False) -> Iterator[ShowProgress]:
     Args:
         plain: Whether there are lines on a terminal, too.
     """
-    rich = _rich() if sys.stderr.isatty() and not plain else None
+    rich = _rich() if is_terminal(sys.stderr) and not plain else None
     if rich is None:
         yield _Lines()
         return

@@ -31,6 +31,11 @@ def console() -> Console:
     return made
 
 
+def is_terminal(stream: TextIO | None) -> bool:
+    """Whether a standard stream is one; it is None where it was closed from the start."""
+    return stream is not None and stream.isatty()
+
+
 def say(text: str = "") -> None:
     """Write a line of the result to standard output.
 
@@ -117,7 +122,7 @@ def complain(text: str) -> None:
 
 def styled(text: str, style: str) -> str:
     """Text in `bold`, `dim`, `red`, `green` or `yellow`, where standard output is a terminal with colours."""
-    can = sys.stdout is not None and sys.stdout.isatty()
+    can = is_terminal(sys.stdout)
     wanted = can and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
     return f"\x1b[{_STYLES[style]}m{text}\x1b[0m" if wanted and text else text
 

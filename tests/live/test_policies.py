@@ -174,6 +174,11 @@ def test_results_past_the_deadline_are_not_delivered() -> None:
     check_accounts(stream.statistics(), [], whole=True)
 
 
+def test_a_film_is_not_read_so_far_ahead_that_its_frames_get_too_old() -> None:
+    stream = network(0.05).stream(Camera(30, live=False), deadline=0.16)
+    assert len(list(stream)) >= 20, "they wait for the frame before, and for no other one"
+
+
 def test_a_result_that_waited_too_long_for_the_program_is_not_delivered() -> None:
     stream = network().stream(Camera(2, live=False), deadline=0.1)
     first = next(stream)

@@ -34,6 +34,16 @@ CODECS = {
 
 def coded(name: str) -> tuple[Any, list[Any]]:
     """A codec context and the packets of a stamped film."""
+    return demuxed(film_of(name))
+
+
+def demuxed(data: bytes) -> tuple[Any, list[Any]]:
+    film = av.open(io.BytesIO(data))
+    return film, [packet for packet in film.demux(film.streams.video[0]) if packet.size]
+
+
+def film_of(name: str, **more: str) -> bytes:
+    """A stamped film, with more options of its encoder."""
     encoder, options = CODECS[name]
     file = io.BytesIO()
     with av.open(file, "w", format="matroska" if name == "mjpeg" else "mpegts") as container:
@@ -41,17 +51,14 @@ def coded(name: str) -> tuple[Any, list[Any]]:
         stream.pix_fmt = "yuvj420p" if name == "mjpeg" else "yuv420p"
         stream.height, stream.width = stamped.SIZE
         stream.gop_size = GOP
-        stream.options = options
+        stream.options = {**options, **more}
         for index in range(FRAMES):
             image = stamped.draw(index, now_s=index / 25)  # the same film each time: some cuts nobody can see
             frame = av.VideoFrame.from_ndarray(image, format="rgb24")
             frame.pts = index
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
-    file.seek(0)
-    film = av.open(file)
-    packets = [packet for packet in film.demux(film.streams.video[0]) if packet.size]
-    return film, packets
+    return file.getvalue()
 
 
 def cut(packet: Any) -> Any:
@@ -137,6 +144,60 @@ def test_a_packet_that_is_marked_as_corrupt_is_not_decoded() -> None:
     assert 20 not in indices
     assert None not in indices
     assert len(indices) + decoder.damaged == FRAMES
+
+
+SLICED = {"h264": "x264-params", "hevc": "x265-params"}
+
+
+def without(data: bytes, picture: int, place: float) -> bytes:
+    """An MPEG-TS without some packets of a picture, as many as a datagram holds: from this part of it on."""
+    packets = [data[at : at + 188] for at in range(0, len(data), 188)]
+    begin, end = [
+        number for number, packet in enumerate(packets) if packet[1] & 0x5F == 0x41 and packet[2] == 0
+    ][picture : picture + 2]
+    first = begin + int(place * (end - begin))
+    del packets[first : min(first + 7, end)]
+    return b"".join(packets)
+
+
+@pytest.mark.parametrize("place", [0.0, 0.4, 0.8])
+@pytest.mark.parametrize("picture", [30, 33])
+@pytest.mark.parametrize("slices", [1, 2, 4])
+@pytest.mark.parametrize("name", SLICED)
+def test_a_datagram_that_is_lost_damages_no_picture_that_is_given(
+    name: str, slices: int, picture: int, place: float
+) -> None:
+    """Also where whole slices of a picture are missing, and the rest of it is all right."""
+    data = film_of(name, **{SLICED[name]: f"slices={slices}:log-level=none"})
+    film, packets = demuxed(data)
+    decoder = Decoder(av, film.streams.video[0].codec_context)
+    clean = [each.to_ndarray() for each in pictures_of(decoder, packets)]
+    film.close()
+    assert len(clean) == FRAMES
+    film, packets = demuxed(without(data, picture, place))
+    decoder = Decoder(av, film.streams.video[0].codec_context)
+    numbers = []
+    for each in pictures_of(decoder, packets):
+        stamp = stamped.read(each.to_ndarray(format="rgb24"))
+        assert stamp is not None
+        assert (each.to_ndarray() == clean[stamp.index]).all()
+        numbers.append(stamp.index)
+    film.close()
+    assert numbers == sorted(set(numbers)), "one twice, or out of order"
+    assert picture not in numbers
+    assert numbers[-1] == FRAMES - 1, "whole again after the next keyframe"
+    assert decoder.damaged > 0
+    assert FRAMES - 1 <= len(numbers) + decoder.damaged <= FRAMES, (
+        "one of which nothing came is not seen here"
+    )
+
+
+def pictures_of(decoder: Decoder, packets: list[Any]) -> Iterator[Any]:
+    for packet in packets:
+        for picture, _ in decoder.decode(Parcel(packet, Arrival(0.0, None))):
+            yield picture
+    for picture, _ in decoder.flush():
+        yield picture
 
 
 def put(queue: PacketQueue, names: str, *, age_s: float = 0.0) -> None:

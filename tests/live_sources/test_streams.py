@@ -363,6 +363,31 @@ def test_sound_that_goes_on_hides_no_stall() -> None:
         assert sender.is_alive()
 
 
+def test_a_camera_whose_sound_is_switched_on_is_connected_again() -> None:
+    """PyAV counts the streams when it begins, and fails at the end if there are more."""
+    data = transport_stream(30) + transport_stream(30, sound_s=1)
+
+    def serve() -> None:
+        for _ in range(2):
+            client, _ = server.accept()
+            with client:
+                client.sendall(data)
+
+    events: list[Event] = []
+    with closing(socket.create_server(("127.0.0.1", 0))) as server, nothing_left():
+        serving = threading.Thread(target=serve)
+        serving.start()
+        address = f"tcp://127.0.0.1:{server.getsockname()[1]}#backoff=0.05"
+        with open_source(address) as source:
+            source.on_event = events.append
+            for _ in source:
+                if any(event.kind == "reconnecting" for event in events):
+                    break
+        serving.join()
+    kinds = [event.kind for event in events]
+    assert kinds.index("lost") < kinds.index("reconnecting")
+
+
 def test_sound_that_goes_on_does_not_hold_up_the_end() -> None:
     port = free_port(socket.SOCK_DGRAM)
     with nothing_left(), sending(transport_stream(40, sound_s=60), port) as sender:

@@ -252,6 +252,9 @@ def test_a_pushed_frame_of_no_source_is_of_this_one() -> None:
         ({"capacity": 0}, "capacity is 0, expected at least 1"),
         ({"keep": "latest"}, "keep is 'latest', expected 'newest' or 'all'"),
         ({"fps": 0}, "expected 0.01 to 1000"),
+        ({"name": 3}, "name is 3, expected a text"),
+        ({"name": ""}, "name is '', expected a text"),
+        ({"name": "front\n"}, r"name is 'front\\n', expected a text"),
     ],
 )
 def test_options_that_make_no_sense(options: dict[str, Any], message: str) -> None:
@@ -266,6 +269,25 @@ def test_what_is_pushed_must_be_a_frame() -> None:
         source.push(None)
     with pytest.raises(SourceError, match=r"frame 1 of front: the frame is float64"):
         source.push(np.zeros((6, 8, 3)))
+
+
+@pytest.mark.parametrize("name", ["captured_s", "clock_s"])
+def test_times_are_numbers(name: str) -> None:
+    source = PushSource()
+    with pytest.raises(SourceError, match=f"frame 0 of pushed: {name} is a str, expected seconds"):
+        source.push(image(), **{name: "now"})
+    source.push(image(), **{name: np.float32(1)})
+
+
+def test_a_topic_is_a_name_whose_frames_have_masks(tmp_path: Path) -> None:
+    source = PushSource(name="/front/image_raw", keep="all")
+    source.push(image())
+    source.end()
+    stream = fake_segmenter(lambda frame: frame[..., 0], size=(6, 8)).stream(
+        source, sinks=[f"{tmp_path}/masks/"]
+    )
+    assert [frame.source for frame, _ in stream] == ["/front/image_raw"]
+    assert [path.name for path in (tmp_path / "masks").iterdir()] == ["front-image_raw-000000.png"]
 
 
 def test_gpu_frames_go_through_a_stream() -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from pixelrt.dependency import require
 from pixelrt.errors import MissingDependency
 from pixelrt.progress import showing_progress
-from pixelrt.terminal import complain
+from pixelrt.terminal import complain, is_terminal
 
 if TYPE_CHECKING:
     from pixelrt.video.events import Event, EventKind
@@ -154,7 +154,7 @@ def _silent(seconds: float) -> None:
 
 def _can_draw() -> bool:
     """Whether standard error is a terminal, and rich is there."""
-    if not sys.stderr.isatty():
+    if not is_terminal(sys.stderr):
         return False
     try:
         require("rich.live", "cli", "the live panel")

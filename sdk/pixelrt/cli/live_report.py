@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import sys
 from collections.abc import Mapping
@@ -24,7 +25,8 @@ def show(report: RunReport, json_file: str | None, *, tables: bool = True, faile
     Args:
         report: Of the run.
         json_file: Gets them as JSON; `-` for standard output, without tables; None for tables alone.
-        tables: Whether standard output is free for them; else standard error gets one line.
+        tables: Whether standard output is free for them; else standard error gets a line, and what was
+            dropped, lost or not written.
         failed: Whether an error ended the run.
 
     Raises:
@@ -42,6 +44,10 @@ def show(report: RunReport, json_file: str | None, *, tables: bool = True, faile
         _show_tables(report)
     else:
         complain(_summary(report, failed))
+        if sys.stderr is not None:
+            with contextlib.redirect_stdout(sys.stderr):
+                _show_sources(report)
+                _show_sinks(report)
     if json_file is not None:
         write_whole(Path(json_file), report.to_json().encode())
     if tables:

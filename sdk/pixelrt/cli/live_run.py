@@ -24,7 +24,7 @@ from pixelrt.cli.wording import counted
 from pixelrt.errors import InputError, MisspeltSource, PixelRTError, SinkError, SourceError
 from pixelrt.interrupts import running
 from pixelrt.manifest import Head
-from pixelrt.terminal import complain
+from pixelrt.terminal import complain, is_terminal
 
 if TYPE_CHECKING:
     from pixelrt.segmentation import Segmenter
@@ -127,7 +127,7 @@ def _run(arguments: argparse.Namespace, work: _Work, stop: Stop) -> None:
     from pixelrt.video.sinks import prints
 
     printing = prints(arguments.out)
-    plain = printing and sys.stdout.isatty()
+    plain = printing and is_terminal(sys.stdout)
     look = Look(title=_title(work.segmenter), plain=plain, logged=work.options.log is not None)
     with displayed(work.sources, look, work.views) as observers:
         with stop.answering(INTERRUPTED_LOAD):  # with --adaptive the smaller sizes are loaded now

@@ -39,6 +39,7 @@ class Capture:
         books: Counts and times.
         watch: Knows how the source is.
         on_failure: Told of what the source raises.
+        ahead: Whether a frame is asked for while the one before still waits, and not so that it is young.
     """
 
     def __init__(
@@ -50,12 +51,13 @@ class Capture:
         books: Books,
         watch: SourceWatch,
         on_failure: Callable[[BaseException], None],
+        ahead: bool = True,
     ) -> None:
         self.given, self._source, self._color = given, given.source, color
         self._mailbox, self.watch = mailbox, watch
         self._ledger, self._clock = books.ledger, books.clock
         self._failing = Failing(self._fail)
-        self._on_failure = on_failure
+        self._on_failure, self._ahead = on_failure, ahead
         self._stopped = self._failed = False
         self.size = given.source.size
 
@@ -93,6 +95,8 @@ class Capture:
             self._mailbox.put(self.given.place, Arrival(self.given.place, frame, time.monotonic()))
 
     def _next(self, frames: Iterator[Frame]) -> Frame | None:
+        if not self._ahead:
+            self._mailbox.wait_for_room(self.given.place)
         self.watch.asked()
         asked_s = time.monotonic()
         try:

@@ -87,7 +87,7 @@ class Loop:
         )
         self.outlets = Outlets(self._lanes, inputs, deadline_s=options.deadline, books=self._books)
         self._mailbox: Mailbox[Arrival] = Mailbox(
-            [Room(1 if given.newest else _WAITING_PLACES, given.newest) for given in inputs],
+            [Room(_WAITING_PLACES if self._reads_ahead(given) else 1, given.newest) for given in inputs],
             drop=lambda arrival, reason: self._books.ledger.dropped(arrival.place, reason),
             replaced="newer",
         )
@@ -188,6 +188,10 @@ class Loop:
         """All figures."""
         return self._figures.statistics()
 
+    def _reads_ahead(self, given: Input) -> bool:
+        """Whether frames wait so that the network never does: not where they get too old meanwhile."""
+        return not given.newest and self._options.deadline is None
+
     def _network(self, sizing: Sizing, head: Head) -> Computing:
         artist = TimedArtist(head.classes, alpha=self._options.alpha, legend=self._options.legend)
         artist.clock = self._books.clock
@@ -211,6 +215,7 @@ class Loop:
             books=self._books,
             watch=watch,
             on_failure=self._source_failed,
+            ahead=given.newest or self._reads_ahead(given),
         )
 
     def _dog(self) -> Watchdog | None:

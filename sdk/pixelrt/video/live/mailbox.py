@@ -70,6 +70,16 @@ class Mailbox(Generic[Item]):
                 change = self._changes.register(seen)
             change.wait()
 
+    def wait_for_room(self, sender: int) -> None:
+        """Wait until `put` would not."""
+        while True:
+            with self._lock:
+                seen = self._changes.count
+                if self.has_room(sender):
+                    return
+                change = self._changes.register(seen)
+            change.wait()
+
     def take(
         self,
         timeout_s: float | None = None,

@@ -97,9 +97,10 @@ def open_or_wait(
     except UnusableSource:
         raise
     except SourceError as problem:
-        source = opener(True)  # where nothing can be waited for this fails as before
-        on_wait(problem)
-        return source
+        away = problem
+    source = opener(True)  # where nothing can be waited for this fails as before
+    on_wait(away)
+    return source
 
 
 def _opener(text: str) -> Opener | None:

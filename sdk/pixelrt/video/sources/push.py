@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
+from numbers import Real
 from typing import Any, Literal
 
 from pixelrt.errors import PixelRTError, SourceError
 from pixelrt.manifest import ColorOrder
+from pixelrt.strict import type_of
 from pixelrt.video.frame import Frame
 from pixelrt.video.sources.arrays import check_captured, checked_image
 from pixelrt.video.sources.base import DEFAULT_FPS, BaseSource, check_color, check_fps
@@ -24,7 +27,7 @@ class PushSource(BaseSource):
     """`push` takes a frame in one thread, iteration gives it in another.
 
     Args:
-        name: Of the source, and of its frames.
+        name: Of the source, and of its frames, such as `front`; a topic's name is one, too.
         size: Height and width, where they are known before the first frame.
         fps: Nominal frames a second.
         color: Order of the channels of what is pushed.
@@ -53,6 +56,8 @@ class PushSource(BaseSource):
         capacity: int = 2,
         copy: bool = True,
     ) -> None:
+        if not isinstance(name, str) or not name.isprintable() or not name.strip():
+            raise SourceError(f"name is {name!r}, expected a text such as 'front'")
         check_fps(fps)
         check_color(color)
         if keep not in ("newest", "all"):
@@ -60,6 +65,7 @@ class PushSource(BaseSource):
         if capacity < 1:
             raise SourceError(f"capacity is {capacity}, expected at least 1 frame")
         self.name, self.fps, self._color = name, fps, color
+        self._frame_name = re.sub(r"[\\/]+", "-", name).strip("-") or "pushed"  # a part of files' names
         self._keep, self._capacity, self._copy = keep, capacity, copy
         self._size = size
         self._lock = threading.RLock()
@@ -106,6 +112,7 @@ class PushSource(BaseSource):
                 raise SourceError(f"{what} is a Frame, which has its own times; give them there")
         else:
             image = checked_image(image, what, copy=self._copy)
+            _check_times(what, captured_s=captured_s, clock_s=clock_s)
         while True:
             with self._lock:
                 seen = self._changes.count
@@ -145,7 +152,7 @@ class PushSource(BaseSource):
         index, sizes = 0, SizeWatch(self, self._size)
         while (frame := self._next()) is not None:
             sizes.see(frame.size)
-            name, source = frame.name or f"{self.name}-{index:06d}", frame.source or self.name
+            name, source = frame.name or f"{self._frame_name}-{index:06d}", frame.source or self.name
             yield dataclasses.replace(frame, index=index, name=name, source=source)
             index += 1
 
@@ -210,6 +217,12 @@ class PushSource(BaseSource):
 
     def _lose(self, reason: str, count: int) -> None:
         self._losses[reason] = self._losses.get(reason, 0) + count
+
+
+def _check_times(what: str, **times: object) -> None:
+    for name, time_s in times.items():
+        if time_s is not None and (isinstance(time_s, bool) or not isinstance(time_s, Real)):
+            raise SourceError(f"{what}: {name} is {type_of(time_s)}, expected seconds as a number, or None")
 
 
 def _taken_s(image: Any, captured_s: float | None) -> float:

@@ -38,7 +38,8 @@ over HTTP and bare H.264 have none, and times of arrival. A film has its own tim
 
 Over UDP (`udp://`, `transport=udp`) packets get lost. A picture with holes is left out with all that build on
 it, and so are those after one that is missing whole, as far as the times of a camera with an even pace show
-it; with an uneven pace some may show traces of it until the next keyframe. Over TCP nothing is missing.
+it; with an uneven pace some may show traces of it until the next keyframe. So may some of RTSP, where FFmpeg
+does not say which packets are missing: of H.265 more than of H.264. Over TCP nothing is missing.
 """
 
 from __future__ import annotations

@@ -88,7 +88,7 @@ class Connection:
             if cancelled():
                 return
             failure = SourceStalled(f"{self.settings.shown}: no frame for {self.settings.stall_s:g} s")
-        except (self.av.FFmpegError, OSError) as problem:
+        except (self.av.FFmpegError, OSError, IndexError) as problem:
             failure = broken(problem, self.settings)
         else:
             if cancelled() or not self.live:

@@ -20,7 +20,7 @@ class Decoder:
     def __init__(self, av: Any, context: Any) -> None:
         self._av, self._context = av, context
         self._intra_only = context.codec.intra_only
-        self._whole = False
+        self._whole = self._after_corrupt = False
         self._inside = self._beginnings = 0
         self.damaged = 0
         """Pictures that were left out because their data, or those of one that they build on, are damaged."""
@@ -28,9 +28,13 @@ class Decoder:
         """Pictures that came before the first keyframe."""
         self.replaced = 0
         """Pictures that were inside when later packets were left out, and with them what completes these."""
-        context.thread_type = "SLICE"  # threads per frame would hold frames back
         context.copy_opaque = True
-        if context.name != "h264":  # its decoder patches damage up, and says which pictures it patched
+        context.thread_type = "SLICE"  # threads per frame would hold frames back
+        if (
+            context.name == "h264"
+        ):  # alone it says which pictures it patched up, and with other threads it does not
+            context.thread_count = 1
+        else:
             context.options = {"err_detect": "explode"}
 
     def decode(self, parcel: Parcel) -> list[tuple[Any, Arrival]]:
@@ -38,12 +42,15 @@ class Decoder:
         packet = parcel.packet
         if parcel.restart:
             self.replaced += self._empty()
+        # where FFmpeg cuts a stream into pictures, what is damaged may be the one after that which it says
+        corrupt, self._after_corrupt = packet.is_corrupt or self._after_corrupt, packet.is_corrupt
         if not self._whole:
-            if not self._begins(packet):
+            if corrupt or not (self._intra_only or packet.is_keyframe):
+                self._leave_out()
                 return []
             self.damaged += self._empty()
             self._whole = True
-        if packet.is_corrupt:
+        elif corrupt:
             self._fail(1)
             return []
         packet.opaque = self._beginnings, parcel.arrival
@@ -68,14 +75,12 @@ class Decoder:
             self._fail(self._inside)
             return []
 
-    def _begins(self, packet: Any) -> bool:
-        if self._intra_only or packet.is_keyframe:
-            return True
+    def _leave_out(self) -> None:
+        """Count a picture from which decoding cannot begin."""
         if self.damaged:
             self.damaged += 1
         else:
             self.unkeyed += 1
-        return False
 
     def _empty(self) -> int:
         """Begin anew: what is inside builds on what was left out, or is too old. Gives how many that are."""

@@ -174,7 +174,8 @@ class NetworkStream(BaseSource):
     def _tell_damage(self, decoder: Decoder) -> None:
         """Tell of damage, and not too often."""
         if new := self._damages.due(decoder.damaged):
-            detail = f"{new} frames were left out because their data are damaged, up to the next keyframe"
+            frames = "1 frame was" if new == 1 else f"{new} frames were"
+            detail = f"{frames} left out because of damaged data, up to the next keyframe"
             self.on_event(Event(kind="damaged", source=self.name, detail=detail))
 
 
