@@ -218,6 +218,28 @@ def test_a_lost_device_ends_the_stream_with_its_own_traceback(problem: Exception
     check_accounts(stream.statistics(), cameras=[camera], ended=True)
 
 
+def test_another_thread_that_uses_the_segmenter_does_not_end_the_stream() -> None:
+    calls, over = [], threading.Event()
+    segmenter = network(0.002)
+
+    def call_again_and_again() -> None:
+        while not over.is_set():
+            with contextlib.suppress(DeviceError):  # refused, or in between two frames
+                calls.append(segmenter(image_of(7)).mask)
+
+    other = threading.Thread(target=call_again_and_again)
+    other.start()
+    try:
+        camera = Camera(200, 0.001, live=False)
+        taken = list(segmenter.stream(camera))
+    finally:
+        over.set()
+        other.join()
+    assert len(taken) == 200
+    check_pairs(taken)
+    assert calls and all((mask == 7).all() for mask in calls)
+
+
 def test_a_segmenter_that_is_closed_meanwhile_is_an_error() -> None:
     segmenter = network()
     with pytest.raises(DeviceError, match="closed"):

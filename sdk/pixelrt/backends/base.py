@@ -17,6 +17,7 @@ from pixelrt.bundle import Bundle
 from pixelrt.closing import Closing
 from pixelrt.errors import DeviceError, InputError, OutOfMemory
 from pixelrt.manifest import Manifest, PrecisionType
+from pixelrt.patience import waits
 from pixelrt.pipeline.options import GpuOptions
 from pixelrt.pipeline.times import GpuTimes
 from pixelrt.strict import suggestion
@@ -309,7 +310,7 @@ class LocalSession(Closing):
     def _alone(self, *, closing: bool = False, cloning: bool = False) -> Iterator[None]:
         # Not acquire(blocking=False): Ctrl-C right after it would leave the lock to nobody. A thread that
         # slips through between the two lines waits, and is not refused.
-        if self._busy.locked():
+        if self._busy.locked() and not waits():
             remedy = (
                 "clone it before the threads start" if cloning else "give each thread its own, with clone()"
             )

@@ -21,6 +21,7 @@ from pixelrt.isolation.options import IsolationOptions, LoadOptions, Size, check
 from pixelrt.isolation.supervisor import Supervisor
 from pixelrt.isolation.ticket import IsolatedTicket
 from pixelrt.manifest import ClassInfo, ColorOrder
+from pixelrt.patience import waits
 from pixelrt.segmentation import Segmentation
 from pixelrt.session import SessionInfo
 from pixelrt.strict import type_of
@@ -348,7 +349,7 @@ class IsolatedSegmenter(Closing):
 
         (Not `acquire(blocking=False)`: Ctrl-C right after it would leave the lock to nobody.)
         """
-        if self._busy.locked():
+        if self._busy.locked() and not waits():
             raise DeviceError(
                 "this segmenter is in use by another thread; isolate the bundle once per thread "
                 "(pixelrt.isolate again)"

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pixelrt.errors import ContextLost, DeviceError, ExecutionFailed
+from pixelrt.patience import waiting_for_others
 from pixelrt.segmentation import Segmentation, Segmenter
 from pixelrt.video.artist import Artist, Picture
 from pixelrt.video.delivery import Delivery, Times
@@ -88,11 +89,12 @@ class Computing:
 
     def run(self) -> None:
         """Compute until there are no more frames, or `stop`."""
-        try:
-            while self._step():
-                pass
-        finally:
-            self._land()
+        with waiting_for_others():
+            try:
+                while self._step():
+                    pass
+            finally:
+                self._land()
 
     def stop(self) -> None:
         """Compute nothing more. From any thread."""
