@@ -76,6 +76,27 @@ def test_without_a_deadline_nothing_is_said() -> None:
     assert advice_on_deadline(report(None, dropped=0, frames=0)) == ""
 
 
+def source_of(**more: Any) -> SimpleNamespace:
+    figures = {"name": "camera", "captured": 7, "frames": 7, "dropped": {}, "lost": {}, "reconnects": 0}
+    return SimpleNamespace(**{**figures, "frame_sizes": (), "failed": "", **more})
+
+
+def test_beside_results_on_standard_output_losses_are_shown_too(capsys: pytest.CaptureFixture[str]) -> None:
+    report: Any = SimpleNamespace(
+        sources=[source_of(frame_size=(64, 96), lost={"damaged": 3})],
+        sinks=[SimpleNamespace(name="-", written=7, dropped=0, failed="")],
+        policy=None,
+        frames=7,
+        seconds=2.0,
+        fps=3.5,
+        interrupted=False,
+    )
+    show(report, None, tables=False)
+    shown = capsys.readouterr()
+    assert not shown.out
+    assert "3 damaged" in shown.err
+
+
 @pytest.mark.parametrize(
     ("sizes", "text"),
     [
@@ -89,14 +110,16 @@ def test_a_camera_that_never_came_has_no_size(
     sizes: list[tuple[int, int]], text: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     report: Any = SimpleNamespace(
-        sources=[SimpleNamespace(frame_size=size, frame_sizes=(), failed="") for size in sizes],
+        sources=[source_of(frame_size=size) for size in sizes],
+        sinks=[],
+        policy=None,
         frames=7,
         seconds=2.0,
         fps=3.5,
         interrupted=False,
     )
     show(report, None, tables=False)
-    assert capsys.readouterr().err == f"{text}\n"
+    assert capsys.readouterr().err.splitlines()[0] == text
 
 
 def test_all_sizes_of_frames_are_reported(bundle: str) -> None:
@@ -108,8 +131,10 @@ def test_all_sizes_of_frames_are_reported(bundle: str) -> None:
 
 
 def test_all_sizes_of_a_camera_that_changed_its_size_are_named(capsys: pytest.CaptureFixture[str]) -> None:
-    source = SimpleNamespace(frame_size=(240, 320), frame_sizes=((240, 320), (480, 640)), failed="")
-    report: Any = SimpleNamespace(sources=[source], frames=115, seconds=5.0, fps=23.0, interrupted=False)
+    source = source_of(frame_size=(240, 320), frame_sizes=((240, 320), (480, 640)))
+    report: Any = SimpleNamespace(
+        sources=[source], sinks=[], frames=115, seconds=5.0, fps=23.0, interrupted=False
+    )
     show(report, None, tables=False)
     assert capsys.readouterr().err.startswith("115 frames of 240x320 and 480x640 in 5.0 s: ")
 

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from itertools import accumulate
+from types import SimpleNamespace
 from typing import Any
 
 import av
@@ -20,7 +21,7 @@ from interrupting import Interrupting
 from pixelrt.errors import SourceError
 from pixelrt.video.sources.network.decoder import Decoder
 from pixelrt.video.sources.network.gaps import GapWatch
-from pixelrt.video.sources.network.packets import Arrival, PacketQueue, Parcel
+from pixelrt.video.sources.network.packets import Arrival, DamageMarks, PacketQueue, Parcel
 from pixelrt.video.sources.network.timeline import FilmTimeline, Timeline
 
 FRAMES, GOP = 50, 15
@@ -75,8 +76,11 @@ def decode(
 ) -> tuple[Decoder, list[int | None]]:
     decoder = Decoder(av, film.streams.video[0].codec_context)
     pictures: list[tuple[Any, Arrival]] = []
+    marks = DamageMarks()
     for number, packet in enumerate(packets):
-        parcel = Parcel(packet, Arrival(float(number), None), restart=number in restarts)
+        parcel = Parcel(
+            packet, Arrival(float(number), None), number in restarts, corrupt=marks.corrupt(packet)
+        )
         pictures += decoder.decode(parcel)
     pictures += decoder.flush()
     stamps = [stamped.read(picture.to_ndarray(format="rgb24")) for picture, _ in pictures]
@@ -193,8 +197,9 @@ def test_a_datagram_that_is_lost_damages_no_picture_that_is_given(
 
 
 def pictures_of(decoder: Decoder, packets: list[Any]) -> Iterator[Any]:
+    marks = DamageMarks()
     for packet in packets:
-        for picture, _ in decoder.decode(Parcel(packet, Arrival(0.0, None))):
+        for picture, _ in decoder.decode(Parcel(packet, Arrival(0.0, None), corrupt=marks.corrupt(packet))):
             yield picture
     for picture, _ in decoder.flush():
         yield picture
@@ -226,6 +231,24 @@ def test_what_is_old_gives_way_to_a_keyframe() -> None:
     assert "".join(parcel.packet for parcel in parcels) == "Lfg"
     assert [parcel.restart for parcel in parcels] == [True, False, False]
     assert queue.dropped == 6
+
+
+def test_the_packet_behind_a_mark_of_damage_is_damaged_too() -> None:
+    marks = DamageMarks()
+    packets = [SimpleNamespace(is_corrupt=mark) for mark in (False, True, True, False, False)]
+    assert [marks.corrupt(packet) for packet in packets] == [False, True, True, True, False]
+
+
+def test_what_is_damaged_stays_so_when_those_before_it_are_left_out() -> None:
+    with PacketQueue() as queue:
+        put(queue, "Kabc", age_s=2)
+        queue.put("L", Arrival(time.monotonic(), None), keyframe=True, corrupt=True)
+        queue.put("d", Arrival(time.monotonic(), None), keyframe=False)
+    parcels = list(iter(queue.get, None))
+    assert [(parcel.packet, parcel.restart, parcel.corrupt) for parcel in parcels] == [
+        ("L", True, True),
+        ("d", False, False),
+    ]
 
 
 def test_what_is_new_does_not() -> None:

@@ -280,14 +280,18 @@ def test_times_are_numbers(name: str) -> None:
 
 
 def test_a_topic_is_a_name_whose_frames_have_masks(tmp_path: Path) -> None:
-    source = PushSource(name="/front/image_raw", keep="all")
-    source.push(image())
-    source.end()
+    sources = [PushSource(name="/front/image_raw", keep="all") for _ in range(2)]
+    for source in sources:
+        source.push(image())
+        source.end()
     stream = fake_segmenter(lambda frame: frame[..., 0], size=(6, 8)).stream(
-        source, sinks=[f"{tmp_path}/masks/"]
+        sources, sinks=[f"{tmp_path}/{{source}}/"]
     )
-    assert [frame.source for frame, _ in stream] == ["/front/image_raw"]
-    assert [path.name for path in (tmp_path / "masks").iterdir()] == ["front-image_raw-000000.png"]
+    assert {frame.source for frame, _ in stream} == {"/front/image_raw", "/front/image_raw-2"}
+    assert sorted(path.name for path in tmp_path.glob("*/*.png")) == [
+        "front-image_raw-000000.png",
+        "front-image_raw-2-000000.png",
+    ]
 
 
 def test_gpu_frames_go_through_a_stream() -> None:

@@ -17,6 +17,7 @@ from pixelrt.video.live.failing import Failing
 from pixelrt.video.live.inputs import Input
 from pixelrt.video.live.mailbox import Mailbox
 from pixelrt.video.live.watching import SourceWatch
+from pixelrt.video.sources.base import frame_prefix
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +98,8 @@ class Capture:
     def _next(self, frames: Iterator[Frame]) -> Frame | None:
         if not self._ahead:
             self._mailbox.wait_for_room(self.given.place)
+            if self._stopped:
+                return None
         self.watch.asked()
         asked_s = time.monotonic()
         try:
@@ -117,9 +120,9 @@ class Capture:
         Frames that a program passes on from elsewhere may have that source's name; and where another source
         of the stream has the same name, its frames' names are told apart, too.
         """
-        source, name, own = self.given.name, frame.name, f"{self._source.name}-"
+        source, name, own = self.given.name, frame.name, f"{frame_prefix(self._source.name)}-"
         if source != self._source.name:  # a count in the name stays its end, which folders rely on
-            name = f"{source}-{name.removeprefix(own)}"
+            name = f"{frame_prefix(source)}-{name.removeprefix(own)}"
         elif frame.source == source:
             return frame
         return dataclasses.replace(frame, source=source, name=name)

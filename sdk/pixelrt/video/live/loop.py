@@ -118,7 +118,7 @@ class Loop:
                 "make a stream in each process"
             )
         with self._starting:
-            if self._workers.started or self._is_halted:
+            if self._workers.started or self._is_halted or self.outlets.is_left:
                 return
             self._figures.begin()
             self.outlets.has_program = has_program
@@ -190,7 +190,7 @@ class Loop:
 
     def _reads_ahead(self, given: Input) -> bool:
         """Whether frames wait so that the network never does: not where they get too old meanwhile."""
-        return not given.newest and self._options.deadline is None
+        return not given.newest and (given.source.live or self._options.deadline is None)
 
     def _network(self, sizing: Sizing, head: Head) -> Computing:
         artist = TimedArtist(head.classes, alpha=self._options.alpha, legend=self._options.legend)

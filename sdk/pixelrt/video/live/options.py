@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from numbers import Real
 from typing import Any, Literal, TypeAlias, TypedDict, get_args
 
 from pixelrt.errors import InputError
@@ -154,4 +153,4 @@ def _check_seconds(name: str, value: Any, otherwise: str) -> None:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool)
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -23,6 +23,7 @@ __all__ = [
     "SourceOptions",
     "check_color",
     "check_fps",
+    "frame_prefix",
     "natural",
     "parse_size",
 ]
@@ -140,6 +141,11 @@ def natural(name: str) -> list[tuple[int, int, str]]:
     """Key that sorts `frame2` before `frame10`, as people do."""
     parts = re.split(r"(\d+)", name)
     return [(0, int(part), part) if part.isdecimal() else (1, 0, part.lower()) for part in parts if part]
+
+
+def frame_prefix(name: str) -> str:
+    """What names of a source's frames begin with: those are files' names, and a topic's has slashes."""
+    return re.sub(r"[\\/]+", "-", name).strip("-") or "frames"
 
 
 def check_fps(fps: float) -> None:

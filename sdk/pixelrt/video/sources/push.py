@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 import threading
 import time
 from collections import deque
@@ -16,7 +15,7 @@ from pixelrt.manifest import ColorOrder
 from pixelrt.strict import type_of
 from pixelrt.video.frame import Frame
 from pixelrt.video.sources.arrays import check_captured, checked_image
-from pixelrt.video.sources.base import DEFAULT_FPS, BaseSource, check_color, check_fps
+from pixelrt.video.sources.base import DEFAULT_FPS, BaseSource, check_color, check_fps, frame_prefix
 from pixelrt.video.sources.resizing import SizeWatch
 from pixelrt.video.waiting import Changes
 
@@ -65,7 +64,6 @@ class PushSource(BaseSource):
         if capacity < 1:
             raise SourceError(f"capacity is {capacity}, expected at least 1 frame")
         self.name, self.fps, self._color = name, fps, color
-        self._frame_name = re.sub(r"[\\/]+", "-", name).strip("-") or "pushed"  # a part of files' names
         self._keep, self._capacity, self._copy = keep, capacity, copy
         self._size = size
         self._lock = threading.RLock()
@@ -112,7 +110,8 @@ class PushSource(BaseSource):
                 raise SourceError(f"{what} is a Frame, which has its own times; give them there")
         else:
             image = checked_image(image, what, copy=self._copy)
-            _check_times(what, captured_s=captured_s, clock_s=clock_s)
+            captured_s = _seconds(what, "captured_s", captured_s)
+            clock_s = _seconds(what, "clock_s", clock_s)
         while True:
             with self._lock:
                 seen = self._changes.count
@@ -152,7 +151,7 @@ class PushSource(BaseSource):
         index, sizes = 0, SizeWatch(self, self._size)
         while (frame := self._next()) is not None:
             sizes.see(frame.size)
-            name, source = frame.name or f"{self._frame_name}-{index:06d}", frame.source or self.name
+            name, source = frame.name or f"{frame_prefix(self.name)}-{index:06d}", frame.source or self.name
             yield dataclasses.replace(frame, index=index, name=name, source=source)
             index += 1
 
@@ -219,10 +218,12 @@ class PushSource(BaseSource):
         self._losses[reason] = self._losses.get(reason, 0) + count
 
 
-def _check_times(what: str, **times: object) -> None:
-    for name, time_s in times.items():
-        if time_s is not None and (isinstance(time_s, bool) or not isinstance(time_s, Real)):
-            raise SourceError(f"{what}: {name} is {type_of(time_s)}, expected seconds as a number, or None")
+def _seconds(what: str, name: str, time_s: object) -> float | None:
+    if time_s is None:
+        return None
+    if isinstance(time_s, bool) or not isinstance(time_s, Real):
+        raise SourceError(f"{what}: {name} is {type_of(time_s)}, expected seconds as a number, or None")
+    return float(time_s)
 
 
 def _taken_s(image: Any, captured_s: float | None) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,7 +75,7 @@ class Connection:
         arrivals = _Arrivals(self)
         failure: SourceError
         try:
-            for packet in self.container.demux():
+            for packet in self._demuxed():
                 if cancelled():
                     return
                 if packet.stream is not self.stream:  # else PyAV passes over them, as long as they come
@@ -88,13 +88,17 @@ class Connection:
             if cancelled():
                 return
             failure = SourceStalled(f"{self.settings.shown}: no frame for {self.settings.stall_s:g} s")
-        except (self.av.FFmpegError, OSError, IndexError) as problem:
+        except (self.av.FFmpegError, OSError) as problem:
             failure = broken(problem, self.settings)
         else:
             if cancelled() or not self.live:
                 return
             failure = SourceError(f"{self.settings.shown}: the server closed the stream")
         raise failure
+
+    def _demuxed(self) -> Iterator[Any]:
+        with suppress(IndexError):  # PyAV's at the end, where there are more streams than at the beginning
+            yield from self.container.demux()
 
     def _check(self, arrivals: _Arrivals, other: Any) -> None:
         """A packet of another stream came: refuse to wait for the picture while the sound goes on."""

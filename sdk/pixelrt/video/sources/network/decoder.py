@@ -20,7 +20,7 @@ class Decoder:
     def __init__(self, av: Any, context: Any) -> None:
         self._av, self._context = av, context
         self._intra_only = context.codec.intra_only
-        self._whole = self._after_corrupt = False
+        self._whole = False
         self._inside = self._beginnings = 0
         self.damaged = 0
         """Pictures that were left out because their data, or those of one that they build on, are damaged."""
@@ -42,15 +42,13 @@ class Decoder:
         packet = parcel.packet
         if parcel.restart:
             self.replaced += self._empty()
-        # where FFmpeg cuts a stream into pictures, what is damaged may be the one after that which it says
-        corrupt, self._after_corrupt = packet.is_corrupt or self._after_corrupt, packet.is_corrupt
         if not self._whole:
-            if corrupt or not (self._intra_only or packet.is_keyframe):
+            if parcel.corrupt or not (self._intra_only or packet.is_keyframe):
                 self._leave_out()
                 return []
             self.damaged += self._empty()
             self._whole = True
-        elif corrupt:
+        elif parcel.corrupt:
             self._fail(1)
             return []
         packet.opaque = self._beginnings, parcel.arrival

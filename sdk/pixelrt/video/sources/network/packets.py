@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any
 
@@ -34,6 +34,23 @@ class Parcel:
     arrival: Arrival
     restart: bool = False
     """Whether packets before it were left out, so that decoding begins anew."""
+    corrupt: bool = False
+    """Whether its data are damaged."""
+
+
+class DamageMarks:
+    """Which packets are damaged, told in their order.
+
+    Where FFmpeg cuts a stream into pictures, it marks the one before that which has the hole.
+    """
+
+    def __init__(self) -> None:
+        self._was_marked = False
+
+    def corrupt(self, packet: Any) -> bool:
+        """Whether the data of a packet, the next one, may be damaged."""
+        was_marked, self._was_marked = self._was_marked, packet.is_corrupt
+        return was_marked or self._was_marked
 
 
 class PacketQueue:
@@ -80,7 +97,7 @@ class PacketQueue:
             self._parcels.clear()
             self._changes.notify_all()
 
-    def put(self, packet: Any, arrival: Arrival, *, keyframe: bool) -> None:
+    def put(self, packet: Any, arrival: Arrival, *, keyframe: bool, corrupt: bool = False) -> None:
         """Add a packet; waits for room if this is a file."""
         while True:
             with self._lock:
@@ -88,7 +105,7 @@ class PacketQueue:
                 if self._cancelled:
                     return
                 if self.live or len(self._parcels) < _MOST_FILE_PACKETS:
-                    self._add(packet, arrival, keyframe)
+                    self._add(Parcel(packet, arrival, corrupt=corrupt), keyframe)
                     return
                 change = self._changes.register(seen)
             change.wait()
@@ -108,13 +125,13 @@ class PacketQueue:
         """Packets that wait."""
         return len(self._parcels)
 
-    def _add(self, packet: Any, arrival: Arrival, keyframe: bool) -> None:
+    def _add(self, parcel: Parcel, keyframe: bool) -> None:
         restart = self.live and self._make_room(keyframe)
         if self._needs_keyframe and not keyframe:
             self.dropped += 1
             return
         self._needs_keyframe = False
-        self._parcels.append(Parcel(packet, arrival, restart))
+        self._parcels.append(replace(parcel, restart=restart))
         self._changes.notify_all()
 
     def _oldest(self) -> Parcel | None:

@@ -17,7 +17,7 @@ from pixelrt.video.sources.lazy import LATE_S
 from pixelrt.video.sources.network.connection import Connection, connected, opening_of
 from pixelrt.video.sources.network.decoder import Decoder
 from pixelrt.video.sources.network.gaps import GapWatch
-from pixelrt.video.sources.network.packets import Arrival, PacketQueue, Parcel
+from pixelrt.video.sources.network.packets import Arrival, DamageMarks, PacketQueue, Parcel
 from pixelrt.video.sources.network.patience import Patience
 from pixelrt.video.sources.network.settings import NetworkSettings
 from pixelrt.video.sources.seldom import Seldom
@@ -117,8 +117,9 @@ class NetworkStream(BaseSource):
             if connection is None:
                 return
             self._connection, queue.live = connection, connection.live
+            marks = DamageMarks()
             for packet, arrival in connection.packets(lambda: queue.cancelled):
-                queue.put(packet, arrival, keyframe=packet.is_keyframe)
+                queue.put(packet, arrival, keyframe=packet.is_keyframe, corrupt=marks.corrupt(packet))
                 if connection.live and self._decoder is not None:
                     self._patience.check(self._decoder.damaged, self._decoder.unkeyed)
 
