@@ -47,9 +47,9 @@ def test_every_block_is_python_or_commands_that_are_tried() -> None:
 
 def test_the_readme_from_top_to_bottom(tmp_path: Path) -> None:
     one_engine = {r"sm = \[.*\]": "sm = [86]"}
-    quick_recipe(tmp_path, **one_engine, **{r"frames=\d+": "frames=6"})
+    quick_recipe(tmp_path, **one_engine, **{r"frames=\d+": "frames=3"})
     quick_recipe(tmp_path, "digits-cgan", **one_engine)
-    quick_recipe(tmp_path, "street-painter", **one_engine, **{r"frames=\d+": "frames=4"})
+    quick_recipe(tmp_path, "street-painter", **one_engine, **{r"frames=\d+": "frames=2"})
     quick_recipe(tmp_path, "digits-vae", **one_engine)
     for language, text in blocks():
         if language == "python":

@@ -107,7 +107,7 @@ def test_a_number_that_is_a_files_by_now_is_let_go(
         assert not file.closed
 
 
-@pytest.mark.parametrize("before_s", [0.01, 0.6])
+@pytest.mark.parametrize("before_s", [0.01, 0.3])
 def test_each_of_many_that_open_at_once_knows_its_own(server: socket.socket, before_s: float) -> None:
     """Each is slow after it has connected, as FFmpeg is, and before it, as on a machine that is busy."""
     count, turn = 12, threading.Barrier(12)

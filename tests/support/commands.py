@@ -26,7 +26,7 @@ def quick_recipe(folder: Path, name: str = "road-unet", **changes: str) -> Path:
     shutil.copytree(ROOT / "engines" / name, copied, ignore=shutil.ignore_patterns("bundle"))
     recipe = copied / "recipe.toml"
     text = recipe.read_text(encoding="utf-8")
-    for found, other in (changes or {r"frames=\d+": "frames=6"}).items():
+    for found, other in (changes or {r"frames=\d+": "frames=3"}).items():
         text, changed = re.subn(found, other, text)
         assert changed == 1
     recipe.write_text(text, encoding="utf-8")
