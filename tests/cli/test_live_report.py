@@ -81,17 +81,14 @@ def source_of(**more: Any) -> SimpleNamespace:
     return SimpleNamespace(**{**figures, "frame_sizes": (), "failed": "", **more})
 
 
-def test_beside_results_on_standard_output_losses_are_shown_too(capsys: pytest.CaptureFixture[str]) -> None:
-    report: Any = SimpleNamespace(
-        sources=[source_of(frame_size=(64, 96), lost={"damaged": 3})],
-        sinks=[SimpleNamespace(name="-", written=7, dropped=0, failed="")],
-        policy=None,
-        frames=7,
-        seconds=2.0,
-        fps=3.5,
-        interrupted=False,
+def report_of(*sources: SimpleNamespace) -> Any:
+    return SimpleNamespace(
+        sources=sources, sinks=[], policy=None, frames=7, seconds=2.0, fps=3.5, interrupted=False
     )
-    show(report, None, tables=False)
+
+
+def test_beside_results_on_standard_output_losses_are_shown_too(capsys: pytest.CaptureFixture[str]) -> None:
+    show(report_of(source_of(frame_size=(64, 96), lost={"damaged": 3})), None, tables=False)
     shown = capsys.readouterr()
     assert not shown.out
     assert "3 damaged" in shown.err
@@ -109,16 +106,7 @@ def test_beside_results_on_standard_output_losses_are_shown_too(capsys: pytest.C
 def test_a_camera_that_never_came_has_no_size(
     sizes: list[tuple[int, int]], text: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    report: Any = SimpleNamespace(
-        sources=[source_of(frame_size=size) for size in sizes],
-        sinks=[],
-        policy=None,
-        frames=7,
-        seconds=2.0,
-        fps=3.5,
-        interrupted=False,
-    )
-    show(report, None, tables=False)
+    show(report_of(*(source_of(frame_size=size) for size in sizes)), None, tables=False)
     assert capsys.readouterr().err.splitlines()[0] == text
 
 
@@ -132,11 +120,8 @@ def test_all_sizes_of_frames_are_reported(bundle: str) -> None:
 
 def test_all_sizes_of_a_camera_that_changed_its_size_are_named(capsys: pytest.CaptureFixture[str]) -> None:
     source = source_of(frame_size=(240, 320), frame_sizes=((240, 320), (480, 640)))
-    report: Any = SimpleNamespace(
-        sources=[source], sinks=[], frames=115, seconds=5.0, fps=23.0, interrupted=False
-    )
-    show(report, None, tables=False)
-    assert capsys.readouterr().err.startswith("115 frames of 240x320 and 480x640 in 5.0 s: ")
+    show(report_of(source), None, tables=False)
+    assert capsys.readouterr().err.startswith("7 frames of 240x320 and 480x640 in 2.0 s: ")
 
 
 def test_statistics_are_logged_where_that_is_asked_for(

@@ -287,6 +287,17 @@ def test_a_full_disk_shows_the_figures(
     assert json.loads(figures.read_text())["interrupted"]
 
 
+def test_standard_error_that_is_closed_from_the_start_is_missed_by_nobody(
+    bundle: str, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.jsonl"
+    command = f"exec {sys.executable} -m pixelrt run {bundle} '{DRIVE}' --out {out} 2>&-"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0
+    assert "6 frames of 96x144 in " in done.stdout
+    assert len(out.read_text().splitlines()) == 6
+
+
 def test_a_sink_that_fails_shows_the_figures(bundle: str, tmp_path: Path) -> None:
     figures = tmp_path / "run.json"
     words = ["run", bundle, "test://drive?frames=1000000&size=64x96", "--out", "-", "--json", f"{figures}"]
